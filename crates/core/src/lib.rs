@@ -1,0 +1,20 @@
+//! The domain: pure decisions about users, teams, runs, experiments and machines.
+//!
+//! Nothing here does IO, awaits, reads a clock or draws entropy: time and
+//! randomness are arguments.  So everything here can be replayed, simulated and
+//! tested without a server, and cannot fail for outside reasons.
+
+pub mod id;
+pub mod time;
+pub mod duration;
+pub mod name;
+pub mod blob;
+pub mod logframe;
+pub mod team;
+pub mod access;
+pub mod sweep;
+pub mod spec;
+pub mod cluster;
+pub mod workload;
+pub mod run;
+pub mod schedule;

@@ -1,0 +1,19 @@
+//! The only place of this tool that prints.
+
+/// What the person asked for.
+#[expect(
+    clippy::print_stdout,
+    reason = "the tool talks to a person, and only here"
+)]
+pub(crate) fn say(text: &str) {
+    println!("{text}");
+}
+
+/// What went wrong.
+#[expect(
+    clippy::print_stderr,
+    reason = "the tool talks to a person, and only here"
+)]
+pub(crate) fn warn(text: &str) {
+    eprintln!("{text}");
+}
