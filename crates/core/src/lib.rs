@@ -6,15 +6,11 @@
 
 pub mod id;
 pub mod time;
-pub mod duration;
-pub mod name;
-pub mod blob;
-pub mod logframe;
 pub mod team;
 pub mod access;
-pub mod sweep;
-pub mod spec;
 pub mod cluster;
 pub mod workload;
 pub mod run;
 pub mod schedule;
+pub mod blob;
+pub mod logframe;

@@ -1,0 +1,410 @@
+//! Who may do what: the one table.  No other place decides.
+//!
+//! The rows are those of the rules of a team; [`may`] looks one up.  A refusal
+//! carries its reason as data, so that every door words it alike.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::team::{Role, Sharing, TeamPolicy};
+
+/// What somebody wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// See the team, its members and their roles.
+    SeeTeam,
+    /// See a run or an experiment: status, history, parameters.
+    SeeRun,
+    /// Read its logs.
+    ReadLogs,
+    /// List and download its artifacts.
+    ReadArtifacts,
+    /// See its metrics.
+    ReadMetrics,
+    /// Open its TensorBoard.
+    OpenTensorboard,
+    /// Make a link to it.
+    ShareRun,
+    /// Make a run of one's own from it.
+    CloneRun,
+    /// Stop it.
+    StopRun,
+    /// Move it to the trash, and bring it back.
+    DeleteRun,
+    /// Run its failed experiments again, in place.
+    RetryRun,
+    /// See a session.
+    SeeSession,
+    /// Open its JupyterLab.
+    OpenJupyter,
+    /// SSH or VS Code into it.
+    OpenSsh,
+    /// Pause it.
+    PauseSession,
+    /// Resume or change it.
+    ChangeSession,
+    /// Delete it.
+    DeleteSession,
+    /// See a datastore and browse its files.
+    SeeDatastore,
+    /// Mount a datastore.
+    UseDatastore,
+    /// Add a version to a datastore.
+    ExtendDatastore,
+    /// Delete a datastore version.
+    DeleteDatastore,
+    /// Use a cloud credential and read its non-secret part.
+    UseCredential,
+    /// Delete a credential.
+    DeleteCredential,
+    /// Read the secret part of a credential.
+    ReadSecret,
+    /// Create runs, sessions and datastores.
+    Create,
+    /// Invite and remove members, set roles below owner, change the policy, rename.
+    ManageTeam,
+    /// Make and unmake owners.
+    ManageOwners,
+    /// Add credit.
+    AddCredit,
+    /// See the team's balance.
+    SeeBalance,
+    /// See the whole audit log of the team (everybody sees their own actions).
+    ReadAudit,
+}
+
+/// How the caller stands to the thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// Made it, and still has the role in the team that it belongs to.
+    Creator(Role),
+    /// Is in the same team.
+    Teammate(Role),
+    /// Is not in the team: for them it does not exist.
+    Outsider,
+    /// Is not in the team and runs the server; whatever is allowed is audited.
+    Operator,
+}
+
+/// The answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Go ahead.
+    Allow,
+    /// Go ahead, and leave an audit event: an operator in a team's data.
+    AllowAudited,
+    /// The caller may know that it exists, but not do this.
+    Deny(Denial),
+    /// The caller is told that it does not exist.
+    Hide,
+}
+
+/// Who could do what the caller may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Denial {
+    /// Only its creator.
+    OnlyCreator,
+    /// Its creator and the team's admins.
+    CreatorOrAdmin,
+    /// The team's admins.
+    OnlyAdmin,
+    /// The team's owners.
+    OnlyOwner,
+    /// Members; the caller is a viewer.
+    OnlyMembers,
+    /// Whoever runs the server.
+    OnlyOperator,
+    /// Nobody at all.
+    Nobody,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnlyCreator => "only its creator can",
+            Self::CreatorOrAdmin => "only its creator or a team admin can",
+            Self::OnlyAdmin => "only a team admin can",
+            Self::OnlyOwner => "only a team owner can",
+            Self::OnlyMembers => "viewers cannot; ask a team admin to make you a member",
+            Self::OnlyOperator => "only the operator of the server can",
+            Self::Nobody => "nobody can",
+        })
+    }
+}
+
+/// One row: what a teammate who is member, viewer or admin may do.
+struct Row {
+    member: Cell,
+    viewer: Cell,
+    admin: Cell,
+    /// A creator who has become a viewer of the team.
+    creator_as_viewer: Cell,
+}
+
+#[derive(Clone, Copy)]
+enum Cell {
+    Yes,
+    No(Denial),
+    /// As `run_control` says.
+    RunControl,
+    /// As `jupyter_access` says.
+    JupyterAccess,
+}
+
+/// The table.  Listed by name, without a default: a new action does not compile
+/// until it has a row.
+const fn row(action: Action) -> Row {
+    use Cell::{JupyterAccess, No, RunControl, Yes};
+    use Denial::{CreatorOrAdmin, Nobody, OnlyAdmin, OnlyCreator, OnlyMembers, OnlyOperator, OnlyOwner};
+    const fn cells(member: Cell, viewer: Cell, admin: Cell, creator_as_viewer: Cell) -> Row {
+        Row { member, viewer, admin, creator_as_viewer }
+    }
+    match action {
+        Action::SeeTeam
+        | Action::SeeRun
+        | Action::ReadLogs
+        | Action::ReadArtifacts
+        | Action::ReadMetrics
+        | Action::OpenTensorboard
+        | Action::ShareRun
+        | Action::SeeSession
+        | Action::SeeDatastore => cells(Yes, Yes, Yes, Yes),
+        Action::CloneRun | Action::UseDatastore | Action::UseCredential | Action::Create => {
+            cells(Yes, No(OnlyMembers), Yes, No(OnlyMembers))
+        }
+        Action::StopRun | Action::DeleteRun => cells(RunControl, No(CreatorOrAdmin), Yes, Yes),
+        Action::RetryRun => cells(RunControl, No(OnlyMembers), Yes, No(OnlyMembers)),
+        Action::OpenJupyter => cells(JupyterAccess, No(OnlyMembers), Yes, No(OnlyMembers)),
+        Action::OpenSsh => cells(No(OnlyCreator), No(OnlyCreator), No(OnlyCreator), No(OnlyMembers)),
+        Action::PauseSession | Action::DeleteSession => {
+            cells(No(CreatorOrAdmin), No(CreatorOrAdmin), Yes, Yes)
+        }
+        Action::ChangeSession => cells(No(OnlyCreator), No(OnlyCreator), No(OnlyCreator), No(OnlyMembers)),
+        Action::ExtendDatastore => cells(No(OnlyCreator), No(OnlyCreator), No(OnlyCreator), No(OnlyMembers)),
+        Action::DeleteDatastore | Action::DeleteCredential => {
+            cells(No(CreatorOrAdmin), No(CreatorOrAdmin), Yes, Yes)
+        }
+        Action::ReadSecret => cells(No(Nobody), No(Nobody), No(Nobody), No(Nobody)),
+        Action::ManageTeam | Action::ReadAudit => cells(No(OnlyAdmin), No(OnlyAdmin), Yes, No(OnlyAdmin)),
+        Action::ManageOwners => cells(No(OnlyOwner), No(OnlyOwner), No(OnlyOwner), No(OnlyOwner)),
+        Action::AddCredit => cells(No(OnlyOperator), No(OnlyOperator), No(OnlyOperator), No(OnlyOperator)),
+        Action::SeeBalance => cells(Yes, No(OnlyMembers), Yes, No(OnlyMembers)),
+    }
+}
+
+/// Whether an action is about the team itself or about making something new in it:
+/// then nobody is its creator, and only the role counts.
+const fn about_team(action: Action) -> bool {
+    matches!(
+        action,
+        Action::SeeTeam
+            | Action::Create
+            | Action::ManageTeam
+            | Action::ManageOwners
+            | Action::AddCredit
+            | Action::SeeBalance
+            | Action::ReadAudit
+    )
+}
+
+/// Decides whether `relation` allows `action` under the team's `policy`.
+pub fn may(relation: Relation, action: Action, policy: TeamPolicy) -> Decision {
+    let row = row(action);
+    let cell = match relation {
+        Relation::Outsider => return Decision::Hide,
+        Relation::Operator => {
+            // Secrets and shells stay closed to whoever runs the server, too.
+            return match action {
+                Action::ReadSecret => Decision::Deny(Denial::Nobody),
+                Action::OpenSsh | Action::OpenJupyter | Action::ChangeSession | Action::ExtendDatastore => {
+                    Decision::Deny(Denial::OnlyCreator)
+                }
+                Action::Create | Action::CloneRun | Action::UseCredential | Action::UseDatastore => {
+                    Decision::Deny(Denial::OnlyMembers)
+                }
+                _ => Decision::AllowAudited,
+            };
+        }
+        Relation::Creator(Role::Viewer) => row.creator_as_viewer,
+        Relation::Creator(_) if !about_team(action) => match action {
+            Action::ReadSecret => Cell::No(Denial::Nobody),
+            _ => Cell::Yes,
+        },
+        Relation::Teammate(Role::Viewer) => row.viewer,
+        Relation::Creator(Role::Member) | Relation::Teammate(Role::Member) => row.member,
+        Relation::Creator(Role::Owner) | Relation::Teammate(Role::Owner)
+            if matches!(action, Action::ManageOwners) =>
+        {
+            Cell::Yes
+        }
+        Relation::Creator(Role::Admin | Role::Owner) | Relation::Teammate(Role::Admin | Role::Owner) => {
+            row.admin
+        }
+    };
+    match cell {
+        Cell::Yes => Decision::Allow,
+        Cell::No(denial) => Decision::Deny(denial),
+        Cell::RunControl => shared(policy.run_control),
+        Cell::JupyterAccess => shared(policy.jupyter_access),
+    }
+}
+
+const fn shared(sharing: Sharing) -> Decision {
+    match sharing {
+        Sharing::Team => Decision::Allow,
+        Sharing::Creator => Decision::Deny(Denial::CreatorOrAdmin),
+    }
+}
+
+impl Action {
+    /// All actions, in the order of the table.
+    pub const ALL: [Self; 30] = [
+        Self::SeeTeam,
+        Self::SeeRun,
+        Self::ReadLogs,
+        Self::ReadArtifacts,
+        Self::ReadMetrics,
+        Self::OpenTensorboard,
+        Self::ShareRun,
+        Self::CloneRun,
+        Self::StopRun,
+        Self::DeleteRun,
+        Self::RetryRun,
+        Self::SeeSession,
+        Self::OpenJupyter,
+        Self::OpenSsh,
+        Self::PauseSession,
+        Self::ChangeSession,
+        Self::DeleteSession,
+        Self::SeeDatastore,
+        Self::UseDatastore,
+        Self::ExtendDatastore,
+        Self::DeleteDatastore,
+        Self::UseCredential,
+        Self::DeleteCredential,
+        Self::ReadSecret,
+        Self::Create,
+        Self::ManageTeam,
+        Self::ManageOwners,
+        Self::AddCredit,
+        Self::SeeBalance,
+        Self::ReadAudit,
+    ];
+
+    /// What it is called in sentences: "you cannot …".
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::SeeTeam => "see the team",
+            Self::SeeRun => "see it",
+            Self::ReadLogs => "read its logs",
+            Self::ReadArtifacts => "download its artifacts",
+            Self::ReadMetrics => "see its metrics",
+            Self::OpenTensorboard => "open its TensorBoard",
+            Self::ShareRun => "share it",
+            Self::CloneRun => "clone it",
+            Self::StopRun => "stop it",
+            Self::DeleteRun => "delete it",
+            Self::RetryRun => "retry it",
+            Self::SeeSession => "see the session",
+            Self::OpenJupyter => "open its JupyterLab",
+            Self::OpenSsh => "open a shell in it",
+            Self::PauseSession => "pause it",
+            Self::ChangeSession => "resume or change it",
+            Self::DeleteSession => "delete the session",
+            Self::SeeDatastore => "see the datastore",
+            Self::UseDatastore => "use the datastore",
+            Self::ExtendDatastore => "add a version to it",
+            Self::DeleteDatastore => "delete the datastore",
+            Self::UseCredential => "use the credential",
+            Self::DeleteCredential => "delete the credential",
+            Self::ReadSecret => "read the secret",
+            Self::Create => "create runs, sessions and datastores",
+            Self::ManageTeam => "manage the team",
+            Self::ManageOwners => "make or unmake owners",
+            Self::AddCredit => "add credit",
+            Self::SeeBalance => "see the team's balance",
+            Self::ReadAudit => "read the team's audit log",
+        }
+    }
+}
+
+/// The table as Markdown, for the docs and for people who live under it.
+pub fn access_table() -> String {
+    let policies = [
+        ("run_control, jupyter_access: team", TeamPolicy::default()),
+        (
+            "run_control, jupyter_access: creator",
+            TeamPolicy { run_control: Sharing::Creator, jupyter_access: Sharing::Creator },
+        ),
+    ];
+    let relations = [
+        ("creator", Relation::Creator(Role::Member)),
+        ("creator, now viewer", Relation::Creator(Role::Viewer)),
+        ("member", Relation::Teammate(Role::Member)),
+        ("viewer", Relation::Teammate(Role::Viewer)),
+        ("admin", Relation::Teammate(Role::Admin)),
+        ("owner", Relation::Teammate(Role::Owner)),
+        ("outsider", Relation::Outsider),
+        ("operator", Relation::Operator),
+    ];
+    let mut text = String::from(
+        "# Who may do what\n\n`yes` · `audited` yes, and it is written down · `404` is told that it does not exist\n",
+    );
+    for (title, policy) in policies {
+        text.push_str(&format!("\n## {title}\n\n| action |"));
+        for (name, _) in relations {
+            text.push_str(&format!(" {name} |"));
+        }
+        text.push_str("\n| --- |");
+        text.push_str(&" --- |".repeat(relations.len()));
+        text.push('\n');
+        for action in Action::ALL {
+            text.push_str(&format!("| {} |", action.verb()));
+            for (_, relation) in relations {
+                let cell = match may(relation, action, policy) {
+                    Decision::Allow => "yes".to_owned(),
+                    Decision::AllowAudited => "audited".to_owned(),
+                    Decision::Hide => "404".to_owned(),
+                    Decision::Deny(denial) => format!("no: {denial}"),
+                };
+                text.push_str(&format!(" {cell} |"));
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_one_that_was_agreed() {
+        insta::assert_snapshot!(access_table());
+    }
+
+    #[test]
+    fn an_outsider_learns_nothing() {
+        for action in Action::ALL {
+            assert_eq!(may(Relation::Outsider, action, TeamPolicy::default()), Decision::Hide);
+        }
+    }
+
+    #[test]
+    fn the_policy_closes_what_it_names_and_nothing_else() {
+        let closed = TeamPolicy { run_control: Sharing::Creator, jupyter_access: Sharing::Creator };
+        for action in Action::ALL {
+            let member = Relation::Teammate(Role::Member);
+            let changed = may(member, action, TeamPolicy::default()) != may(member, action, closed);
+            let governed = matches!(
+                action,
+                Action::StopRun | Action::DeleteRun | Action::RetryRun | Action::OpenJupyter
+            );
+            assert_eq!(changed, governed, "{action:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Why something waits, in words that people can act on.
+
+use serde::{Deserialize, Serialize};
+
+use super::queue::Board;
+use crate::cluster::{Need, Node};
+use crate::id::{UserId, WorkloadId};
+
+/// Why a workload waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// What it asks for that is not free: `2 CPUs`, `1 GPU`; empty when it is about to be placed.
+    pub lacks: String,
+    /// Whose experiments come before it.
+    pub ahead: Vec<Ahead>,
+}
+
+/// How many experiments of one person come before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// Whose.
+    pub owner: UserId,
+    /// How many.
+    pub experiments: u64,
+}
+
+impl Board {
+    /// Why `id` waits; `None` when it does not.
+    pub fn explain(&self, id: WorkloadId) -> Option<Waiting> {
+        let waiter = self.waiting.get(&id)?;
+        let own = self.lines.get(&waiter.owner)?;
+        let before = own.range(..(waiter.since, id)).count() as u64;
+        let mut ahead = Vec::new();
+        if before > 0 {
+            ahead.push(Ahead { owner: waiter.owner, experiments: before });
+        }
+        // Others take turns with this person: for each place that comes free they
+        // are as likely first, so at most as many of theirs come before.
+        let mine = self.cpus_held.get(&waiter.owner).copied().unwrap_or(0);
+        for (owner, line) in &self.lines {
+            let theirs = self.cpus_held.get(owner).copied().unwrap_or(0);
+            if *owner == waiter.owner || theirs > mine {
+                continue;
+            }
+            let turns = (line.len() as u64).min(before + 1);
+            ahead.push(Ahead { owner: *owner, experiments: turns });
+        }
+        Some(Waiting { lacks: self.lacks(&waiter.need), ahead })
+    }
+
+    fn lacks(&self, need: &Need) -> String {
+        let Some(seat) = self.seats.values().max_by_key(|seat| {
+            (seat.node.could_fit(need), seat.node.cpus.saturating_sub(seat.cpus_used))
+        }) else {
+            return "a machine: none has reported yet".to_owned();
+        };
+        let need = seat.node.resolve(need);
+        let gpus_free = seat.gpus_used.iter().filter(|used| !**used).count();
+        if usize::try_from(need.gpus).is_ok_and(|gpus| gpus > gpus_free) {
+            return count(need.gpus, "GPU");
+        }
+        if seat.cpus_used.saturating_add(need.cpus) > seat.node.cpus {
+            return count(need.cpus, "CPU");
+        }
+        if seat.memory_used.saturating_add(need.memory_bytes) > seat.node.memory_bytes {
+            return format!("{} MiB of memory", need.memory_bytes >> 20);
+        }
+        String::new()
+    }
+}
+
+/// Why `need` can never be met by `nodes`, with the numbers; `None` when it can.
+pub fn never_fits<'a>(need: &Need, nodes: impl IntoIterator<Item = &'a Node>) -> Option<String> {
+    let mut largest: Option<&Node> = None;
+    for node in nodes {
+        if node.could_fit(need) {
+            return None;
+        }
+        if largest.is_none_or(|best| (node.gpus, node.cpus) > (best.gpus, best.cpus)) {
+            largest = Some(node);
+        }
+    }
+    let Some(node) = largest else {
+        return Some("the cluster has no machine yet".to_owned());
+    };
+    let asked = node.resolve(need);
+    Some(format!(
+        "it asks for {}, {} and {} MiB of memory; the largest machine has {}, {} and {} MiB",
+        count(asked.cpus, "CPU"),
+        count(asked.gpus, "GPU"),
+        asked.memory_bytes >> 20,
+        count(node.cpus, "CPU"),
+        count(node.gpus, "GPU"),
+        node.memory_bytes >> 20,
+    ))
+}
+
+fn count(n: u32, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
