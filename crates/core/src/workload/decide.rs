@@ -28,6 +28,7 @@ impl Workload {
             Command::Stop { by } => Ok(self.stop(*by)),
             Command::Pause => self.pause(),
             Command::Resume => self.resume(),
+            Command::Retry => self.retry(),
         }
     }
 
@@ -116,6 +117,19 @@ impl Workload {
             State::Paused => Ok(vec![Event::Resumed]),
             State::Starting { .. } | State::Running { .. } => Ok(vec![]),
             State::Queued | State::Stopping { .. } | State::Finished { .. } => Err(self.not_now()),
+        }
+    }
+
+    fn retry(&self) -> Result<Vec<Event>, Refusal> {
+        match &self.state {
+            // Its parameters have their success: another one would be a duplicate.
+            State::Finished { outcome: Outcome::Succeeded, .. } => Err(self.not_now()),
+            State::Finished { outcome: Outcome::Failed { .. } | Outcome::Stopped { .. }, .. } => {
+                Ok(vec![Event::Retried])
+            }
+            // It is being tried already.
+            State::Queued | State::Starting { .. } | State::Running { .. } => Ok(vec![]),
+            State::Stopping { .. } | State::Paused => Err(self.not_now()),
         }
     }
 

@@ -78,6 +78,16 @@ impl Workload {
             (state, Event::Finished { outcome }) if may_finish(state, outcome) => {
                 self.state = State::Finished { outcome: outcome.clone(), at };
             }
+            (
+                State::Finished { outcome: Outcome::Failed { .. } | Outcome::Stopped { .. }, .. },
+                Event::Retried,
+            ) => {
+                // A person starts afresh: the patience of the first try is given again.
+                self.losses = 0;
+                self.failures = 0;
+                self.again = None;
+                self.state = State::Queued;
+            }
             (state, event) => panic!("the log of {} is corrupt: {event:?} in {state:?}", self.id),
         }
     }

@@ -68,7 +68,7 @@ pub enum State {
     Stopping { attempt: Attempt, goal: Goal },
     /// A session that holds nothing and can be resumed.
     Paused,
-    /// Over, for ever.
+    /// Over; only a person's wish to try it again changes that, and never after a success.
     Finished { outcome: Outcome, at: Timestamp },
 }
 
@@ -185,6 +185,8 @@ pub enum Command {
     Pause,
     /// Somebody wants a session resumed.
     Resume,
+    /// Somebody wants a failed or stopped experiment tried once more, in place.
+    Retry,
 }
 
 /// A fact of the log.  Variants are only ever added.
@@ -209,6 +211,8 @@ pub enum Event {
     Resumed,
     /// It is over.
     Finished { outcome: Outcome },
+    /// Somebody asked for one more try after it had failed or been stopped.
+    Retried,
 }
 
 /// Why a command was not obeyed.

@@ -92,7 +92,9 @@ fn states(kind: Kind) -> Vec<(&'static str, State)> {
         states.push(("Paused", State::Paused));
     }
     let outcome = super::machine::Outcome::Succeeded;
-    states.push(("Finished", State::Finished { outcome, at }));
+    states.push(("Finished: succeeded", State::Finished { outcome, at }));
+    let outcome = super::machine::Outcome::Stopped { by: None };
+    states.push(("Finished: failed or stopped", State::Finished { outcome, at }));
     states
 }
 
@@ -111,6 +113,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("Stop", Command::Stop { by: None }),
         ("Pause", Command::Pause),
         ("Resume", Command::Resume),
+        ("Retry", Command::Retry),
     ]
 }
 
