@@ -6,6 +6,9 @@
 
 pub mod id;
 pub mod time;
+pub mod duration;
+pub mod spec;
+pub mod sweep;
 pub mod team;
 pub mod access;
 pub mod cluster;

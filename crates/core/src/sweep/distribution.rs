@@ -25,6 +25,11 @@ enum Draw {
     Between,
     /// Prepared once for all values of the argument; none when too wide.
     Table(fn(&[f64]) -> Option<Table>),
+    /// A real number whose shape is itself drawn from a table.
+    Mixed(
+        fn(&[f64]) -> Option<Table>,
+        fn(&[f64], i64, &mut Random) -> f64,
+    ),
 }
 
 #[derive(Debug)]
@@ -65,13 +70,19 @@ pub(super) enum Number {
 impl Number {
     pub(super) fn parse(text: &str) -> Option<Self> {
         // `inf`, `nan` and `infinity` are numbers to the standard library, not here.
-        if !text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) {
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b))
+        {
             return None;
         }
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
         }
-        text.parse().ok().filter(|real: &f64| real.is_finite()).map(Self::Real)
+        text.parse()
+            .ok()
+            .filter(|real: &f64| real.is_finite())
+            .map(Self::Real)
     }
 
     fn real(self) -> f64 {
@@ -130,12 +141,19 @@ impl Domain {
 
 impl Distribution {
     pub(super) fn named(name: &str) -> Option<&'static Self> {
-        DISTRIBUTIONS.iter().find(|distribution| distribution.name == name)
+        DISTRIBUTIONS
+            .iter()
+            .find(|distribution| distribution.name == name)
     }
 
     /// How it is written, for messages: `uniform(low, high, count)`.
     pub(super) fn signature(&self) -> String {
-        let names: Vec<&str> = self.parameters.iter().map(|p| p.name).chain(["count"]).collect();
+        let names: Vec<&str> = self
+            .parameters
+            .iter()
+            .map(|p| p.name)
+            .chain(["count"])
+            .collect();
         format!("{}({})", self.name, names.join(", "))
     }
 
@@ -144,7 +162,10 @@ impl Distribution {
         for (parameter, &(number, position)) in self.parameters.iter().zip(parameters) {
             if !parameter.domain.holds(number) {
                 let (name, text) = (parameter.name, parameter.domain.text());
-                let message = format!("`{name}` of {} must be {text}, not {number}", self.signature());
+                let message = format!(
+                    "`{name}` of {} must be {text}, not {number}",
+                    self.signature()
+                );
                 return Err(Problem::new(message).at(position));
             }
         }
@@ -167,34 +188,51 @@ impl Distribution {
     ) -> Result<Vec<String>, Problem> {
         let p: Vec<f64> = parameters.iter().map(|number| number.real()).collect();
         match self.draw {
-            Draw::Real(draw) => (0..count)
-                .map(|_| draw(&p, random))
-                .map(|value| if value.is_finite() { Ok(real_text(value)) } else { Err(self.overflow()) })
-                .collect(),
+            Draw::Real(draw) => (0..count).map(|_| self.finite(draw(&p, random))).collect(),
             Draw::Whole(draw) => Ok((0..count).map(|_| draw(&p, random).to_string()).collect()),
             Draw::Between => match *parameters {
                 [Number::Whole(low), Number::Whole(high)] => {
                     let width = high.wrapping_sub(low) as u64;
-                    Ok((0..count).map(|_| low.wrapping_add(random.below(width) as i64).to_string()).collect())
+                    Ok((0..count)
+                        .map(|_| low.wrapping_add(random.below(width) as i64).to_string())
+                        .collect())
                 }
-                _ => Err(Problem::new(format!("{} needs whole numbers", self.signature()))),
+                _ => Err(Problem::new(format!(
+                    "{} needs whole numbers",
+                    self.signature()
+                ))),
             },
             Draw::Table(prepare) => {
                 let table = prepare(&p).ok_or_else(|| self.too_wide())?;
                 Ok((0..count).map(|_| table.draw(random).to_string()).collect())
             }
+            Draw::Mixed(prepare, draw) => {
+                let table = prepare(&p).ok_or_else(|| self.too_wide())?;
+                (0..count)
+                    .map(|_| {
+                        let shape = table.draw(random);
+                        self.finite(draw(&p, shape, random))
+                    })
+                    .collect()
+            }
         }
     }
 
-    fn overflow(&self) -> Problem {
-        Problem::new(format!("{} gave a value too large to write as a number", self.name))
-            .with_hint("make the parameters smaller")
+    fn finite(&self, value: f64) -> Result<String, Problem> {
+        if value.is_finite() {
+            return Ok(real_text(value));
+        }
+        let message = format!("{} gave a value too large to write as a number", self.name);
+        Err(Problem::new(message).with_hint("use parameters that are less extreme"))
     }
 
     fn too_wide(&self) -> Problem {
         let most = Table::LEN_MAX;
-        Problem::new(format!("with these parameters {} spreads over more than {most} numbers", self.name))
-            .with_hint("make the parameters smaller, or use normal(loc, scale, count)")
+        Problem::new(format!(
+            "with these parameters {} spreads over more than {most} numbers",
+            self.name
+        ))
+        .with_hint("make the parameters smaller, or use normal(loc, scale, count)")
     }
 }
 
@@ -213,7 +251,12 @@ const fn real(
     parameters: &'static [Parameter],
     draw: fn(&[f64], &mut Random) -> f64,
 ) -> Distribution {
-    Distribution { name, parameters, together: None, draw: Draw::Real(draw) }
+    Distribution {
+        name,
+        parameters,
+        together: None,
+        draw: Draw::Real(draw),
+    }
 }
 
 const fn whole(
@@ -221,7 +264,12 @@ const fn whole(
     parameters: &'static [Parameter],
     draw: fn(&[f64], &mut Random) -> i64,
 ) -> Distribution {
-    Distribution { name, parameters, together: None, draw: Draw::Whole(draw) }
+    Distribution {
+        name,
+        parameters,
+        together: None,
+        draw: Draw::Whole(draw),
+    }
 }
 
 const fn table(
@@ -229,7 +277,12 @@ const fn table(
     parameters: &'static [Parameter],
     prepare: fn(&[f64]) -> Option<Table>,
 ) -> Distribution {
-    Distribution { name, parameters, together: None, draw: Draw::Table(prepare) }
+    Distribution {
+        name,
+        parameters,
+        together: None,
+        draw: Draw::Table(prepare),
+    }
 }
 
 impl Distribution {
@@ -246,18 +299,38 @@ impl Distribution {
 
 /// Every distribution, by name.  A draw gets its parameters in the order of the row.
 pub(super) static DISTRIBUTIONS: &[Distribution] = &[
-    real("beta", &[EXPONENT, parameter("b", Domain::Positive)], |p, r| r.beta(p[0], p[1])),
-    table("binomial", &[parameter("n", Domain::Counted), parameter("p", Domain::Probability)], binomial),
+    real(
+        "beta",
+        &[EXPONENT, parameter("b", Domain::Positive)],
+        |p, r| r.beta(p[0], p[1]),
+    ),
+    table(
+        "binomial",
+        &[
+            parameter("n", Domain::Counted),
+            parameter("p", Domain::Probability),
+        ],
+        binomial,
+    ),
     real("chisquare", &[FREEDOM], |p, r| r.chi_square(p[0])),
     real("exponential", &[SCALE], |p, r| p[0] * r.exponential()),
     real(
         "f",
-        &[parameter("dfnum", Domain::Positive), parameter("dfden", Domain::Positive)],
+        &[
+            parameter("dfnum", Domain::Positive),
+            parameter("dfden", Domain::Positive),
+        ],
         |p, r| (r.chi_square(p[0]) / p[0]) / (r.chi_square(p[1]) / p[1]),
     ),
     real("gamma", &[SHAPE, SCALE], |p, r| r.gamma(p[0]) * p[1]),
-    whole("geometric", &[parameter("p", Domain::PositiveProbability)], |p, r| r.geometric(p[0])),
-    real("gumbel", &[LOC, SCALE], |p, r| p[0] - p[1] * libm::log(r.exponential())),
+    whole(
+        "geometric",
+        &[parameter("p", Domain::PositiveProbability)],
+        |p, r| r.geometric(p[0]),
+    ),
+    real("gumbel", &[LOC, SCALE], |p, r| {
+        p[0] - p[1] * libm::log(r.exponential())
+    }),
     table(
         "hypergeometric",
         &[
@@ -267,7 +340,10 @@ pub(super) static DISTRIBUTIONS: &[Distribution] = &[
         ],
         hypergeometric,
     )
-    .needing(|p| p[2] <= p[0] + p[1], "nsample to be at most ngood + nbad"),
+    .needing(
+        |p| p[2] <= p[0] + p[1],
+        "nsample to be at most ngood + nbad",
+    ),
     real("laplace", &[LOC, SCALE], |p, r| {
         let size = r.exponential();
         p[0] + p[1] * if r.unit() < 0.5 { -size } else { size }
@@ -276,47 +352,76 @@ pub(super) static DISTRIBUTIONS: &[Distribution] = &[
         let u = r.unit();
         p[0] + p[1] * (libm::log(u) - libm::log1p(-u))
     }),
-    real("lognormal", &[parameter("mean", Domain::Any), parameter("sigma", Domain::NotNegative)], |p, r| {
-        libm::exp(p[0] + p[1] * r.normal())
-    }),
-    real("loguniform", &[parameter("low", Domain::Positive), parameter("high", Domain::Positive)], |p, r| {
-        let (low, high) = (libm::log(p[0]), libm::log(p[1]));
-        // Rounding must not lead outside of what was asked for.
-        libm::exp(low + (high - low) * r.unit()).clamp(p[0], p[1])
-    })
-    .needing(|p| p[0] <= p[1], "low to be at most high"),
-    table("logseries", &[parameter("p", Domain::ProbabilityBelowOne)], |p| {
-        Table::new(1, 1, i64::MAX, |k| p[0] * k / (k + 1.0))
-    }),
-    table(
-        "negative_binomial",
-        &[parameter("n", Domain::Positive), parameter("p", Domain::PositiveProbability)],
-        negative_binomial,
+    real(
+        "lognormal",
+        &[
+            parameter("mean", Domain::Any),
+            parameter("sigma", Domain::NotNegative),
+        ],
+        |p, r| libm::exp(p[0] + p[1] * r.normal()),
     ),
     real(
-        "noncentral_chisquare",
-        &[FREEDOM, parameter("nonc", Domain::NotNegative)],
+        "loguniform",
+        &[
+            parameter("low", Domain::Positive),
+            parameter("high", Domain::Positive),
+        ],
         |p, r| {
-            // The square of a shifted normal carries one degree of freedom, so
-            // with less than one the shift goes through the exponential form.
-            if p[0] > 1.0 {
-                let shifted = r.normal() + p[1].sqrt();
-                return r.chi_square(p[0] - 1.0) + shifted * shifted;
-            }
-            let extra = r.poisson(p[1] / 2.0);
-            r.chi_square(p[0] + 2.0 * extra)
+            let (low, high) = (libm::log(p[0]), libm::log(p[1]));
+            // Rounding must not lead outside of what was asked for.
+            libm::exp(low + (high - low) * r.unit()).clamp(p[0], p[1])
         },
+    )
+    .needing(|p| p[0] <= p[1], "low to be at most high"),
+    table(
+        "logseries",
+        &[parameter("p", Domain::ProbabilityBelowOne)],
+        |p| Table::new(1, 1, i64::MAX, |k| p[0] * k / (k + 1.0)),
     ),
+    table(
+        "negative_binomial",
+        &[
+            parameter("n", Domain::Positive),
+            parameter("p", Domain::PositiveProbability),
+        ],
+        negative_binomial,
+    ),
+    Distribution {
+        name: "noncentral_chisquare",
+        parameters: &[FREEDOM, parameter("nonc", Domain::NotNegative)],
+        together: None,
+        draw: Draw::Mixed(
+            |p| poisson(p[1] / 2.0),
+            |p, extra, r| r.chi_square(p[0] + 2.0 * extra as f64),
+        ),
+    },
     real("normal", &[LOC, SCALE], |p, r| p[0] + p[1] * r.normal()),
-    real("pareto", &[EXPONENT], |p, r| libm::expm1(r.exponential() / p[0])),
-    table("poisson", &[parameter("lam", Domain::NotNegative)], |p| poisson(p[0])),
-    real("power", &[EXPONENT], |p, r| libm::exp(-r.exponential() / p[0])),
+    real("pareto", &[EXPONENT], |p, r| {
+        libm::expm1(r.exponential() / p[0])
+    }),
+    table("poisson", &[parameter("lam", Domain::NotNegative)], |p| {
+        poisson(p[0])
+    }),
+    real("power", &[EXPONENT], |p, r| {
+        libm::exp(-r.exponential() / p[0])
+    }),
     real("rand", &[], |_, r| r.unit()),
-    whole("randint", &[parameter("low", Domain::Whole), parameter("high", Domain::Whole)], |_, _| 0)
-        .between()
-        .needing(|p| p[0] < p[1], "low to be less than high"),
-    real("rayleigh", &[SCALE], |p, r| p[0] * (2.0 * r.exponential()).sqrt()),
-    real("standard_cauchy", &[], |_, r| libm::tan(std::f64::consts::PI * (r.unit() - 0.5))),
+    whole(
+        "randint",
+        &[
+            parameter("low", Domain::Whole),
+            parameter("high", Domain::Whole),
+        ],
+        |_, _| 0,
+    )
+    .between()
+    .needing(|p| p[0] < p[1], "low to be less than high"),
+    real("rayleigh", &[SCALE], |p, r| {
+        p[0] * (2.0 * r.exponential()).sqrt()
+    }),
+    real("standard_cauchy", &[], |_, r| {
+        libm::tan(std::f64::consts::PI * (r.unit() - 0.5))
+    }),
     real("standard_exponential", &[], |_, r| r.exponential()),
     real("standard_gamma", &[SHAPE], |p, r| r.gamma(p[0])),
     real("standard_normal", &[], |_, r| r.normal()),
@@ -326,22 +431,48 @@ pub(super) static DISTRIBUTIONS: &[Distribution] = &[
     }),
     real(
         "triangular",
-        &[parameter("left", Domain::Any), parameter("mode", Domain::Any), parameter("right", Domain::Any)],
+        &[
+            parameter("left", Domain::Any),
+            parameter("mode", Domain::Any),
+            parameter("right", Domain::Any),
+        ],
         |p, r| triangular(p[0], p[1], p[2], r.unit()),
     )
-    .needing(|p| p[0] <= p[1] && p[1] <= p[2] && p[0] < p[2], "left <= mode <= right, and left < right"),
-    real("uniform", &[parameter("low", Domain::Any), parameter("high", Domain::Any)], |p, r| {
-        p[0] + (p[1] - p[0]) * r.unit()
-    })
+    .needing(
+        |p| p[0] <= p[1] && p[1] <= p[2] && p[0] < p[2],
+        "left <= mode <= right, and left < right",
+    ),
+    real(
+        "uniform",
+        &[
+            parameter("low", Domain::Any),
+            parameter("high", Domain::Any),
+        ],
+        |p, r| p[0] + (p[1] - p[0]) * r.unit(),
+    )
     .needing(|p| p[0] <= p[1], "low to be at most high"),
-    real("vonmises", &[parameter("mu", Domain::Any), parameter("kappa", Domain::NotNegative)], |p, r| {
-        r.von_mises(p[0], p[1])
+    real(
+        "vonmises",
+        &[
+            parameter("mu", Domain::Any),
+            parameter("kappa", Domain::NotNegative),
+        ],
+        |p, r| r.von_mises(p[0], p[1]),
+    ),
+    real(
+        "wald",
+        &[
+            parameter("mean", Domain::Positive),
+            parameter("scale", Domain::Positive),
+        ],
+        |p, r| r.wald(p[0], p[1]),
+    ),
+    real("weibull", &[EXPONENT], |p, r| {
+        libm::exp(libm::log(r.exponential()) / p[0])
     }),
-    real("wald", &[parameter("mean", Domain::Positive), parameter("scale", Domain::Positive)], |p, r| {
-        r.wald(p[0], p[1])
+    whole("zipf", &[parameter("a", Domain::AboveOne)], |p, r| {
+        r.zipf(p[0])
     }),
-    real("weibull", &[EXPONENT], |p, r| libm::exp(libm::log(r.exponential()) / p[0])),
-    whole("zipf", &[parameter("a", Domain::AboveOne)], |p, r| r.zipf(p[0])),
 ];
 
 fn binomial(parameters: &[f64]) -> Option<Table> {

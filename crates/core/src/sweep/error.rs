@@ -31,7 +31,11 @@ impl SweepError {
     }
 
     pub(super) fn whole(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { argument: None, message: message.into(), hint: Some(hint.into()) }
+        Self {
+            argument: None,
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
     }
 
     pub(super) fn of(argument: &str, problem: Problem) -> Self {
@@ -39,7 +43,11 @@ impl SweepError {
             Some(position) => format!("{}, at character {position}", problem.message),
             None => problem.message,
         };
-        Self { argument: Some(argument.to_owned()), message, hint: problem.hint }
+        Self {
+            argument: Some(argument.to_owned()),
+            message,
+            hint: problem.hint,
+        }
     }
 }
 
@@ -65,7 +73,11 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { position: None, message: message.into(), hint: None }
+        Self {
+            position: None,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     #[must_use]

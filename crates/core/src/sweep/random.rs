@@ -104,8 +104,16 @@ impl Random {
         let y = mean * normal * normal;
         let sum = y + (4.0 * scale * y + y * y).sqrt();
         // The smaller of the two roots, written so that nothing cancels.
-        let x = if sum > 0.0 { mean * 4.0 * scale * y / (sum * sum) } else { mean };
-        if self.unit() <= mean / (mean + x) { x } else { mean * mean / x }
+        let x = if sum > 0.0 {
+            mean * 4.0 * scale * y / (sum * sum)
+        } else {
+            mean
+        };
+        if self.unit() <= mean / (mean + x) {
+            x
+        } else {
+            mean * mean / x
+        }
     }
 
     /// Angle around 0 in (-π, π] (Best and Fisher).
@@ -192,13 +200,24 @@ impl Table {
     /// a noticeable time to prepare.
     pub(super) const LEN_MAX: usize = 4_000_000;
 
+    /// Beyond it neighbouring numbers are the same real number, and ratios lie.
+    const MODE_MAX: u64 = 1 << 52;
+
     /// Chances below this part of the largest are left out: no sum can feel them.
     const CHANCE_MIN: f64 = 1e-20;
 
     /// `ratio(k)` is the chance of `k + 1` divided by that of `k`; `mode` is a
     /// most likely number, within `least..=most`.  None when the table would be
     /// too long.
-    pub(super) fn new(mode: i64, least: i64, most: i64, ratio: impl Fn(f64) -> f64) -> Option<Self> {
+    pub(super) fn new(
+        mode: i64,
+        least: i64,
+        most: i64,
+        ratio: impl Fn(f64) -> f64,
+    ) -> Option<Self> {
+        if mode.unsigned_abs() > Self::MODE_MAX {
+            return None;
+        }
         let mut below = Vec::new();
         let mut chance = 1.0;
         let mut at = mode;
