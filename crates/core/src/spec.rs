@@ -191,3 +191,44 @@ pub struct Actions {
     #[serde(default)]
     pub on_experiment_end: Vec<String>,
 }
+
+/// Splits a command into the program with what belongs to it, and its arguments.
+///
+/// `train.py --lr 1` is a script and two arguments; `python -m pkg --lr 1` and
+/// `bash run.sh x` name their interpreter, which is not an argument to sweep over.
+pub fn split_command(command: &[String]) -> (&[String], &[String]) {
+    const INTERPRETERS: [&str; 9] =
+        ["python", "python3", "bash", "sh", "julia", "Rscript", "torchrun", "node", "perl"];
+    let name = command.first().map(|first| first.rsplit('/').next().unwrap_or(first));
+    let interpreter = name.is_some_and(|name| {
+        INTERPRETERS.contains(&name) || name.strip_prefix("python3.").is_some_and(|v| v.parse::<u8>().is_ok())
+    });
+    let program = match (interpreter, command.get(1).map(String::as_str), command.len()) {
+        (true, Some("-m"), 3..) => 3,
+        (true, Some(second), _) if !second.starts_with('-') => 2,
+        _ => 1,
+    };
+    command.split_at(program.min(command.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_command;
+
+    #[test]
+    fn the_interpreter_belongs_to_the_program() {
+        for (command, program) in [
+            ("train.py --lr 1", 1),
+            ("python -m pkg --lr 1", 3),
+            ("python3.11 train.py --lr 1", 2),
+            ("/usr/bin/bash run.sh x", 2),
+            ("python -c x", 1),
+            ("true", 1),
+            ("python", 1),
+        ] {
+            let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
+            assert_eq!(split_command(&command).0.len(), program, "{command:?}");
+        }
+        assert_eq!(split_command(&[]).0.len(), 0);
+    }
+}
