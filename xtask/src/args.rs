@@ -19,11 +19,16 @@ impl<'a> Args<'a> {
 
     /// Takes `--name VALUE` or `--name=VALUE` out.
     pub(crate) fn value(&mut self, name: &str) -> Result<Option<&'a str>> {
-        let joined = |word: &&str| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        let joined = |word: &&str| {
+            word.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('='))
+        };
         if let Some(at) = self.0.iter().position(joined) {
             return Ok(self.0.remove(at).split_once('=').map(|(_, value)| value));
         }
-        let Some(at) = self.0.iter().position(|word| *word == name) else { return Ok(None) };
+        let Some(at) = self.0.iter().position(|word| *word == name) else {
+            return Ok(None);
+        };
         self.0.remove(at);
         if at == self.0.len() {
             bail!("{name} needs a value");
@@ -33,8 +38,12 @@ impl<'a> Args<'a> {
 
     /// Takes `--name NUMBER` out.
     pub(crate) fn number(&mut self, name: &str) -> Result<Option<u64>> {
-        let Some(text) = self.value(name)? else { return Ok(None) };
-        let number = text.parse().with_context(|| format!("{name} needs a whole number, not '{text}'"))?;
+        let Some(text) = self.value(name)? else {
+            return Ok(None);
+        };
+        let number = text
+            .parse()
+            .with_context(|| format!("{name} needs a whole number, not '{text}'"))?;
         Ok(Some(number))
     }
 

@@ -16,7 +16,7 @@ use crate::args::Args;
 use crate::clock::{Stopwatch, human};
 use crate::process::{cargo, run, shown};
 use crate::setup::{self, Tools};
-use crate::{generate, interrupt, sim, tidy, ui};
+use crate::{build, generate, interrupt, sim, tidy, ui};
 
 /// Which checks a step belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,22 +44,63 @@ struct Step {
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "format", when: When::Always, work: Work::Cargo(&["fmt", "--all", "--check"]) },
-    Step { name: "tidy", when: When::Always, work: Work::Inside(|_| tidy::check()) },
-    Step { name: "clippy", when: When::Quick, work: Work::Inside(|_| changed::clippy()) },
+    Step {
+        name: "format",
+        when: When::Always,
+        work: Work::Cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "tidy",
+        when: When::Always,
+        work: Work::Inside(|_| tidy::check()),
+    },
+    Step {
+        name: "clippy",
+        when: When::Quick,
+        work: Work::Inside(|_| changed::clippy()),
+    },
     Step {
         name: "clippy",
         when: When::Full,
-        work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        work: Work::Cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
     },
-    // All targets at once: the tests, the generated pages and the end-to-end runs then share
-    // one `grid`, built with one set of features.
-    Step { name: "build", when: When::Full, work: Work::Cargo(&["build", "--workspace", "--all-targets"]) },
-    Step { name: "generated", when: When::Full, work: Work::Inside(|_| generate::check()) },
-    Step { name: "simulator", when: When::Full, work: Work::Inside(|_| sim::check()) },
-    Step { name: "doctests", when: When::Full, work: Work::Cargo(&["test", "--workspace", "--doc", "--quiet"]) },
-    Step { name: "tests", when: When::Full, work: Work::Tests(&[]) },
-    Step { name: "tests", when: When::Quick, work: Work::Tests(&["grid-core", "xtask"]) },
+    Step {
+        name: "build",
+        when: When::Full,
+        work: Work::Inside(|_| run(&mut build::everything())),
+    },
+    Step {
+        name: "generated",
+        when: When::Full,
+        work: Work::Inside(|_| generate::check()),
+    },
+    Step {
+        name: "simulator",
+        when: When::Full,
+        work: Work::Inside(|_| sim::check()),
+    },
+    Step {
+        name: "doctests",
+        when: When::Full,
+        work: Work::Cargo(&["test", "--workspace", "--doc", "--quiet"]),
+    },
+    Step {
+        name: "tests",
+        when: When::Full,
+        work: Work::Tests(&[]),
+    },
+    Step {
+        name: "tests",
+        when: When::Quick,
+        work: Work::Tests(&["grid-core", "xtask"]),
+    },
 ];
 
 /// How one step went.
@@ -75,7 +116,11 @@ pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
     args.end()?;
     let whole = Stopwatch::start();
     let tools = setup::ensure()?;
-    let mut outcomes = vec![Outcome { name: "setup", passed: true, took: whole.elapsed() }];
+    let mut outcomes = vec![Outcome {
+        name: "setup",
+        passed: true,
+        took: whole.elapsed(),
+    }];
     let mut summary = Vec::new();
     for step in steps(quick) {
         let watch = Stopwatch::start();
@@ -98,7 +143,11 @@ pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
                 })
             }
         };
-        outcomes.push(Outcome { name: step.name, passed: settled(step.name, passed)?, took: watch.elapsed() });
+        outcomes.push(Outcome {
+            name: step.name,
+            passed: settled(step.name, passed)?,
+            took: watch.elapsed(),
+        });
         if let Some(outcome) = outcomes.last() {
             ui::say(&line(outcome));
         }
@@ -136,7 +185,11 @@ fn report(outcomes: &[Outcome], took: Duration, summary: &[String]) {
         ui::say(&line(outcome));
     }
     let passed = outcomes.iter().all(|outcome| outcome.passed);
-    ui::say(&line(&Outcome { name: "all", passed, took }));
+    ui::say(&line(&Outcome {
+        name: "all",
+        passed,
+        took,
+    }));
     ui::say("");
     for text in summary {
         ui::say(text);

@@ -36,7 +36,10 @@ pub(crate) fn wait_for<T>(limit: Duration, mut done: impl FnMut() -> Option<T>) 
 }
 
 /// Gives the processor away for one poll interval.
-#[expect(clippy::disallowed_methods, reason = "the one pause between two looks at a condition")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one pause between two looks at a condition"
+)]
 pub(crate) fn pause() {
     std::thread::sleep(POLL);
 }
@@ -49,7 +52,11 @@ pub(crate) fn human(duration: Duration) -> String {
     } else if seconds < 60.0 {
         format!("{seconds:.1} s")
     } else {
-        format!("{} m {:02} s", duration.as_secs() / 60, duration.as_secs() % 60)
+        format!(
+            "{} m {:02} s",
+            duration.as_secs() / 60,
+            duration.as_secs() % 60
+        )
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::args::Args;
-use crate::process::{cargo, command as program, must, output_of};
-use crate::{paths, ui};
+use crate::process::{command as program, must, output_of};
+use crate::{build, paths, ui};
 
 /// A committed file, and what `grid` prints it with.
 struct Page {
@@ -23,14 +23,15 @@ const PAGES: &[Page] = &[];
 pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
     let only_compare = args.flag("--check");
     args.end()?;
-    must(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    must(&mut build::everything())?;
     if only_compare {
         return check();
     }
     for page in PAGES {
         let path = paths::root().join(page.path);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("making {}", folder.display()))?;
         }
         std::fs::write(&path, printed(page)?).with_context(|| format!("writing {}", page.path))?;
         ui::say(&format!("wrote {}", page.path));
@@ -54,9 +55,12 @@ pub(crate) fn check() -> Result<bool> {
 
 fn printed(page: &Page) -> Result<String> {
     let nowhere = Path::new("/nonexistent");
-    let mut grid = program(paths::grid());
+    let mut grid = program(build::grid());
     // What the page says must not depend on who prints it.
-    grid.args(page.args).env("HOME", nowhere).env("COLUMNS", "100").env("NO_COLOR", "1");
+    grid.args(page.args)
+        .env("HOME", nowhere)
+        .env("COLUMNS", "100")
+        .env("NO_COLOR", "1");
     let mut text = output_of(&mut grid)?;
     if !text.ends_with('\n') {
         text.push('\n');
@@ -74,10 +78,17 @@ fn difference(path: &str, committed: &str, printed: &str) -> Option<String> {
     let (was, is) = loop {
         match (old.next(), new.next()) {
             (Some(was), Some(is)) if was == is => lines += 1,
-            (was, is) => break (was.unwrap_or("(end of file)"), is.unwrap_or("(end of file)")),
+            (was, is) => {
+                break (
+                    was.unwrap_or("(end of file)"),
+                    is.unwrap_or("(end of file)"),
+                );
+            }
         }
     };
-    Some(format!("{path}:{lines}: is out of date; run `cargo xtask gen` and commit it\n  - {was}\n  + {is}"))
+    Some(format!(
+        "{path}:{lines}: is out of date; run `cargo xtask gen` and commit it\n  - {was}\n  + {is}"
+    ))
 }
 
 #[cfg(test)]
@@ -92,7 +103,11 @@ mod tests {
     #[test]
     fn a_stale_page_names_the_line_and_the_remedy() {
         let hint = difference("a.md", "one\ntwo\n", "one\nthree\n").unwrap_or_default();
-        assert!(hint.starts_with("a.md:2:") && hint.contains("cargo xtask gen") && hint.contains("+ three"));
+        assert!(
+            hint.starts_with("a.md:2:")
+                && hint.contains("cargo xtask gen")
+                && hint.contains("+ three")
+        );
         let hint = difference("a.md", "", "new\n").unwrap_or_default();
         assert!(hint.contains("(end of file)"));
     }

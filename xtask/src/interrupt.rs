@@ -23,5 +23,7 @@ pub(crate) fn install() -> Result<()> {
 
 /// Whether somebody asked this tool to end.
 pub(crate) fn requested() -> bool {
-    REQUESTED.get().is_some_and(|flag| flag.load(Ordering::SeqCst))
+    REQUESTED
+        .get()
+        .is_some_and(|flag| flag.load(Ordering::SeqCst))
 }

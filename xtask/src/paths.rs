@@ -10,15 +10,11 @@ pub(crate) fn root() -> PathBuf {
 
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// Programs and caches that this tool keeps, so that a second check is fast.
 pub(crate) fn tools() -> PathBuf {
     target().join("tools")
-}
-
-/// The `grid` of everyday builds.
-pub(crate) fn grid() -> PathBuf {
-    target().join("debug").join("grid")
 }

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{command, end, must, output_of};
 use crate::clock;
+use crate::process::{command, end, must, output_of};
 
 /// How long the database may take to answer for the first time.
 /// Lower, and a busy machine counts as broken; higher, and a broken one is noticed late.
@@ -42,20 +42,42 @@ pub(crate) fn installed() -> bool {
 impl Postgres {
     /// Starts an empty database; `None` where its programs are missing.
     pub(crate) fn start() -> Result<Option<Self>> {
-        let Some(programs) = programs() else { return Ok(None) };
+        let Some(programs) = programs() else {
+            return Ok(None);
+        };
         // Not below the repository: the database's own account must be able to reach it.
-        let folder = tempfile::Builder::new().prefix("grid-postgres-").tempdir().context("making a folder")?;
+        let folder = tempfile::Builder::new()
+            .prefix("grid-postgres-")
+            .tempdir()
+            .context("making a folder")?;
         if rustix::process::geteuid().is_root() {
             let (uid, gid) = account()?;
-            chown(folder.path(), Some(uid), Some(gid)).context("giving the folder to the database")?;
+            chown(folder.path(), Some(uid), Some(gid))
+                .context("giving the folder to the database")?;
         }
         let data = folder.path().join("data");
         let mut initdb = as_account(&programs.join("initdb"));
-        initdb.args(["-A", "trust", "-U", ACCOUNT, "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
+        initdb
+            .args([
+                "-A",
+                "trust",
+                "-U",
+                ACCOUNT,
+                "-E",
+                "UTF8",
+                "--locale=C",
+                "--no-sync",
+                "-D",
+            ])
+            .arg(&data);
         must(initdb.current_dir(folder.path()).stdout(Stdio::null()))?;
         let port = free_port()?;
         let server = serve(&programs, folder.path(), port)?;
-        let mut started = Self { server, port, _folder: folder };
+        let mut started = Self {
+            server,
+            port,
+            _folder: folder,
+        };
         started.wait_until_ready(&programs)?;
         Ok(Some(started))
     }
@@ -72,13 +94,18 @@ impl Postgres {
                 return Some(false);
             }
             let mut ask = command(programs.join("pg_isready"));
-            let answer = ask.args(["--quiet", "--host=127.0.0.1", "--port", &port]).status();
+            let answer = ask
+                .args(["--quiet", "--host=127.0.0.1", "--port", &port])
+                .status();
             answer.is_ok_and(|status| status.success()).then_some(true)
         });
         match ready {
             Some(true) => Ok(()),
             Some(false) => bail!("the test database ended at once; its last words are above"),
-            None => bail!("the test database did not answer within {}", clock::human(START_LIMIT)),
+            None => bail!(
+                "the test database did not answer within {}",
+                clock::human(START_LIMIT)
+            ),
         }
     }
 }
@@ -108,7 +135,10 @@ fn serve(programs: &Path, folder: &Path, port: u16) -> Result<Child> {
     for setting in settings {
         server.arg("-c").arg(setting);
     }
-    server.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+    server
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     server.spawn().context("starting the test database")
 }
 
@@ -126,7 +156,9 @@ fn as_account(program: &Path) -> Command {
 fn account() -> Result<(u32, u32)> {
     let id = |flag: &str| -> Result<u32> {
         let text = output_of(command("id").args([flag, ACCOUNT]))?;
-        text.trim().parse().with_context(|| format!("reading the ids of the account {ACCOUNT}"))
+        text.trim()
+            .parse()
+            .with_context(|| format!("reading the ids of the account {ACCOUNT}"))
     };
     Ok((id("-u")?, id("-g")?))
 }
@@ -144,7 +176,10 @@ fn programs() -> Option<PathBuf> {
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
-    Ok(listener.local_addr().context("reading the free port")?.port())
+    Ok(listener
+        .local_addr()
+        .context("reading the free port")?
+        .port())
 }
 
 #[cfg(test)]
@@ -154,13 +189,18 @@ mod tests {
     #[test]
     fn the_database_answers_and_leaves_nothing() {
         // Where it is not installed the check says so once, before the tests.
-        let Some(database) = Postgres::start().unwrap() else { return };
+        let Some(database) = Postgres::start().unwrap() else {
+            return;
+        };
         assert!(database.url().contains(&database.port.to_string()));
         let (folder, port) = (database._folder.path().to_owned(), database.port);
         assert!(folder.exists());
         drop(database);
         assert!(!folder.exists());
-        assert!(TcpListener::bind(("127.0.0.1", port)).is_ok(), "the port is free again");
+        assert!(
+            TcpListener::bind(("127.0.0.1", port)).is_ok(),
+            "the port is free again"
+        );
     }
 
     #[test]

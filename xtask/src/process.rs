@@ -34,7 +34,9 @@ pub(crate) fn cargo() -> Command {
 
 /// Runs a command to its end and says whether it succeeded.
 pub(crate) fn run(command: &mut Command) -> Result<bool> {
-    let child = command.spawn().with_context(|| format!("starting {}", shown(command)))?;
+    let child = command
+        .spawn()
+        .with_context(|| format!("starting {}", shown(command)))?;
     Ok(wait(child)?.success())
 }
 
@@ -48,12 +50,20 @@ pub(crate) fn must(command: &mut Command) -> Result<()> {
 
 /// What a command prints, or an error with what it said instead.
 pub(crate) fn output_of(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("starting {}", shown(command)))?;
+    let output = command
+        .output()
+        .with_context(|| format!("starting {}", shown(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("this command failed ({}): {}\n{}", output.status, shown(command), said.trim_end());
+        bail!(
+            "this command failed ({}): {}\n{}",
+            output.status,
+            shown(command),
+            said.trim_end()
+        );
     }
-    String::from_utf8(output.stdout).with_context(|| format!("reading what {} printed", shown(command)))
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("reading what {} printed", shown(command)))
 }
 
 /// Waits for a child; when the person asks this tool to end, the child is ended first.
@@ -92,7 +102,10 @@ pub(crate) fn end(child: &mut Child, signal: Signal) {
 /// A command as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| quoted(&word.to_string_lossy()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A word as one would type it in a shell.
@@ -111,11 +124,19 @@ mod tests {
 
     #[test]
     fn words_are_shown_as_they_would_be_typed() {
-        let cases = [("plain", "plain"), ("", "''"), ("[1, 2]", "'[1, 2]'"), ("it's", r"'it'\''s'")];
+        let cases = [
+            ("plain", "plain"),
+            ("", "''"),
+            ("[1, 2]", "'[1, 2]'"),
+            ("it's", r"'it'\''s'"),
+        ];
         for (word, expected) in cases {
             assert_eq!(quoted(word), expected);
         }
-        assert_eq!(shown(command("grid").arg("--lr").arg("[0.1,0.2]")), "grid --lr '[0.1,0.2]'");
+        assert_eq!(
+            shown(command("grid").arg("--lr").arg("[0.1,0.2]")),
+            "grid --lr '[0.1,0.2]'"
+        );
     }
 
     #[test]
@@ -123,7 +144,10 @@ mod tests {
         let mut env = command("env");
         env.env("GRID_SEEN", "yes");
         for name in super::SCRUBBED {
-            assert!(env.get_envs().any(|(key, value)| key == *name && value.is_none()));
+            assert!(
+                env.get_envs()
+                    .any(|(key, value)| key == *name && value.is_none())
+            );
         }
         assert!(output_of(&mut env).is_ok_and(|text| text.contains("GRID_SEEN=yes")));
     }
@@ -136,7 +160,11 @@ mod tests {
 
     #[test]
     fn a_child_is_ended_once_and_for_all() {
-        let mut child = command("sh").args(["-c", "exec cat"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = command("sh")
+            .args(["-c", "exec cat"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         end(&mut child, Signal::TERM);
         assert!(child.try_wait().unwrap().is_some());
         end(&mut child, Signal::TERM);

@@ -31,23 +31,39 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    Package { name: "bubblewrap", used_for: "the sandbox", present: || works("bwrap", &["--version"]) },
-    Package { name: "git", used_for: "code capture", present: || works("git", &["--version"]) },
+    Package {
+        name: "bubblewrap",
+        used_for: "the sandbox",
+        present: || works("bwrap", &["--version"]),
+    },
+    Package {
+        name: "git",
+        used_for: "code capture",
+        present: || works("git", &["--version"]),
+    },
     Package {
         name: "python3-venv",
         used_for: "uv and the examples",
         present: || works("python3", &["-c", "import ensurepip, venv"]),
     },
-    Package { name: "postgresql", used_for: "the store's second database", present: postgres::installed },
+    Package {
+        name: "postgresql",
+        used_for: "the store's second database",
+        present: postgres::installed,
+    },
 ];
 
 /// Installs what is missing, or says what to install.
 pub(crate) fn ensure() -> Result<Tools> {
     system_packages()?;
     if let Err(error) = uv() {
-        ui::warn(&format!("note: uv could not be installed, environments will not build: {error:#}"));
+        ui::warn(&format!(
+            "note: uv could not be installed, environments will not build: {error:#}"
+        ));
     }
-    Ok(Tools { nextest: nextest()? })
+    Ok(Tools {
+        nextest: nextest()?,
+    })
 }
 
 /// Puts the kept programs first on the `PATH` of a command, and its caches beside them.
@@ -57,7 +73,9 @@ pub(crate) fn with_tools(command: &mut Command) -> &mut Command {
         path.push(":");
         path.push(rest);
     }
-    command.env("PATH", path).env("UV_CACHE_DIR", paths::tools().join("uv-cache"))
+    command
+        .env("PATH", path)
+        .env("UV_CACHE_DIR", paths::tools().join("uv-cache"))
 }
 
 fn bin() -> PathBuf {
@@ -65,7 +83,10 @@ fn bin() -> PathBuf {
 }
 
 fn system_packages() -> Result<()> {
-    let missing: Vec<&Package> = PACKAGES.iter().filter(|package| !(package.present)()).collect();
+    let missing: Vec<&Package> = PACKAGES
+        .iter()
+        .filter(|package| !(package.present)())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -77,19 +98,30 @@ fn system_packages() -> Result<()> {
         }
     }
     for package in missing {
-        ui::warn(&format!("note: {} is missing ({})", package.name, package.used_for));
+        ui::warn(&format!(
+            "note: {} is missing ({})",
+            package.name, package.used_for
+        ));
     }
-    ui::warn(&format!("note: to have everything, as root: apt-get install {}", names.join(" ")));
+    ui::warn(&format!(
+        "note: to have everything, as root: apt-get install {}",
+        names.join(" ")
+    ));
     Ok(())
 }
 
 fn apt_install(names: &[&str]) -> Result<bool> {
-    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(names))
+    run(apt_get()
+        .args(["install", "-y", "--no-install-recommends"])
+        .args(names))
 }
 
 fn apt_get() -> Command {
     let mut apt_get = command("apt-get");
-    apt_get.arg("-qq").env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    apt_get
+        .arg("-qq")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null());
     apt_get
 }
 
@@ -100,9 +132,16 @@ fn uv() -> Result<()> {
     if version.is_ok_and(|text| text.split_whitespace().nth(1) == Some(UV_VERSION)) {
         return Ok(());
     }
-    ui::say(&format!("installing uv {UV_VERSION} into {}", paths::tools().display()));
+    ui::say(&format!(
+        "installing uv {UV_VERSION} into {}",
+        paths::tools().display()
+    ));
     let venv = paths::tools().join("python");
-    must(command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    must(
+        command("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv),
+    )?;
     let pip = venv.join("bin").join("pip");
     must(command(pip).args(["install", "--quiet", &format!("uv=={UV_VERSION}")]))?;
     std::fs::create_dir_all(bin()).context("making the folder for tools")?;
@@ -120,7 +159,9 @@ fn nextest() -> Result<bool> {
     }
     ui::say("installing cargo-nextest (once, a few minutes)");
     let mut install = cargo();
-    install.args(["install", "cargo-nextest", "--locked", "--quiet", "--root"]).arg(paths::tools());
+    install
+        .args(["install", "cargo-nextest", "--locked", "--quiet", "--root"])
+        .arg(paths::tools());
     if run(&mut install)? && works() {
         return Ok(true);
     }
@@ -133,7 +174,10 @@ fn works(program: &str, args: &[&str]) -> bool {
 }
 
 fn works_with_tools(command: &mut Command) -> bool {
-    let quiet = with_tools(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let quiet = with_tools(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
@@ -144,8 +188,14 @@ mod tests {
     #[test]
     fn kept_programs_come_first_on_the_path() {
         let mut env = command("env");
-        let path = with_tools(&mut env).get_envs().find(|(key, _)| *key == "PATH").and_then(|(_, value)| value);
-        assert!(path.is_some_and(|path| path.to_string_lossy().starts_with(&*bin().to_string_lossy())));
+        let path = with_tools(&mut env)
+            .get_envs()
+            .find(|(key, _)| *key == "PATH")
+            .and_then(|(_, value)| value);
+        assert!(path.is_some_and(|path| {
+            path.to_string_lossy()
+                .starts_with(&*bin().to_string_lossy())
+        }));
     }
 
     #[test]

@@ -18,7 +18,13 @@ enum Touched {
 /// Runs clippy where something has changed since the last commit.
 pub(super) fn clippy() -> Result<bool> {
     let mut git = command("git");
-    git.args(["status", "--porcelain", "--untracked-files=all", "--no-renames"]).current_dir(paths::root());
+    git.args([
+        "status",
+        "--porcelain",
+        "--untracked-files=all",
+        "--no-renames",
+    ])
+    .current_dir(paths::root());
     let status = output_of(&mut git)?;
     let mut clippy = cargo();
     clippy.arg("clippy");
@@ -31,7 +37,11 @@ pub(super) fn clippy() -> Result<bool> {
             return Ok(true);
         }
         Touched::Packages(packages) => {
-            clippy.args(packages.iter().flat_map(|name| ["--package", name.as_str()]));
+            clippy.args(
+                packages
+                    .iter()
+                    .flat_map(|name| ["--package", name.as_str()]),
+            );
         }
     }
     clippy.args(["--all-targets", "--", "-D", "warnings"]);
@@ -54,7 +64,9 @@ fn touched(status: &str) -> Touched {
             (Some("xtask"), Some(_)) => {
                 packages.insert("xtask".to_owned());
             }
-            (Some("Cargo.toml" | "Cargo.lock" | "clippy.toml"), None) => return Touched::Everything,
+            (Some("Cargo.toml" | "Cargo.lock" | "clippy.toml"), None) => {
+                return Touched::Everything;
+            }
             _ => {}
         }
     }
@@ -74,6 +86,9 @@ mod tests {
 
     #[test]
     fn a_shared_file_touches_everything() {
-        assert_eq!(touched(" M Cargo.lock\n M e2e/src/lib.rs\n"), Touched::Everything);
+        assert_eq!(
+            touched(" M Cargo.lock\n M e2e/src/lib.rs\n"),
+            Touched::Everything
+        );
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::postgres::Postgres;
 use crate::process::{cargo, shown, wait};
 use crate::setup::{Tools, with_tools};
-use crate::{paths, ui};
+use crate::{build, ui};
 
 /// What the test runner found.
 pub(super) struct TestResult {
@@ -19,19 +19,33 @@ pub(super) struct TestResult {
 
 /// Runs the tests of these packages, or all when none is named.
 pub(super) fn run(tools: &Tools, packages: &[&str]) -> Result<TestResult> {
-    let database = if packages.is_empty() { Postgres::start()? } else { None };
-    let mut command = if tools.nextest { nextest(packages) } else { cargo_test(packages) };
-    with_tools(&mut command).env("GRID_TEST_BINARY", paths::grid());
+    let database = if packages.is_empty() {
+        Postgres::start()?
+    } else {
+        None
+    };
+    let mut command = if tools.nextest {
+        nextest(packages)
+    } else {
+        cargo_test(packages)
+    };
+    with_tools(&mut command).env(build::BINARY_VARIABLE, build::grid());
     match &database {
         Some(database) => {
             command.env("GRID_TEST_POSTGRES", database.url());
         }
-        None if packages.is_empty() => ui::warn("note: no PostgreSQL here, so its tests do not run"),
+        None if packages.is_empty() => {
+            ui::warn("note: no PostgreSQL here, so its tests do not run");
+        }
         None => {}
     }
     ui::say(&shown(&command));
     let (passed, lines) = watched(&mut command, tools.nextest)?;
-    let summary = if tools.nextest { nextest_summary(&lines) } else { cargo_summary(&lines) };
+    let summary = if tools.nextest {
+        nextest_summary(&lines)
+    } else {
+        cargo_summary(&lines)
+    };
     Ok(TestResult { passed, summary })
 }
 
@@ -47,7 +61,10 @@ fn nextest(packages: &[&str]) -> Command {
 
 fn cargo_test(packages: &[&str]) -> Command {
     let mut command = cargo();
-    command.args(["test", "--no-fail-fast"]).args(selected(packages)).args(["--lib", "--bins", "--tests"]);
+    command
+        .args(["test", "--no-fail-fast"])
+        .args(selected(packages))
+        .args(["--lib", "--bins", "--tests"]);
     command
 }
 
@@ -55,7 +72,10 @@ fn selected<'a>(packages: &[&'a str]) -> Vec<&'a str> {
     if packages.is_empty() {
         return vec!["--workspace"];
     }
-    packages.iter().flat_map(|name| ["--package", name]).collect()
+    packages
+        .iter()
+        .flat_map(|name| ["--package", name])
+        .collect()
 }
 
 /// Runs the command, shows what it says, and keeps it.
@@ -65,7 +85,10 @@ fn watched(command: &mut Command, on_stderr: bool) -> Result<(bool, Vec<String>)
     } else {
         command.stdout(Stdio::piped());
     }
-    let mut child = command.stdin(Stdio::null()).spawn().context("starting the tests")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .spawn()
+        .context("starting the tests")?;
     let pipe: Option<Box<dyn Read + Send>> = if on_stderr {
         child.stderr.take().map(|pipe| Box::new(pipe) as _)
     } else {
@@ -90,8 +113,12 @@ fn shown_lines(pipe: Box<dyn Read + Send>) -> Vec<String> {
 /// The failures that nextest lists after its summary, then the summary itself.
 fn nextest_summary(lines: &[String]) -> Vec<String> {
     let is_summary = |line: &String| plain(line).trim_start().starts_with("Summary [");
-    let Some(at) = lines.iter().rposition(is_summary) else { return Vec::new() };
-    let failures = lines[at + 1..].iter().filter(|line| plain(line).contains(']'));
+    let Some(at) = lines.iter().rposition(is_summary) else {
+        return Vec::new();
+    };
+    let failures = lines[at + 1..]
+        .iter()
+        .filter(|line| plain(line).contains(']'));
     failures.chain([&lines[at]]).cloned().collect()
 }
 
@@ -99,7 +126,9 @@ fn nextest_summary(lines: &[String]) -> Vec<String> {
 fn cargo_summary(lines: &[String]) -> Vec<String> {
     let (mut passed, mut failed) = (0_u64, 0_u64);
     for line in lines.iter().map(|line| plain(line)) {
-        let Some((_, counts)) = line.split_once("test result: ") else { continue };
+        let Some((_, counts)) = line.split_once("test result: ") else {
+            continue;
+        };
         let number_before = |word: &str| {
             let (before, _) = counts.split_once(word)?;
             before.split_whitespace().last()?.parse::<u64>().ok()
