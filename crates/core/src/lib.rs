@@ -7,6 +7,7 @@
 pub mod id;
 pub mod time;
 pub mod duration;
+pub mod name;
 pub mod spec;
 pub mod sweep;
 pub mod team;

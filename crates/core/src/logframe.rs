@@ -100,7 +100,24 @@ impl Header {
 
     /// Reads a header, or says that these bytes are none.
     pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
-        let [a, b, c, d, e, f, g, h, l0, l1, l2, l3, source, flags, c0, c1] = *bytes;
+        let [
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            l0,
+            l1,
+            l2,
+            l3,
+            source,
+            flags,
+            c0,
+            c1,
+        ] = *bytes;
         let len = u32::from_le_bytes([l0, l1, l2, l3]);
         // The cheap tests come first: whoever looks for a header in damaged bytes
         // asks this once per byte.

@@ -1,1 +1,2 @@
 //! grid-store.
+pub mod logs;
