@@ -19,6 +19,15 @@ pub(crate) fn everything() -> Command {
     build
 }
 
+/// Builds the product alone.
+///
+/// In somebody's first minute with the project the tests would only be in the way.
+pub(crate) fn grid_only() -> Command {
+    let mut build = cargo();
+    build.args(["build", "--package", "grid-cli"]);
+    build
+}
+
 /// A program of everyday builds.
 pub(crate) fn program(name: &str) -> PathBuf {
     paths::target().join("debug").join(name)

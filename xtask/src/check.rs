@@ -16,7 +16,7 @@ use crate::args::Args;
 use crate::clock::{Stopwatch, human};
 use crate::process::{cargo, run, shown};
 use crate::setup::{self, Tools};
-use crate::{build, generate, interrupt, sim, tidy, ui};
+use crate::{build, demo, generate, interrupt, sim, tidy, ui};
 
 /// Which checks a step belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,11 @@ const STEPS: &[Step] = &[
         name: "simulator",
         when: When::Full,
         work: Work::Inside(|_| sim::check()),
+    },
+    Step {
+        name: "demo",
+        when: When::Full,
+        work: Work::Inside(|_| demo::check()),
     },
     Step {
         name: "doctests",

@@ -4,13 +4,17 @@
 //! is a command here: no shell scripts, no makefiles. Each command is one module.
 
 mod args;
+mod bench;
 mod build;
 mod check;
 mod clock;
+mod demo;
+mod dev;
 mod e2e;
 mod generate;
 mod hooks;
 mod interrupt;
+mod local;
 mod paths;
 mod postgres;
 mod process;
@@ -52,6 +56,24 @@ const COMMANDS: &[Command] = &[
         usage: "",
         about: "the rules of this repository that no other tool knows",
         run: tidy::command,
+    },
+    Command {
+        name: "demo",
+        usage: "[--exit]",
+        about: "the main job, shown: a sweep of a real training on this machine",
+        run: demo::command,
+    },
+    Command {
+        name: "dev",
+        usage: "[--port N]",
+        about: "a server to develop against, with people in it",
+        run: dev::command,
+    },
+    Command {
+        name: "bench",
+        usage: "[NAME]",
+        about: "how fast the product is, in a release build",
+        run: bench::command,
     },
     Command {
         name: "sim",
