@@ -24,7 +24,7 @@ const TIME_UNITS: [(&str, i64); 6] = [
 ];
 
 /// Units of size.  A single letter means powers of 1024, as memory is sold.
-const SIZE_UNITS: [(&str, u64); 21] = [
+const SIZE_UNITS: [(&str, u64); 26] = [
     ("", 1),
     ("B", 1),
     ("K", 1 << 10),
@@ -42,10 +42,15 @@ const SIZE_UNITS: [(&str, u64); 21] = [
     ("P", 1 << 50),
     ("Pi", 1 << 50),
     ("PiB", 1 << 50),
+    ("E", 1 << 60),
+    ("Ei", 1 << 60),
+    ("EiB", 1 << 60),
     ("KB", 1_000),
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
+    ("PB", 1_000_000_000_000_000),
+    ("EB", 1_000_000_000_000_000_000),
 ];
 
 /// Text that is not a length of time.
@@ -162,7 +167,7 @@ pub fn format_duration_short(millis: i64) -> String {
 }
 
 /// Reads `1048576`, `512M`, `512MiB`, `10G`, `1.5TiB`, `500 MB` into bytes.
-/// `K`, `M`, `G`, `T`, `P` are powers of 1024; `KB` and the like powers of 1000.
+/// `K`, `M`, `G`, `T`, `P`, `E` are powers of 1024; `KB` and the like powers of 1000.
 pub fn parse_size_bytes(text: &str) -> Result<u64, SizeError> {
     let error = |problem: String| SizeError {
         text: shortened(text),
@@ -178,7 +183,7 @@ pub fn parse_size_bytes(text: &str) -> Result<u64, SizeError> {
         .find(|(name, _)| name.eq_ignore_ascii_case(unit))
     else {
         return Err(error(format!(
-            "the unit `{}` is not one of B, K, M, G, T, P",
+            "the unit `{}` is not one of B, K, M, G, T, P, E",
             shortened(unit)
         )));
     };
@@ -203,7 +208,7 @@ pub fn parse_size_bytes(text: &str) -> Result<u64, SizeError> {
     u64::try_from(bytes).map_err(|_| too_large())
 }
 
-/// `17 B`, `1.5 MiB`, `200 GiB`: three figures at most, powers of 1024.
+/// `17 B`, `1.5 MiB`, `200 GiB`: one digit after the point where it says something, powers of 1024.
 pub fn format_size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 6] = [
         ("EiB", 1 << 60),

@@ -13,9 +13,11 @@ pub(super) struct Distribution {
     pub(super) name: &'static str,
     pub(super) parameters: &'static [Parameter],
     /// What must hold between parameters; the text says it.
-    together: Option<(fn(&[f64]) -> bool, &'static str)>,
+    together: Option<Together>,
     draw: Draw,
 }
+
+type Together = (fn(&[f64]) -> bool, &'static str);
 
 #[derive(Debug, Clone, Copy)]
 enum Draw {
@@ -146,6 +148,12 @@ impl Distribution {
             .find(|distribution| distribution.name == name)
     }
 
+    /// Whether its values are whole numbers.
+    #[cfg(test)]
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.draw, Draw::Whole(_) | Draw::Between | Draw::Table(_))
+    }
+
     /// How it is written, for messages: `uniform(low, high, count)`.
     pub(super) fn signature(&self) -> String {
         let names: Vec<&str> = self
@@ -169,14 +177,20 @@ impl Distribution {
                 return Err(Problem::new(message).at(position));
             }
         }
-        let reals: Vec<f64> = parameters.iter().map(|(number, _)| number.real()).collect();
-        match self.together {
-            Some((holds, text)) if !holds(&reals) => {
-                let position = parameters.first().map_or(1, |&(_, position)| position);
-                Err(Problem::new(format!("{} needs {text}", self.signature())).at(position))
-            }
-            _ => Ok(()),
+        let Some((holds, text)) = self.together else {
+            return Ok(());
+        };
+        let numbers: Vec<Number> = parameters.iter().map(|&(number, _)| number).collect();
+        let in_order = match (self.draw, &numbers[..]) {
+            // As reals, large whole numbers that differ may be the same.
+            (Draw::Between, &[Number::Whole(low), Number::Whole(high)]) => low < high,
+            _ => holds(&reals(&numbers)),
+        };
+        if in_order {
+            return Ok(());
         }
+        let position = parameters.first().map_or(1, |&(_, position)| position);
+        Err(Problem::new(format!("{} needs {text}", self.signature())).at(position))
     }
 
     /// `count` values as text.  The parameters have been checked.
@@ -186,7 +200,7 @@ impl Distribution {
         count: u64,
         random: &mut Random,
     ) -> Result<Vec<String>, Problem> {
-        let p: Vec<f64> = parameters.iter().map(|number| number.real()).collect();
+        let p = reals(parameters);
         match self.draw {
             Draw::Real(draw) => (0..count).map(|_| self.finite(draw(&p, random))).collect(),
             Draw::Whole(draw) => Ok((0..count).map(|_| draw(&p, random).to_string()).collect()),
@@ -234,6 +248,10 @@ impl Distribution {
         ))
         .with_hint("make the parameters smaller, or use normal(loc, scale, count)")
     }
+}
+
+fn reals(numbers: &[Number]) -> Vec<f64> {
+    numbers.iter().map(|number| number.real()).collect()
 }
 
 const fn parameter(name: &'static str, domain: Domain) -> Parameter {

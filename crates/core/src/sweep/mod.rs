@@ -1,24 +1,35 @@
 //! Sweeps: from the arguments of a script to its experiments.
 //!
 //! The value of an argument may stand for many: a list, a range, or numbers by
-//! chance (see [`expression`] for the language).  [`expand`] makes one
+//! chance (the language is in `parser.rs`).  [`expand`] makes one
 //! [`ParameterSet`] for each combination that the [`Strategy`] picks.
 //!
 //! Promises:
 //! * The same arguments, spec and seed give the same experiments in the same
 //!   order, on every machine and in every later version.  (The stream of random
-//!   numbers is part of the stored format; [`random`] fixes it.)
+//!   numbers is part of the stored format; `random.rs` fixes it.)
 //! * Text is never evaluated, only read; no input makes this panic or run long.
 //! * Nothing is built before it is known to be within the limits.
 //!
 //! How chance is used: the nth argument that draws (from 1) has stream n of the
 //! seed, so an argument added behind others changes none of their values.
 //! Stream 0 picks the experiments of a random search.
+//!
+//! ```
+//! use grid_core::sweep::{SweepSpec, expand};
+//!
+//! let args = ["--lr", "[0.1, 0.01]", "--layers", "range(2, 5)"].map(str::to_owned);
+//! let expansion = expand(&args, &[], &SweepSpec::default(), 42)?;
+//! assert_eq!(expansion.experiments.len(), 6);
+//! assert_eq!(expansion.experiments[1].args, ["--lr", "0.1", "--layers", "3"]);
+//! # Ok::<(), grid_core::sweep::SweepError>(())
+//! ```
 
 mod command;
 mod distribution;
 mod error;
 mod expression;
+mod parser;
 mod pick;
 mod random;
 #[cfg(test)]
@@ -301,7 +312,7 @@ fn axes(
         let values = expression
             .values(&mut Random::new(seed, stream))
             .map_err(|problem| SweepError::of(&argument.label(), problem))?;
-        let name = is_shown.then(|| unique(argument.name(), &mut taken));
+        let name = is_shown.then(|| unique(&argument.name(), &mut taken));
         axes.push(Axis {
             argument,
             values,
@@ -312,10 +323,10 @@ fn axes(
 }
 
 /// A name that is taken gets a number: `x`, `x#2`, `x#3`.
-fn unique(name: String, taken: &mut HashMap<String, usize>) -> String {
-    let mut candidate = name.clone();
+fn unique(name: &str, taken: &mut HashMap<String, usize>) -> String {
+    let mut candidate = name.to_owned();
     while taken.contains_key(&candidate) {
-        let count = taken.entry(name.clone()).or_insert(1);
+        let count = taken.entry(name.to_owned()).or_insert(1);
         *count += 1;
         candidate = format!("{name}#{count}");
     }
@@ -341,7 +352,7 @@ fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -223,7 +223,7 @@ impl Table {
         let mut at = mode;
         while at > least {
             chance /= ratio((at - 1) as f64);
-            if !(chance > Self::CHANCE_MIN) {
+            if chance.is_nan() || chance < Self::CHANCE_MIN {
                 break;
             }
             below.push(chance);
@@ -243,7 +243,7 @@ impl Table {
         at = mode;
         while at < most {
             chance *= ratio(at as f64);
-            if !(chance > Self::CHANCE_MIN) {
+            if chance.is_nan() || chance < Self::CHANCE_MIN {
                 break;
             }
             sum += chance;
