@@ -57,6 +57,11 @@ pub const EXPERIMENTS_MAX: u64 = 100_000;
 /// random searches over a few fine-grained arguments are refused.
 pub const VALUES_MAX: u64 = 1_000_000;
 
+/// Arguments of a sweep that stand for other than themselves.  Higher: each may
+/// take milliseconds to prepare, and a request could keep the server busy for
+/// minutes.  Lower: scripts with very many settings cannot be swept.
+pub const SWEPT_ARGUMENTS_MAX: usize = 256;
+
 /// Bytes of all argument lists of a sweep together, each word with its end
 /// byte.  Higher: one request can fill the server's memory.  Lower: long
 /// commands cannot be swept widely.
@@ -162,7 +167,7 @@ pub fn expand(
         product.saturating_mul(u128::from(size))
     });
     let count = experiment_count(total, spec)?;
-    check_values(&sizes)?;
+    check_work(&expressions, &sizes)?;
 
     let axes = axes(&arguments, expressions, seed)?;
     let picks = match spec.strategy {
@@ -262,7 +267,18 @@ fn experiment_count(total: u128, spec: &SweepSpec) -> Result<u64, SweepError> {
     Ok(count as u64)
 }
 
-fn check_values(sizes: &[u64]) -> Result<(), SweepError> {
+/// Whether all values together are few enough to be made.
+fn check_work(expressions: &[Expression], sizes: &[u64]) -> Result<(), SweepError> {
+    let swept = expressions
+        .iter()
+        .filter(|expression| !expression.is_scalar())
+        .count();
+    if swept > SWEPT_ARGUMENTS_MAX {
+        let message = format!(
+            "{swept} arguments sweep, more than the {SWEPT_ARGUMENTS_MAX} that one run may have"
+        );
+        return Err(SweepError::whole(message, "give some of them one value"));
+    }
     // Arguments with one value cost what the command itself costs.
     let values: u64 = sizes
         .iter()

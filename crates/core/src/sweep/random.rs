@@ -196,9 +196,9 @@ pub(super) struct Table {
 
 impl Table {
     /// Numbers a table holds at most.  Lower: wide distributions are refused
-    /// that people may want.  Higher: one argument takes more than 32 MiB and
-    /// a noticeable time to prepare.
-    pub(super) const LEN_MAX: usize = 4_000_000;
+    /// that people may want.  Higher: one argument takes more than 8 MiB and a
+    /// noticeable time to prepare.
+    pub(super) const LEN_MAX: usize = 1_000_000;
 
     /// Beyond it neighbouring numbers are the same real number, and ratios lie.
     const MODE_MAX: u64 = 1 << 52;

@@ -302,6 +302,8 @@ fn limits_hold_before_anything_is_built() {
             .contains("have 6,400,000 values, more than the 1,000,000"),
         "{error}"
     );
+    let many = vec!["[1]"; 257];
+    check_error(&many, None, "257 arguments sweep, more than the 256");
     let long = "y".repeat(1_000);
     check_error(
         &["--x", "range(100000)", &long],
