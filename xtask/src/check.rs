@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::args::Args;
 use crate::clock::{Stopwatch, human};
-use crate::process::{cargo, run, shown};
+use crate::process::{cargo, run};
 use crate::setup::{self, Tools};
 use crate::{build, demo, generate, interrupt, sim, tidy, ui};
 
@@ -133,7 +133,7 @@ pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
             Work::Cargo(args) => {
                 let mut command = cargo();
                 setup::with_tools(command.args(args));
-                ui::heading(step.name, &shown(&command));
+                ui::heading(step.name, &format!("cargo {}", args.join(" ")));
                 run(&mut command)
             }
             Work::Inside(work) => {
