@@ -1,1 +1,3 @@
 //! grid-runner.
+
+pub mod keeper;

@@ -1,0 +1,500 @@
+//! The keeper with real processes: what they wrote is kept, how they ended is known,
+//! and nothing is left behind.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use grid_runner::keeper::client::{Error, Event};
+use grid_runner::keeper::protocol::{Ending, Refused, Spawn, TaskState};
+use grid_runner::keeper::reader::Stream;
+use support::{Keeper, eventually, is_alive};
+
+#[test]
+fn keeper_process() {
+    support::be_keeper();
+}
+
+#[tokio::test]
+async fn output_and_codes() {
+    let keeper = Keeper::start().await;
+    let exit = keeper.run("a", "echo out; echo err >&2; exit 7").await;
+    assert_eq!(exit.how, Ending::Code { code: 7 });
+    assert!(exit.started_at_ms > 1_600_000_000_000 && exit.ended_at_ms >= exit.started_at_ms);
+    assert!(exit.usage.max_rss_bytes > 100_000, "{exit:?}");
+    assert_eq!(keeper.stream("a", Stream::Stdout), b"out\n");
+    assert_eq!(keeper.stream("a", Stream::Stderr), b"err\n");
+
+    for (key, script, how) in [
+        ("b", "true", Ending::Code { code: 0 }),
+        ("c", "kill -9 $$", Ending::Signal { signal: 9 }),
+        ("d", "kill -TERM $$", Ending::Signal { signal: 15 }),
+        ("e", "exit 255", Ending::Code { code: 255 }),
+    ] {
+        assert_eq!(keeper.run(key, script).await.how, how, "{script}");
+        assert!(keeper.read(key).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_what_was_given_and_nothing_else() {
+    let keeper = Keeper::start().await;
+    let mut spawn = keeper.shell(
+        "a",
+        "env; umask; pwd; ulimit -n; cat /proc/self/stat /proc/self/status; ls -l /proc/self/fd",
+    );
+    spawn.env.push(("GIVEN".to_owned(), "a b\nc".to_owned()));
+    spawn.umask = Some(0o027);
+    spawn.nice = Some(3);
+    keeper.client.spawn(spawn).await.unwrap();
+    assert!(keeper.wait("a").await.how.is_success());
+    let text = keeper.text("a");
+    assert!(
+        text.contains("GIVEN=a b\nc\n") && text.contains("\n0027\n"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("GRID_TEST_KEEPER_DIR") && !text.contains("HOME="),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("\n{}\n", keeper.dir.path().display())),
+        "{text}"
+    );
+    for mask in ["SigBlk", "SigIgn"] {
+        assert!(
+            text.contains(&format!("{mask}:\t0000000000000000")),
+            "{mask} {text}"
+        );
+    }
+    let stat: Vec<&str> = text
+        .lines()
+        .find(|line| line.contains(" (cat) "))
+        .unwrap()
+        .split(' ')
+        .collect();
+    assert_eq!(stat[18], "3", "nice");
+    // Standard input, output and error, and the folder that `ls` reads.
+    let files: Vec<&str> = text.lines().filter(|line| line.contains(" -> ")).collect();
+    assert_eq!(files.len(), 4, "{files:?}");
+    assert!(files[0].ends_with("/dev/null"));
+}
+
+#[tokio::test]
+async fn what_cannot_start_is_said_and_can_be_tried_again() {
+    let keeper = Keeper::start().await;
+    let refused = |result| match result {
+        Err(Error::Refused { why, message }) => (why, message),
+        other => panic!("{other:?}"),
+    };
+    let program = Spawn {
+        argv: vec!["/no/such/program".to_owned()],
+        ..keeper.shell("a", "")
+    };
+    let (why, message) = refused(keeper.client.spawn(program).await);
+    assert_eq!(why, Refused::CannotStart);
+    assert!(
+        message.contains("/no/such/program") && message.contains("No such file"),
+        "{message}"
+    );
+    let folder = Spawn {
+        cwd: "/no/such/folder".into(),
+        ..keeper.shell("a", "")
+    };
+    assert!(
+        refused(keeper.client.spawn(folder).await)
+            .1
+            .contains("/no/such/folder")
+    );
+    let cgroup = Spawn {
+        cgroup: vec!["/no/such/cgroup.procs".into()],
+        ..keeper.shell("a", "")
+    };
+    assert!(
+        refused(keeper.client.spawn(cgroup).await)
+            .1
+            .contains("/no/such/cgroup.procs")
+    );
+    let nothing = Spawn {
+        argv: Vec::new(),
+        ..keeper.shell("a", "")
+    };
+    assert_eq!(
+        refused(keeper.client.spawn(nothing).await).0,
+        Refused::Invalid
+    );
+    assert_eq!(refused(keeper.client.look("a").await).0, Refused::Unknown);
+    assert_eq!(
+        keeper.run("a", "exit 3").await.how,
+        Ending::Code { code: 3 }
+    );
+    let none_left = fs::read_dir(format!("/proc/{}/task", keeper.pid())).is_ok()
+        && children(keeper.pid()).is_empty();
+    assert!(none_left);
+}
+
+#[tokio::test]
+async fn the_same_key_is_started_once() {
+    let keeper = Keeper::start().await;
+    let marker = keeper.dir.path().join("marker");
+    let spawn = keeper.shell("a", &format!("echo x >> {}; sleep 1000", marker.display()));
+    let (first, second) = tokio::join!(
+        keeper.client.spawn(spawn.clone()),
+        keeper.client.spawn(spawn.clone())
+    );
+    let first = first.unwrap();
+    assert_eq!(first, second.unwrap());
+    assert_eq!(first, keeper.client.spawn(spawn.clone()).await.unwrap());
+    assert!(matches!(first, TaskState::Running { .. }), "{first:?}");
+    assert!(matches!(
+        keeper.client.forget("a").await,
+        Err(Error::Refused {
+            why: Refused::Running,
+            ..
+        })
+    ));
+    let exit = keeper
+        .client
+        .stop("a", Duration::from_secs(20))
+        .await
+        .unwrap();
+    assert_eq!(exit.how, Ending::Signal { signal: 15 });
+    assert_eq!(
+        keeper.client.spawn(spawn.clone()).await.unwrap(),
+        TaskState::Ended { exit }
+    );
+    assert!(fs::read_to_string(&marker).unwrap_or_default().len() <= 2);
+    keeper.client.forget("a").await.unwrap();
+    keeper.client.forget("a").await.unwrap();
+    assert!(keeper.client.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn every_byte_in_order_though_clients_come_and_go() {
+    let mut keeper = Keeper::start().await;
+    let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 300)) = 0 ] && sleep 0.02; done";
+    keeper
+        .client
+        .spawn(keeper.shell("a", script))
+        .await
+        .unwrap();
+    let keeper_pid = keeper.pid();
+    for _ in 0..20 {
+        keeper.reconnect().await;
+    }
+    assert_eq!(keeper.pid(), keeper_pid);
+    assert!(keeper.wait("a").await.how.is_success());
+    let expected: String = (0..3000).map(|number| format!("line {number}\n")).collect();
+    assert_eq!(keeper.text("a"), expected);
+}
+
+#[tokio::test]
+async fn events_come_without_being_asked_for() {
+    let mut keeper = Keeper::start().await;
+    keeper
+        .client
+        .spawn(keeper.shell("a", "echo one; read x; echo two"))
+        .await
+        .unwrap();
+    let mut grown = 0;
+    let exit = loop {
+        match tokio::time::timeout(support::PATIENCE, keeper.events.next())
+            .await
+            .unwrap()
+            .unwrap()
+        {
+            Event::Grew { key, total_bytes } => {
+                assert_eq!(key, "a");
+                assert!(total_bytes > grown);
+                grown = total_bytes;
+            }
+            Event::Ended { exit, .. } => break exit,
+            Event::Stalled { reason, .. } => panic!("{reason}"),
+        }
+    };
+    assert_eq!(grown, 8);
+    assert!(exit.how.is_success());
+}
+
+#[tokio::test]
+async fn a_lot_of_output_arrives_whole_beside_others() {
+    let keeper = Keeper::start().await;
+    let script = "head -c 200000000 /dev/zero | tr '\\0' 'x'; echo end >&2";
+    keeper
+        .client
+        .spawn(keeper.shell("big", script))
+        .await
+        .unwrap();
+    assert!(keeper.run("small", "echo hi").await.how.is_success());
+    assert_eq!(keeper.text("small"), "hi\n");
+    assert!(keeper.wait("big").await.how.is_success());
+    let out = keeper.stream("big", Stream::Stdout);
+    assert_eq!(out.len(), 200_000_000);
+    assert!(out.iter().all(|byte| *byte == b'x'));
+    assert_eq!(keeper.stream("big", Stream::Stderr), b"end\n");
+}
+
+#[tokio::test]
+async fn who_stays_behind_is_killed() {
+    let keeper = Keeper::start().await;
+    let exit = keeper.run("fork", "sleep 1001 & echo $!; exit 4").await;
+    assert_eq!(exit.how, Ending::Code { code: 4 });
+    let exit = keeper
+        .run(
+            "left",
+            "setsid sh -c 'echo $$; exec sleep 1002' & sleep 0.3; exit 5",
+        )
+        .await;
+    assert_eq!(exit.how, Ending::Code { code: 5 });
+    let exit = keeper
+        .run(
+            "twice",
+            "(setsid sh -c 'sleep 1003 & echo $!' &) ; sleep 0.3",
+        )
+        .await;
+    assert!(exit.how.is_success());
+    for key in ["fork", "left", "twice"] {
+        let pid: i32 = keeper.text(key).trim().parse().unwrap();
+        eventually("it is dead", || !is_alive(pid)).await;
+    }
+    eventually("orphans are reaped", || children(keeper.pid()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn who_hides_and_holds_the_pipe_does_not_hold_up_the_end() {
+    let keeper = Keeper::start().await;
+    let script =
+        "setsid env -i /bin/sh -c 'echo $$; exec /bin/sleep 1004' & sleep 0.3; echo done; exit 6";
+    let exit = keeper.run("a", script).await;
+    assert_eq!(exit.how, Ending::Code { code: 6 });
+    let text = keeper.text("a");
+    assert!(text.ends_with("done\n"), "{text}");
+    support::kill(text.lines().next().unwrap().parse().unwrap());
+}
+
+#[tokio::test]
+async fn closed_streams_are_no_end() {
+    let keeper = Keeper::start().await;
+    let file = keeper.dir.path().join("later");
+    let script = format!(
+        "echo before; exec >&- 2>&-; sleep 0.2; echo later > {}; exit 9",
+        file.display()
+    );
+    assert_eq!(keeper.run("a", &script).await.how, Ending::Code { code: 9 });
+    assert_eq!(keeper.text("a"), "before\n");
+    assert_eq!(fs::read_to_string(file).unwrap(), "later\n");
+}
+
+#[tokio::test]
+async fn stop_is_gentle_first_and_reaches_the_whole_group() {
+    let keeper = Keeper::start().await;
+    let script = "trap '' TERM; sleep 1005 & echo $!; trap 'echo got it; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    keeper
+        .client
+        .spawn(keeper.shell("kind", script))
+        .await
+        .unwrap();
+    eventually("it is ready", || keeper.text("kind").contains("ready")).await;
+    let exit = keeper
+        .client
+        .stop("kind", Duration::from_secs(50))
+        .await
+        .unwrap();
+    assert_eq!(exit.how, Ending::Code { code: 0 });
+    assert!(keeper.text("kind").ends_with("got it\n"));
+    let pid = keeper.text("kind").lines().next().unwrap().parse().unwrap();
+    eventually("its child is dead", || !is_alive(pid)).await;
+
+    keeper
+        .client
+        .spawn(keeper.shell("deaf", "trap '' TERM; echo ready; sleep 1006"))
+        .await
+        .unwrap();
+    eventually("it is ready", || keeper.text("deaf").contains("ready")).await;
+    let exit = keeper
+        .client
+        .stop("deaf", Duration::from_millis(200))
+        .await
+        .unwrap();
+    assert_eq!(exit.how, Ending::Signal { signal: 9 });
+    assert!(keeper.client.signal("deaf", 15, true).await.is_ok());
+    assert!(keeper.client.signal("nobody", 15, true).await.is_err());
+}
+
+#[tokio::test]
+async fn five_hundred_tasks_leave_nothing() {
+    let keeper = Keeper::start().await;
+    keeper.run("warm", "echo x").await;
+    let files = || {
+        fs::read_dir(format!("/proc/{}/fd", keeper.pid()))
+            .unwrap()
+            .count()
+    };
+    let threads = || {
+        fs::read_dir(format!("/proc/{}/task", keeper.pid()))
+            .unwrap()
+            .count()
+    };
+    let before = (files(), threads());
+    let mut running = tokio::task::JoinSet::new();
+    for number in 0..500 {
+        let (client, spawn) = (
+            keeper.client.clone(),
+            keeper.shell(&number.to_string(), "echo $0; echo e >&2"),
+        );
+        running.spawn(async move {
+            let key = spawn.key.clone();
+            client.spawn(spawn).await.unwrap();
+            let exit = client.wait(&key).await.unwrap();
+            assert!(exit.how.is_success());
+        });
+        if running.len() >= 16 {
+            running.join_next().await.unwrap().unwrap();
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
+    }
+    for number in 0..500 {
+        assert_eq!(keeper.stream(&number.to_string(), Stream::Stderr), b"e\n");
+        keeper.client.forget(&number.to_string()).await.unwrap();
+    }
+    assert_eq!(keeper.client.list().await.unwrap().len(), 1);
+    assert_eq!((files(), threads()), before);
+    assert_eq!(children(keeper.pid()), Vec::<i32>::new());
+}
+
+#[tokio::test]
+async fn an_idle_keeper_goes_and_the_next_one_knows_what_ended() {
+    let mut keeper = Keeper::start().await;
+    let exit = keeper.run("a", "echo kept; exit 2").await;
+    keeper
+        .client
+        .spawn(keeper.shell("b", "read x; sleep 0.2; exit 1"))
+        .await
+        .unwrap();
+    keeper.run("forgotten", "true").await;
+    keeper.client.forget("forgotten").await.unwrap();
+    keeper.client.stop_when_idle().await.unwrap();
+    let old = keeper.pid();
+    while keeper.events.next().await.is_some() {}
+    eventually("the keeper is gone", || !is_alive(old)).await;
+    keeper.reconnect().await;
+    assert_ne!(keeper.pid(), old);
+    assert_eq!(
+        keeper.client.look("a").await.unwrap(),
+        TaskState::Ended { exit }
+    );
+    assert_eq!(keeper.wait("b").await.how, Ending::Code { code: 1 });
+    assert!(keeper.client.look("forgotten").await.is_err());
+    assert_eq!(keeper.text("a"), "kept\n");
+}
+
+#[tokio::test]
+async fn a_killed_keeper_is_replaced_and_its_tasks_are_lost() {
+    let mut keeper = Keeper::start().await;
+    let ended = keeper.run("ended", "echo fine").await;
+    let script =
+        "setsid sleep 1007 & echo $!; echo $$; trap '' TERM PIPE; while :; do sleep 0.1; done";
+    keeper
+        .client
+        .spawn(keeper.shell("lost", script))
+        .await
+        .unwrap();
+    eventually("it wrote", || keeper.text("lost").lines().count() == 2).await;
+    let pids: Vec<i32> = keeper
+        .text("lost")
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    let old = keeper.pid();
+    keeper.kill();
+    while keeper.events.next().await.is_some() {}
+    assert!(matches!(keeper.client.list().await, Err(Error::Gone)));
+    eventually("the keeper is gone", || !is_alive(old)).await;
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    keeper.reconnect().await;
+    assert_eq!(keeper.wait("lost").await.how, Ending::Lost);
+    assert!(pids.iter().all(|pid| !is_alive(*pid)));
+    assert_eq!(
+        keeper.client.look("ended").await.unwrap(),
+        TaskState::Ended { exit: ended }
+    );
+    assert_eq!(keeper.text("lost").lines().count(), 2);
+    // A lost task is forgotten like any other.
+    keeper.client.forget("lost").await.unwrap();
+}
+
+#[tokio::test]
+async fn many_who_connect_at_once_get_one_keeper() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let connections: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move { support::connect(&path).await.0.hello().pid })
+        })
+        .collect();
+    let keeper = Keeper::start_in(dir).await;
+    for connection in connections {
+        assert_eq!(connection.await.unwrap(), keeper.pid());
+    }
+}
+
+#[tokio::test]
+async fn nonsense_from_a_client_harms_nobody() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let keeper = Keeper::start().await;
+    let mut stream = tokio::net::UnixStream::connect(keeper.dir.path().join("keeper.sock"))
+        .await
+        .unwrap();
+    stream
+        .write_all(b"nonsense\n{\"id\":3,\"ask\":{\"dance\":{}}}\n{\"id\":4,\"ask\":\"list\"}\n")
+        .await
+        .unwrap();
+    let mut heard = String::new();
+    while !heard.contains("\"id\":4") {
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "{heard}");
+        heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    assert_eq!(heard.matches("invalid").count(), 2, "{heard}");
+    let endless = vec![b'x'; 8 * 1024 * 1024];
+    assert!(
+        stream.write_all(&endless).await.is_err()
+            || stream.read_to_end(&mut Vec::new()).await.is_ok()
+    );
+    assert!(keeper.run("a", "true").await.how.is_success());
+}
+
+#[tokio::test]
+async fn a_long_folder_name_is_no_obstacle() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = dir.path().join("a".repeat(90)).join("b".repeat(90));
+    let (client, _events) = support::connect(&deep).await;
+    assert!(client.list().await.unwrap().is_empty());
+    client.stop_when_idle().await.unwrap();
+    eventually("the keeper is gone", || !is_alive(client.hello().pid)).await;
+    assert!(!deep.join("keeper.sock").exists());
+}
+
+/// Processes whose parent this is.
+fn children(parent: i32) -> Vec<i32> {
+    let stats = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let stat =
+                fs::read_to_string(Path::new("/proc").join(entry.file_name()).join("stat")).ok()?;
+            let (pid, rest) = (
+                stat.split(' ').next()?.parse().ok()?,
+                stat.rsplit(')').next()?,
+            );
+            let of: i32 = rest.split(' ').nth(2)?.parse().ok()?;
+            (of == parent).then_some(pid)
+        });
+    stats.collect()
+}

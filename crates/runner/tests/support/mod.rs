@@ -1,0 +1,177 @@
+//! A real keeper for tests: this test program, started again.
+//!
+//! Every test file that uses it needs the test `keeper_process`, see [`be_keeper`].
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use grid_runner::keeper;
+use grid_runner::keeper::client::{Client, Events, Starter};
+use grid_runner::keeper::protocol::{Exit, Spawn};
+use grid_runner::keeper::reader::{SpoolReader, Stream};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest time that anything in these tests may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const KEEPER_DIR: &str = "GRID_TEST_KEEPER_DIR";
+
+/// The body of the test `keeper_process`: a keeper when started as one, else nothing.
+pub fn be_keeper() {
+    if let Some(dir) = std::env::var_os(KEEPER_DIR) {
+        keeper::main(Path::new(&dir));
+    }
+}
+
+pub struct Keeper {
+    pub dir: tempfile::TempDir,
+    pub client: Client,
+    pub events: Events,
+}
+
+impl Keeper {
+    pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap()).await
+    }
+
+    pub async fn start_in(dir: tempfile::TempDir) -> Self {
+        let (client, events) = connect(dir.path()).await;
+        Self {
+            dir,
+            client,
+            events,
+        }
+    }
+
+    /// Another connection, to another keeper if this one is gone.
+    pub async fn reconnect(&mut self) {
+        (self.client, self.events) = connect(self.dir.path()).await;
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.client.hello().pid
+    }
+
+    pub fn kill(&self) {
+        kill(self.pid());
+    }
+
+    pub fn spool(&self, key: &str) -> PathBuf {
+        self.dir.path().join("spool").join(key)
+    }
+
+    /// What `sh -c SCRIPT` needs.
+    pub fn shell(&self, key: &str, script: &str) -> Spawn {
+        Spawn {
+            key: key.to_owned(),
+            argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
+            cwd: self.dir.path().to_owned(),
+            spool_dir: self.spool(key),
+            ..Spawn::default()
+        }
+    }
+
+    /// Runs a script to its end.
+    pub async fn run(&self, key: &str, script: &str) -> Exit {
+        self.client.spawn(self.shell(key, script)).await.unwrap();
+        self.wait(key).await
+    }
+
+    pub async fn wait(&self, key: &str) -> Exit {
+        tokio::time::timeout(PATIENCE, self.client.wait(key))
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// All that a task wrote.
+    pub fn read(&self, key: &str) -> Vec<(Stream, Vec<u8>)> {
+        read(&self.spool(key))
+    }
+
+    pub fn stream(&self, key: &str, stream: Stream) -> Vec<u8> {
+        self.read(key)
+            .into_iter()
+            .filter(|(of, _)| *of == stream)
+            .flat_map(|(_, bytes)| bytes)
+            .collect()
+    }
+
+    pub fn text(&self, key: &str) -> String {
+        String::from_utf8(
+            self.read(key)
+                .into_iter()
+                .flat_map(|(_, bytes)| bytes)
+                .collect(),
+        )
+        .unwrap()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let is_ours = std::fs::read(format!("/proc/{}/environ", self.pid())).is_ok_and(|environ| {
+            String::from_utf8_lossy(&environ).contains(&*self.dir.path().to_string_lossy())
+        });
+        if is_ours {
+            self.kill();
+        }
+    }
+}
+
+pub fn starter(dir: &Path) -> Starter {
+    Starter {
+        program: std::env::current_exe().unwrap(),
+        args: ["--exact", "keeper_process", "--nocapture"]
+            .map(Into::into)
+            .to_vec(),
+        env: vec![(KEEPER_DIR.into(), dir.into())],
+    }
+}
+
+pub async fn connect(dir: &Path) -> (Client, Events) {
+    Client::connect(dir, &starter(dir)).await.unwrap()
+}
+
+pub fn read(folder: &Path) -> Vec<(Stream, Vec<u8>)> {
+    let mut reader = SpoolReader::open(folder);
+    let mut position = 0;
+    let mut pieces = Vec::new();
+    loop {
+        let batch = reader.read_from(position, 1 << 20).unwrap();
+        position = batch.next;
+        let is_empty = batch.frames.is_empty();
+        pieces.extend(
+            batch
+                .frames
+                .into_iter()
+                .map(|frame| (frame.stream, frame.bytes)),
+        );
+        if batch.end.is_some() || is_empty {
+            return pieces;
+        }
+    }
+}
+
+pub fn kill(pid: i32) {
+    let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+}
+
+/// Whether a process exists that is not only waiting to be reaped.
+pub fn is_alive(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
+}
+
+/// Waits for something that happens soon.
+pub async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(
+            Instant::now() < deadline,
+            "did not happen in {PATIENCE:?}: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
