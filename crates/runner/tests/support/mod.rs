@@ -12,29 +12,29 @@ use grid_runner::keeper::reader::{SpoolReader, Stream};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longest time that anything in these tests may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const KEEPER_DIR: &str = "GRID_TEST_KEEPER_DIR";
 
 /// The body of the test `keeper_process`: a keeper when started as one, else nothing.
-pub fn be_keeper() {
+pub(crate) fn be_keeper() {
     if let Some(dir) = std::env::var_os(KEEPER_DIR) {
         keeper::main(Path::new(&dir));
     }
 }
 
-pub struct Keeper {
-    pub dir: tempfile::TempDir,
-    pub client: Client,
-    pub events: Events,
+pub(crate) struct Keeper {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) client: Client,
+    pub(crate) events: Events,
 }
 
 impl Keeper {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap()).await
     }
 
-    pub async fn start_in(dir: tempfile::TempDir) -> Self {
+    pub(crate) async fn start_in(dir: tempfile::TempDir) -> Self {
         let (client, events) = connect(dir.path()).await;
         Self {
             dir,
@@ -44,24 +44,24 @@ impl Keeper {
     }
 
     /// Another connection, to another keeper if this one is gone.
-    pub async fn reconnect(&mut self) {
+    pub(crate) async fn reconnect(&mut self) {
         (self.client, self.events) = connect(self.dir.path()).await;
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.client.hello().pid
     }
 
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         kill(self.pid());
     }
 
-    pub fn spool(&self, key: &str) -> PathBuf {
+    pub(crate) fn spool(&self, key: &str) -> PathBuf {
         self.dir.path().join("spool").join(key)
     }
 
     /// What `sh -c SCRIPT` needs.
-    pub fn shell(&self, key: &str, script: &str) -> Spawn {
+    pub(crate) fn shell(&self, key: &str, script: &str) -> Spawn {
         Spawn {
             key: key.to_owned(),
             argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
@@ -73,12 +73,12 @@ impl Keeper {
     }
 
     /// Runs a script to its end.
-    pub async fn run(&self, key: &str, script: &str) -> Exit {
+    pub(crate) async fn run(&self, key: &str, script: &str) -> Exit {
         self.client.spawn(self.shell(key, script)).await.unwrap();
         self.wait(key).await
     }
 
-    pub async fn wait(&self, key: &str) -> Exit {
+    pub(crate) async fn wait(&self, key: &str) -> Exit {
         tokio::time::timeout(PATIENCE, self.client.wait(key))
             .await
             .unwrap()
@@ -86,11 +86,11 @@ impl Keeper {
     }
 
     /// All that a task wrote.
-    pub fn read(&self, key: &str) -> Vec<(Stream, Vec<u8>)> {
+    pub(crate) fn read(&self, key: &str) -> Vec<(Stream, Vec<u8>)> {
         read(&self.spool(key))
     }
 
-    pub fn stream(&self, key: &str, stream: Stream) -> Vec<u8> {
+    pub(crate) fn stream(&self, key: &str, stream: Stream) -> Vec<u8> {
         self.read(key)
             .into_iter()
             .filter(|(of, _)| *of == stream)
@@ -98,7 +98,7 @@ impl Keeper {
             .collect()
     }
 
-    pub fn text(&self, key: &str) -> String {
+    pub(crate) fn text(&self, key: &str) -> String {
         String::from_utf8(
             self.read(key)
                 .into_iter()
@@ -110,17 +110,36 @@ impl Keeper {
 }
 
 impl Drop for Keeper {
+    /// Keepers that were started and found another one there may be on their way still.
     fn drop(&mut self) {
-        let is_ours = std::fs::read(format!("/proc/{}/environ", self.pid())).is_ok_and(|environ| {
-            String::from_utf8_lossy(&environ).contains(&*self.dir.path().to_string_lossy())
-        });
-        if is_ours {
-            self.kill();
+        for pid in keepers_of(self.dir.path()) {
+            kill(pid);
         }
     }
 }
 
-pub fn starter(dir: &Path) -> Starter {
+/// Processes that are, or are about to be, the keeper of a folder.
+pub(crate) fn keepers_of(dir: &Path) -> Vec<i32> {
+    let wanted = format!("{KEEPER_DIR}={}", dir.display());
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let environ = std::fs::read(entry.path().join("environ")).ok()?;
+            let is_keeper = environ
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == wanted.as_bytes());
+            entry
+                .file_name()
+                .to_str()?
+                .parse()
+                .ok()
+                .filter(|_| is_keeper)
+        });
+    pids.collect()
+}
+
+pub(crate) fn starter(dir: &Path) -> Starter {
     Starter {
         program: std::env::current_exe().unwrap(),
         args: ["--exact", "keeper_process", "--nocapture"]
@@ -130,11 +149,11 @@ pub fn starter(dir: &Path) -> Starter {
     }
 }
 
-pub async fn connect(dir: &Path) -> (Client, Events) {
+pub(crate) async fn connect(dir: &Path) -> (Client, Events) {
     Client::connect(dir, &starter(dir)).await.unwrap()
 }
 
-pub fn read(folder: &Path) -> Vec<(Stream, Vec<u8>)> {
+pub(crate) fn read(folder: &Path) -> Vec<(Stream, Vec<u8>)> {
     let mut reader = SpoolReader::open(folder);
     let mut position = 0;
     let mut pieces = Vec::new();
@@ -154,18 +173,18 @@ pub fn read(folder: &Path) -> Vec<(Stream, Vec<u8>)> {
     }
 }
 
-pub fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
 }
 
 /// Whether a process exists that is not only waiting to be reaped.
-pub fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
 /// Waits for something that happens soon.
-pub async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_true() {
         assert!(
