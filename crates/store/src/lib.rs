@@ -1,2 +1,3 @@
 //! grid-store.
+pub mod db;
 pub mod logs;

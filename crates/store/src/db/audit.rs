@@ -1,0 +1,142 @@
+//! Who did what: rows are only ever added.
+
+use grid_core::id::{TeamId, UserId};
+use grid_core::time::Timestamp;
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyRow;
+
+use super::error::Result;
+use super::page::{Page, Position, before, one_more};
+use super::sql::{Columns, Value, values};
+use super::tx::Tx;
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id; sorts by age.
+    pub id: String,
+    /// When.
+    pub at: Timestamp,
+    /// In which team, if in one.
+    pub team: Option<TeamId>,
+    /// Which user, if it was one.
+    pub user: Option<UserId>,
+    /// Who, for people: a name that stays readable when the user is gone.
+    pub actor: String,
+    /// What was done.
+    pub action: String,
+    /// To what kind of thing.
+    pub thing_kind: String,
+    /// Its id.
+    pub thing_id: String,
+    /// Its name then.
+    pub thing_name: String,
+    /// What came of it.
+    pub result: String,
+    /// More about it.
+    pub detail: String,
+    /// From which address.
+    pub address: String,
+    /// With which program.
+    pub client: String,
+}
+
+/// Which lines; what is `None` does not matter.
+#[derive(Debug, Clone, Default)]
+pub struct Filter<'a> {
+    /// Those of a team.
+    pub team: Option<TeamId>,
+    /// Those of a user.
+    pub user: Option<UserId>,
+    /// Those of one action.
+    pub action: Option<&'a str>,
+    /// Those about one thing.
+    pub thing_id: Option<&'a str>,
+    /// Those at this time or later.
+    pub from: Option<Timestamp>,
+    /// Those before this time.
+    pub until: Option<Timestamp>,
+    /// Those after this place in the list.
+    pub after: Option<Position<String>>,
+}
+
+const COLUMNS: &str = "id, at, team, usr, actor, action, thing_kind, thing_id, thing_name, \
+     result, detail, address, client";
+
+fn of_row(row: &AnyRow) -> Result<Entry> {
+    let mut columns = Columns::of("reading the audit log", row);
+    Ok(Entry {
+        id: columns.text()?,
+        at: columns.time()?,
+        team: columns.opt_parse()?,
+        user: columns.opt_parse()?,
+        actor: columns.text()?,
+        action: columns.text()?,
+        thing_kind: columns.text()?,
+        thing_id: columns.text()?,
+        thing_name: columns.text()?,
+        result: columns.text()?,
+        detail: columns.text()?,
+        address: columns.text()?,
+        client: columns.text()?,
+    })
+}
+
+/// Adds a line.
+pub async fn insert(tx: &mut Tx, entry: &Entry) -> Result<()> {
+    let sql = format!(
+        "insert into audit ({COLUMNS}) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    );
+    let values = values![
+        entry.id.as_str(),
+        entry.at,
+        entry.team,
+        entry.user,
+        entry.actor.as_str(),
+        entry.action.as_str(),
+        entry.thing_kind.as_str(),
+        entry.thing_id.as_str(),
+        entry.thing_name.as_str(),
+        entry.result.as_str(),
+        entry.detail.as_str(),
+        entry.address.as_str(),
+        entry.client.as_str(),
+    ];
+    tx.execute("writing the audit log", AssertSqlSafe(sql), values).await.map(drop)
+}
+
+/// Lines, the newest first.
+pub async fn list(
+    tx: &mut Tx,
+    filter: &Filter<'_>,
+    limit: u32,
+) -> Result<Page<Entry, Position<String>>> {
+    // The team is in the text, so that its index can be used.
+    let team = if filter.team.is_some() { "team = $8" } else { "cast($8 as text) is null" };
+    let sql = format!(
+        "select {COLUMNS} from audit where {team} \
+            and (at, id) < ($1, $2) and at >= $3 and at < $4 \
+            and (cast($5 as text) is null or usr = $5) \
+            and (cast($6 as text) is null or action = $6) \
+            and (cast($7 as text) is null or thing_id = $7) \
+          order by at desc, id desc limit $9"
+    );
+    let (at, id) = before(filter.after.as_ref());
+    let from = filter.from.map_or(i64::MIN, Timestamp::as_millis);
+    let until = filter.until.map_or(i64::MAX, Timestamp::as_millis);
+    let values: Vec<Value> = values![
+        at,
+        id,
+        from,
+        until,
+        filter.user,
+        filter.action,
+        filter.thing_id,
+        filter.team,
+        one_more(limit),
+    ];
+    let rows = tx.rows("reading the audit log", AssertSqlSafe(sql), values).await?;
+    let entries: Vec<Entry> = rows.iter().map(of_row).collect::<Result<_>>()?;
+    Ok(Page::cut(entries, limit, |entry| Position { at: entry.at, id: entry.id.clone() }))
+}

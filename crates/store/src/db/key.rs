@@ -1,0 +1,102 @@
+//! API keys: what signs a person in.  Only hashes are kept.
+
+use grid_core::id::{KeyId, UserId};
+use grid_core::time::Timestamp;
+use sqlx::any::AnyRow;
+
+use super::error::Result;
+use super::sql::{Columns, values};
+use super::tx::Tx;
+use super::user::{self, User};
+
+/// An API key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose it is.
+    pub user: UserId,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it is good for: a word or document of the caller.
+    pub scope: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last seen, to the minute or so.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was taken back.
+    pub revoked_at: Option<Timestamp>,
+}
+
+fn read(columns: &mut Columns<'_>) -> Result<Key> {
+    Ok(Key {
+        id: columns.parse()?,
+        user: columns.parse()?,
+        name: columns.text()?,
+        scope: columns.text()?,
+        created_at: columns.time()?,
+        expires_at: columns.opt_time()?,
+        last_used_at: columns.opt_time()?,
+        revoked_at: columns.opt_time()?,
+    })
+}
+
+/// Adds a key with the hash of its secret.
+pub async fn insert(tx: &mut Tx, key: &Key, hash: &str) -> Result<()> {
+    let sql = "insert into api_key (id, usr, name, hash, scope, created_at, expires_at, \
+         last_used_at, revoked_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let values = values![
+        key.id,
+        key.user,
+        key.name.as_str(),
+        hash,
+        key.scope.as_str(),
+        key.created_at,
+        key.expires_at,
+        key.last_used_at,
+        key.revoked_at,
+    ];
+    tx.execute("adding a key", sql, values).await.map_err(|e| e.taken("this key"))?;
+    Ok(())
+}
+
+/// The key whose secret has this hash, and its user; whether they are (still) good is for
+/// the caller to see.
+pub async fn by_hash(tx: &mut Tx, hash: &str) -> Result<Option<(Key, User)>> {
+    const DOING: &str = "looking for a key";
+    let sql = "select k.id, k.usr, k.name, k.scope, k.created_at, k.expires_at, k.last_used_at, \
+                k.revoked_at, \
+                u.id, u.username, u.email, u.first_name, u.last_name, u.operator, \
+                u.current_team, u.created_at, u.disabled_at \
+           from api_key k join usr u on u.id = k.usr where k.hash = $1";
+    let row = tx.row(DOING, sql, values![hash]).await?;
+    let both = |row: &AnyRow| {
+        let mut columns = Columns::of(DOING, row);
+        Ok((read(&mut columns)?, user::read(&mut columns)?))
+    };
+    row.as_ref().map(both).transpose()
+}
+
+/// Notes that a key was seen.  Once a minute is enough: the caller looks at `last_used_at`.
+pub async fn touch(tx: &mut Tx, id: KeyId, at: Timestamp) -> Result<bool> {
+    let sql = "update api_key set last_used_at = $2 \
+          where id = $1 and (last_used_at is null or last_used_at < $2)";
+    Ok(tx.execute("noting that a key was used", sql, values![id, at]).await? == 1)
+}
+
+/// Takes a key back; `false` when it is not there or was taken back before.
+pub async fn revoke(tx: &mut Tx, id: KeyId, at: Timestamp) -> Result<bool> {
+    let sql = "update api_key set revoked_at = $2 where id = $1 and revoked_at is null";
+    Ok(tx.execute("revoking a key", sql, values![id, at]).await? == 1)
+}
+
+/// All keys of a user, the oldest first, revoked ones too.
+pub async fn of_user(tx: &mut Tx, user: UserId) -> Result<Vec<Key>> {
+    const DOING: &str = "listing keys";
+    let sql = "select id, usr, name, scope, created_at, expires_at, last_used_at, revoked_at \
+           from api_key where usr = $1 order by created_at, id";
+    let rows = tx.rows(DOING, sql, values![user]).await?;
+    rows.iter().map(|row| read(&mut Columns::of(DOING, row))).collect()
+}

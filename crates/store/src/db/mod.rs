@@ -1,0 +1,77 @@
+//! The SQL store: every row that survives a restart, in SQLite or PostgreSQL.
+//!
+//! One text serves both databases, in the closed dialect that the migrations show: columns
+//! are text or bigint, parameters are `$n`, and SQL is written in this folder and nowhere
+//! else.  Here are only durable reads and writes; nobody here decides anything.
+//!
+//! # How to use it
+//!
+//! ```no_run
+//! # async fn f(user: grid_core::id::UserId) -> grid_store::db::Result<()> {
+//! use grid_store::db::{self, Db, Options};
+//! let db = Db::connect("sqlite:///var/lib/grid/grid.db", &Options::default()).await?;
+//! let mut tx = db.read().await?;                        // one consistent view
+//! let teams = db::team::teams_of(&mut tx, user).await?;
+//! drop(tx);
+//! let mut tx = db.write().await?;                       // SQLite: one writer at a time
+//! db::setting::put(&mut tx, "motd", "hello").await?;
+//! tx.commit().await?;                                   // dropping it instead undoes everything
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! * What is not there is `None` (or `false`, or an empty list), never an error.
+//! * A write that depends on what was read names it in its condition and says whether it
+//!   happened: `bool`, `Vec<bool>`.
+//! * A list is read in [`Page`]s by position, so that nothing is skipped or seen twice
+//!   while rows come and go.
+//! * Keep transactions short: nothing of the network belongs inside one.
+//!
+//! # One file per noun
+//!
+//! | module | functions |
+//! | --- | --- |
+//! | [`user`] | `insert`, `by_id`, `by_username`, `by_login` (name or e-mail), `by_ids`, `list`, `set_current_team`, `set_disabled` |
+//! | [`key`] | `insert`, `by_hash` (with its user), `touch`, `revoke`, `of_user` |
+//! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy` |
+//! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with counts), `counts`, `set_deleted`, `restore` |
+//! | [`workload`] | `insert`, `get`, `by_run_and_idx`, `list_of_run`, `list`, `open`, `all_ids`, `set_deleted`, `restore` |
+//! | [`purge`] | `runs`, `workloads` (what has been in the trash for long), `run`, `single` |
+//! | [`event`] | `record_many`, `of_workload`, `since` |
+//! | [`snapshot`] | `insert_or_get`, `by_id`, `by_digest`, `all`, `unreferenced`, `remove` |
+//! | [`artifact`] | `put_many`, `list`, `get`, `totals`, `blobs_referenced` |
+//! | [`idempotency`] | `get`, `put`, `remove_before` |
+//! | [`lease`] | `acquire`, `release`, `holder` |
+//! | [`runner_token`] | `put`, `node_by_hash`, `remove` |
+//! | [`setting`] | `get`, `put`, `remove` |
+//! | [`audit`] | `insert`, `list` |
+
+mod connect;
+mod error;
+mod page;
+mod scope;
+mod sql;
+mod tx;
+mod upkeep;
+
+pub mod artifact;
+pub mod audit;
+pub mod event;
+pub mod idempotency;
+pub mod key;
+pub mod lease;
+pub mod purge;
+pub mod run;
+pub mod runner_token;
+pub mod setting;
+pub mod snapshot;
+pub mod team;
+pub mod user;
+pub mod workload;
+
+pub use connect::{Backend, Db, Options, sqlite_url};
+pub use error::{Error, Result};
+pub use page::{Deletion, PAGE_ROWS_MAX, Page, Position, Trash};
+pub use scope::Scope;
+pub use tx::Tx;

@@ -1,0 +1,83 @@
+//! Transactions: reading ones see one state, writing ones happen wholly or not at all.
+
+use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
+use sqlx::{Any, SqlSafeStr, Transaction};
+
+use super::error::{Error, Result};
+use super::sql::{Value, arguments};
+
+/// A transaction, for reading ([`super::Db::read`]) or writing ([`super::Db::write`]).
+///
+/// Dropping it undoes what it wrote.  After an error it can only be dropped: PostgreSQL
+/// refuses everything else, and SQLite may have ended it already and would make each
+/// further statement durable by itself.
+#[derive(Debug)]
+pub struct Tx {
+    inner: Transaction<'static, Any>,
+    failed: bool,
+}
+
+impl Tx {
+    pub(super) fn new(inner: Transaction<'static, Any>) -> Self {
+        Self { inner, failed: false }
+    }
+
+    /// Makes everything that was written durable and visible.
+    pub async fn commit(self) -> Result<()> {
+        const DOING: &str = "committing";
+        self.usable(DOING)?;
+        self.inner.commit().await.map_err(|e| Error::of(DOING, e))
+    }
+
+    /// All rows that a statement yields.
+    pub(super) async fn rows(
+        &mut self,
+        doing: &'static str,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<Vec<AnyRow>> {
+        let arguments = self.prepare(doing, values)?;
+        let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *self.inner).await;
+        rows.map_err(|e| self.fail(doing, e))
+    }
+
+    /// The one row that a statement yields, if it does.
+    pub(super) async fn row(
+        &mut self,
+        doing: &'static str,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<Option<AnyRow>> {
+        // Not `fetch_optional`: that stops a writing statement after its first row.
+        Ok(self.rows(doing, sql, values).await?.into_iter().next())
+    }
+
+    /// Runs a statement that yields nothing; says how many rows it changed.
+    pub(super) async fn execute(
+        &mut self,
+        doing: &'static str,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<u64> {
+        let arguments = self.prepare(doing, values)?;
+        let done = sqlx::query_with(sql, arguments).execute(&mut *self.inner).await;
+        done.map(|done: AnyQueryResult| done.rows_affected()).map_err(|e| self.fail(doing, e))
+    }
+
+    fn prepare(&self, doing: &'static str, values: Vec<Value>) -> Result<AnyArguments> {
+        self.usable(doing)?;
+        arguments(values).map_err(|e| Error::internal(doing, e))
+    }
+
+    fn usable(&self, doing: &'static str) -> Result<()> {
+        if self.failed {
+            return Err(Error::internal(doing, "an earlier statement of the transaction failed"));
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, doing: &'static str, error: sqlx::Error) -> Error {
+        self.failed = true;
+        Error::of(doing, error)
+    }
+}
