@@ -53,6 +53,11 @@ impl<'a> Args<'a> {
         Some(self.0.remove(at))
     }
 
+    /// Everything that is left, for another program to read.
+    pub(crate) fn rest(self) -> Vec<&'a str> {
+        self.0
+    }
+
     /// Refuses what nobody took.
     pub(crate) fn end(self) -> Result<()> {
         match self.0.first() {

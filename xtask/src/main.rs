@@ -77,7 +77,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "sim",
-        usage: "[--seed N] [--seeds N] [--mutants]",
+        usage: "[--seed N | --seeds N | --mutants]",
         about: "the simulator of the control loop",
         run: sim::command,
     },

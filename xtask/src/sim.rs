@@ -15,11 +15,9 @@ use crate::{build, ui};
 /// more, and the check gets slow without finding more in a day's work.
 const SEEDS: u64 = 2_000;
 
-/// Runs the simulator with the flags that were given.
-pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
-    let (seed, seeds) = (args.number("--seed")?, args.number("--seeds")?);
-    let mutants = args.flag("--mutants");
-    args.end()?;
+/// Runs the simulator with the flags that were given, or over the seeds that `check` takes.
+pub(crate) fn command(args: Args<'_>) -> Result<bool> {
+    let words = args.rest();
     let mut simulator = cargo();
     simulator.args([
         "run",
@@ -30,15 +28,10 @@ pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
         "sim",
         "--",
     ]);
-    if let Some(seed) = seed {
-        simulator.args(["--seed", &seed.to_string()]);
-    } else {
-        simulator.args(["--seeds", &seeds.unwrap_or(SEEDS).to_string()]);
+    if words.is_empty() {
+        simulator.args(["--seeds", &SEEDS.to_string()]);
     }
-    if mutants {
-        simulator.arg("--mutants");
-    }
-    run(&mut simulator)
+    run(simulator.args(words))
 }
 
 /// The simulator's part of `check`: enough seeds, and every planted bug is found.
