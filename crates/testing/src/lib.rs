@@ -1,1 +1,4 @@
-//! grid-testing.
+//! Tools that only tests use: the simulator, and the bugs that it must find.
+
+pub mod mutants;
+pub mod sim;
