@@ -1,3 +1,4 @@
 //! grid-store.
 pub mod db;
+pub mod blobs;
 pub mod logs;

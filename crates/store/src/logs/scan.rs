@@ -118,11 +118,6 @@ pub(super) struct OpenAt {
 }
 
 impl Scanner {
-    /// A scanner for a log from its beginning.
-    pub(super) fn new() -> Self {
-        Self::resume(&Checkpoint::default())
-    }
-
     /// A scanner that goes on as the one did whose state `checkpoint` kept.  It
     /// begins with the frames of the lines that were open there, and of these hears
     /// nothing but the open lines.

@@ -94,15 +94,12 @@ impl Segments {
     pub(super) fn find(&self) -> io::Result<Found> {
         let mut len = 0;
         loop {
-            let size = match size(&self.live_path(len))? {
-                Some(size) => size,
-                None => match size(&self.end_path(len))? {
-                    Some(size) => {
-                        let len = len + size.min(self.sizes.segment_bytes);
-                        return Ok(Found { len, sealed: true });
-                    }
-                    None => return Ok(Found { len, sealed: false }),
-                },
+            let Some(size) = size(&self.live_path(len))? else {
+                let last = size(&self.end_path(len))?;
+                return Ok(Found {
+                    len: len + last.unwrap_or(0).min(self.sizes.segment_bytes),
+                    sealed: last.is_some(),
+                });
             };
             if size < self.sizes.segment_bytes {
                 len += size;

@@ -63,7 +63,7 @@ async fn a_full_disk_takes_an_append_back() {
     let half = 100_001;
     store.append(&log, 0, bytes.slice(..half)).await.unwrap();
     disk.fill_but(40_000);
-    let files = || crate::logs::tests::sizes(&disk.path().join("logs"));
+    let files = || tests::sizes(&disk.path().join("logs"));
     let before = files();
 
     let full = store.append(&log, half as u64, bytes.slice(half..)).await;

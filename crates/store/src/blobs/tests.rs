@@ -1,0 +1,74 @@
+//! Blobs on real disks: round trips, crashes, damage, deletion.
+
+mod damage;
+mod deletion;
+mod round_trip;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use grid_core::blob::BlobId;
+use grid_core::time::Timestamp;
+
+use super::{BlobInfo, Blobs, Settings, hash};
+
+/// The time at which all is written here.
+const NOW_MS: i64 = 1_795_326_630_123;
+
+fn settings(grace: Duration) -> Settings {
+    Settings {
+        grace,
+        ..Settings::new(|| Timestamp::from_millis(NOW_MS))
+    }
+}
+
+fn open(dir: &Path) -> Blobs {
+    Blobs::open(dir, settings(super::GC_GRACE)).unwrap()
+}
+
+/// A store in which nothing is young.
+fn open_without_grace(dir: &Path) -> Blobs {
+    Blobs::open(dir, settings(Duration::ZERO)).unwrap()
+}
+
+/// Bytes that differ for each number.
+fn content(number: u64, len: usize) -> Bytes {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(&number.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes.into()
+}
+
+fn blob(number: u64, len: usize) -> (BlobId, Bytes) {
+    let bytes = content(number, len);
+    (hash(&bytes), bytes)
+}
+
+async fn put_large(blobs: &Blobs, bytes: &[u8]) -> BlobId {
+    let id = hash(bytes);
+    let mut writer = blobs.writer();
+    for piece in bytes.chunks(100_000) {
+        writer.write(piece).await.unwrap();
+    }
+    writer.finish(id, bytes.len() as u64).await.unwrap();
+    id
+}
+
+async fn read(blobs: &Blobs, id: BlobId) -> Option<Bytes> {
+    let reader = blobs.get(id).await.unwrap()?;
+    Some(reader.read_all(true).await.unwrap())
+}
+
+async fn list(blobs: &Blobs) -> Vec<BlobInfo> {
+    let mut all: Vec<BlobInfo> = blobs.list().map(Result::unwrap).collect().await;
+    all.sort_by_key(|info| info.id);
+    all
+}
+
+fn ids(blobs: &[(BlobId, Bytes)]) -> Vec<BlobId> {
+    blobs.iter().map(|(id, _)| *id).collect()
+}

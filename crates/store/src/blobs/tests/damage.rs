@@ -1,0 +1,157 @@
+//! Crashes at every byte, and bytes that change.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::super::{BlobError, Health};
+use super::*;
+use crate::logs::tests::sizes;
+
+fn pack(dir: &Path) -> PathBuf {
+    dir.join("packs/00000001.pack")
+}
+
+fn index(dir: &Path) -> PathBuf {
+    dir.join("packs/00000001.idx")
+}
+
+async fn small_store(dir: &Path) -> Vec<(BlobId, Bytes)> {
+    let blobs = open(dir);
+    let all: Vec<_> = (0..5).map(|n| blob(n, 20 + n as usize)).collect();
+    blobs.put_small_batch(all[..2].to_vec()).await.unwrap();
+    blobs.put_small_batch(all[2..].to_vec()).await.unwrap();
+    all
+}
+
+/// Opens what is left, sees that it is a whole beginning, and that it can go on.
+async fn check_goes_on(dir: &Path, all: &[(BlobId, Bytes)], left: usize, what: &str) {
+    let blobs = open(dir);
+    assert_eq!(list(&blobs).await.len(), left, "{what}");
+    for (id, bytes) in &all[..left] {
+        assert_eq!(read(&blobs, *id).await.as_ref(), Some(bytes), "{what}");
+    }
+    assert_eq!(
+        blobs.missing(ids(all)).await.unwrap(),
+        ids(&all[left..]),
+        "{what}"
+    );
+    blobs.put_small_batch(all.to_vec()).await.unwrap();
+    for blobs in [blobs, open(dir)] {
+        for (id, bytes) in all {
+            assert_eq!(read(&blobs, *id).await.as_ref(), Some(bytes), "{what}");
+        }
+        assert_eq!(list(&blobs).await.len(), all.len(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_pack_cut_at_any_byte_keeps_its_whole_records() {
+    let whole = tempfile::tempdir().unwrap();
+    let all = small_store(whole.path()).await;
+    let bytes = fs::read(pack(whole.path())).unwrap();
+    let entries = fs::read(index(whole.path())).unwrap();
+    for cut in 0..=bytes.len() {
+        // A killed process leaves an index behind the pack, a loss of power any.
+        for entries in [&entries[..], &entries[..48], &entries[..30], &[]] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join("packs")).unwrap();
+            fs::write(pack(dir.path()), &bytes[..cut]).unwrap();
+            fs::write(index(dir.path()), entries).unwrap();
+            let mut end = 0;
+            let ends = all.iter().map(|(_, bytes)| {
+                end += 48 + bytes.len();
+                end
+            });
+            let left = ends.filter(|end| *end <= cut).count();
+            let what = format!("cut at {cut}, index {}", entries.len());
+            check_goes_on(dir.path(), &all, left, &what).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_with_any_byte_changed_is_made_anew() {
+    let whole = tempfile::tempdir().unwrap();
+    let all = small_store(whole.path()).await;
+    let entries = fs::read(index(whole.path())).unwrap();
+    for at in 0..entries.len() {
+        let mut wrong = entries.clone();
+        wrong[at] ^= 0x10;
+        fs::write(index(whole.path()), wrong).unwrap();
+        check_goes_on(whole.path(), &all, all.len(), &format!("byte {at}")).await;
+        assert_eq!(fs::read(index(whole.path())).unwrap(), entries);
+    }
+}
+
+#[tokio::test]
+async fn damage_in_a_pack_costs_one_blob_and_is_said() {
+    let whole = tempfile::tempdir().unwrap();
+    let all = small_store(whole.path()).await;
+    let good = fs::read(pack(whole.path())).unwrap();
+    let second = 48 + all[0].1.len();
+    let entries = fs::read(index(whole.path())).unwrap();
+    for at in second..second + 48 + all[1].1.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        fs::write(pack(whole.path()), &bytes).unwrap();
+        fs::write(index(whole.path()), &entries).unwrap();
+        let blobs = open(whole.path());
+        for (number, (id, _)) in all.iter().enumerate() {
+            // Bytes 8 to 15 are the time, which no hash covers.
+            let hurt = number == 1 && !(second + 8..second + 16).contains(&at);
+            let expected = if hurt { Health::Corrupt } else { Health::Ok };
+            assert_eq!(blobs.check(*id).await.unwrap(), expected, "byte {at}");
+        }
+        // Also when the index has to be made anew from the damaged pack.
+        drop(blobs);
+        fs::write(index(whole.path()), []).unwrap();
+        let blobs = open(whole.path());
+        for (id, _) in all.iter().skip(2) {
+            assert_eq!(blobs.check(*id).await.unwrap(), Health::Ok, "byte {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn damage_in_a_file_is_found_by_reads_that_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let bytes = content(1, 2_000_000);
+    let id = put_large(&blobs, &bytes).await;
+    let (path, _) = sizes(&dir.path().join("large")).remove(0);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"!", 1_999_999).unwrap();
+
+    assert_eq!(blobs.check(id).await.unwrap(), Health::Corrupt);
+    let reader = blobs.get(id).await.unwrap().unwrap();
+    let read = reader.read_all(true).await;
+    assert!(matches!(read, Err(BlobError::Corrupt { .. })), "{read:?}");
+    assert_eq!(
+        reader.read_all(false).await.unwrap()[..1_999_999],
+        bytes[..1_999_999]
+    );
+    // A stream does not give its last piece.
+    let mut good = 0;
+    let mut stream = Box::pin(reader.stream());
+    let error = loop {
+        match stream.next().await.unwrap() {
+            Ok(piece) => good += piece.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, BlobError::Corrupt { .. }), "{error:?}");
+    assert!(good < bytes.len());
+
+    file.set_len(1000).unwrap();
+    assert_eq!(blobs.check(id).await.unwrap(), Health::Corrupt);
+}
+
+#[tokio::test]
+async fn uploads_of_a_killed_process_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    fs::write(dir.path().join("uploads/.tmpabc"), b"half").unwrap();
+    drop(open(dir.path()));
+    assert_eq!(fs::read_dir(dir.path().join("uploads")).unwrap().count(), 0);
+}
