@@ -53,9 +53,10 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { detail, .. } => detail.hint.clone(),
-            Self::Unreachable { .. } => {
-                Some("start one with `grid server`, or name another with GRID_URL or `grid login --url`".to_owned())
-            }
+            Self::Unreachable { .. } => Some(
+                "start one with `grid server`, or name another with GRID_URL or `grid login --url`"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
@@ -114,7 +115,10 @@ impl Client {
     ///
     /// `ca_pem` are more certificate authorities to trust, as PEM.
     pub fn new(url: &str, auth: Auth, ca_pem: Option<&[u8]>) -> Result<Self, Error> {
-        let address = |why: String| Error::Address { url: url.to_owned(), why };
+        let address = |why: String| Error::Address {
+            url: url.to_owned(),
+            why,
+        };
         let base = url.trim_end_matches('/').to_owned();
         let parsed = reqwest::Url::parse(&base).map_err(|e| address(e.to_string()))?;
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
@@ -147,7 +151,9 @@ impl Client {
 
     /// A request with credentials; `path` begins with `/` below the API prefix.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{}{path}", self.base, crate::PREFIX));
+        let request = self
+            .http
+            .request(method, format!("{}{}{path}", self.base, crate::PREFIX));
         match &self.auth {
             Auth::None => request,
             Auth::User { user_id, api_key } => request.basic_auth(user_id, Some(api_key)),
@@ -157,10 +163,10 @@ impl Client {
 
     /// Sends a request; an answer of 400 and more is an error.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let response = request
-            .send()
-            .await
-            .map_err(|source| Error::Unreachable { url: self.base.clone(), source })?;
+        let response = request.send().await.map_err(|source| Error::Unreachable {
+            url: self.base.clone(),
+            source,
+        })?;
         if response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
@@ -178,8 +184,14 @@ impl Client {
             }
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(body) => Error::Refused { status, detail: body.error },
-            Err(_) => Error::Strange { url: self.base.clone(), status },
+            Ok(body) => Error::Refused {
+                status,
+                detail: body.error,
+            },
+            Err(_) => Error::Strange {
+                url: self.base.clone(),
+                status,
+            },
         }
     }
 
@@ -190,17 +202,30 @@ impl Client {
     }
 
     /// `GET` with a query.
-    pub async fn get<Q: Serialize + Sync, T: DeserializeOwned>(&self, path: &str, query: &Q) -> Result<T, Error> {
-        self.json(self.request(Method::GET, path).query(query)).await
+    pub async fn get<Q: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &Q,
+    ) -> Result<T, Error> {
+        self.json(self.request(Method::GET, path).query(query))
+            .await
     }
 
     /// `POST` of JSON.
-    pub async fn post<B: Serialize + Sync, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Error> {
+    pub async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Error> {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
     /// `PUT` of JSON.
-    pub async fn put<B: Serialize + Sync, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Error> {
+    pub async fn put<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Error> {
         self.json(self.request(Method::PUT, path).json(body)).await
     }
 
@@ -223,7 +248,11 @@ impl Client {
     }
 
     /// `PUT` of bytes; the answer is JSON.
-    pub async fn put_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, Error> {
+    pub async fn put_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, Error> {
         let request = self
             .request(Method::PUT, path)
             .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -246,26 +275,37 @@ impl Client {
         path: &str,
         last_id: Option<&str>,
     ) -> Result<impl Stream<Item = Result<ServerEvent, Error>> + use<>, Error> {
-        let mut request = self.request(Method::GET, path).header(header::ACCEPT, "text/event-stream");
+        let mut request = self
+            .request(Method::GET, path)
+            .header(header::ACCEPT, "text/event-stream");
         if let Some(id) = last_id {
             request = request.header("Last-Event-ID", id);
         }
         let response = self.send(request).await?;
         let url = self.base.clone();
         let bytes = response.bytes_stream().map(move |chunk| {
-            chunk.map(|b| b.to_vec()).map_err(|e| Error::Broken { url: url.clone(), source: e.into() })
+            chunk.map(|b| b.to_vec()).map_err(|e| Error::Broken {
+                url: url.clone(),
+                source: e.into(),
+            })
         });
         Ok(sse::events(bytes))
     }
 
     fn broken(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        Error::Broken { url: self.base.clone(), source: source.into() }
+        Error::Broken {
+            url: self.base.clone(),
+            source: source.into(),
+        }
     }
 }
 
 fn is_loopback(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Escapes one segment of a path.
@@ -280,7 +320,11 @@ pub fn segment(text: &str) -> String {
         }
     }
     // A segment of dots would climb.
-    if matches!(escaped.as_str(), "." | "..") { escaped.replace('.', "%2E") } else { escaped }
+    if matches!(escaped.as_str(), "." | "..") {
+        escaped.replace('.', "%2E")
+    } else {
+        escaped
+    }
 }
 
 /// Escapes a path of several segments.
@@ -302,7 +346,13 @@ mod tests {
     #[test]
     fn an_address_that_is_none_is_said_to_be_none() {
         for url in ["", "localhost:8080", "ftp://x", "http://"] {
-            assert!(matches!(Client::new(url, Auth::None, None), Err(Error::Address { .. })), "{url}");
+            assert!(
+                matches!(
+                    Client::new(url, Auth::None, None),
+                    Err(Error::Address { .. })
+                ),
+                "{url}"
+            );
         }
     }
 }

@@ -30,7 +30,9 @@ pub(crate) fn events(
             }
             match bytes.next().await {
                 None => return None,
-                Some(Ok(chunk)) if parser.buffer.len() + chunk.len() > EVENT_BYTES_MAX => return None,
+                Some(Ok(chunk)) if parser.buffer.len() + chunk.len() > EVENT_BYTES_MAX => {
+                    return None;
+                }
                 Some(Ok(chunk)) => parser.buffer.extend_from_slice(&chunk),
                 Some(Err(error)) => return Some((Err(error), (bytes, parser))),
             }
@@ -107,8 +109,16 @@ mod tests {
                     seen.push(event);
                 }
             }
-            let log = ServerEvent { event: "log".into(), data: "a\nb".into(), id: Some("7".into()) };
-            let message = ServerEvent { event: "message".into(), data: "x".into(), id: None };
+            let log = ServerEvent {
+                event: "log".into(),
+                data: "a\nb".into(),
+                id: Some("7".into()),
+            };
+            let message = ServerEvent {
+                event: "message".into(),
+                data: "x".into(),
+                id: None,
+            };
             assert_eq!(seen, [log, message], "cut at {cut}");
         }
     }

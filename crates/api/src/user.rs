@@ -91,12 +91,16 @@ pub struct LoginRequest {
 // The secrets of these two never reach a log by way of `{:?}`.
 impl std::fmt::Debug for UserKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UserKey").field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("UserKey")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for LoginRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoginRequest").field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("LoginRequest")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-
 use grid_api::runner::{Launch, Orders, Phase, StopOrder, Sync};
 use grid_core::cluster::Node;
 use grid_core::id::{AttemptId, NodeId};
@@ -88,7 +87,9 @@ impl Hub {
         let mut nodes = self.lock();
         let mailbox = nodes.entry(sync.node.id.clone()).or_default();
         match &mailbox.state {
-            Some(last) if last.sync.epoch == sync.epoch && last.sync.seq >= sync.seq => return false,
+            Some(last) if last.sync.epoch == sync.epoch && last.sync.seq >= sync.seq => {
+                return false;
+            }
             Some(last) if last.sync.epoch == sync.epoch => {}
             // A new process knows nothing of what its predecessor was told.
             Some(_) | None => mailbox.handed_out.clear(),
@@ -96,12 +97,19 @@ impl Hub {
         for have in &sync.have {
             mailbox.launch.remove(&have.attempt);
         }
-        let has: std::collections::HashSet<AttemptId> = sync.have.iter().map(|have| have.attempt).collect();
+        let has: std::collections::HashSet<AttemptId> =
+            sync.have.iter().map(|have| have.attempt).collect();
         // Two syncs may be under way at once, so only the next but one must know.
-        mailbox.handed_out.retain(|attempt, seq| !has.contains(attempt) && sync.seq <= *seq + 2);
+        mailbox
+            .handed_out
+            .retain(|attempt, seq| !has.contains(attempt) && sync.seq <= *seq + 2);
         mailbox.forget.retain(|attempt, ()| has.contains(attempt));
         mailbox.stop.retain(|attempt, _| has.contains(attempt));
-        mailbox.state = Some(Spoken { sync, at: now, patient });
+        mailbox.state = Some(Spoken {
+            sync,
+            at: now,
+            patient,
+        });
         true
     }
 
@@ -173,35 +181,51 @@ impl Hub {
 
     /// What every node said last.
     pub fn observe(&self, now: Instant) -> Vec<NodeState> {
-        self.lock().values().filter_map(|mailbox| mailbox.state.as_ref()).map(|spoken| spoken.describe(now)).collect()
+        self.lock()
+            .values()
+            .filter_map(|mailbox| mailbox.state.as_ref())
+            .map(|spoken| spoken.describe(now))
+            .collect()
     }
 
     /// Whether a runner of `node` has spoken since this hub was made.
     pub fn knows(&self, node: &NodeId) -> bool {
-        self.lock().get(node).is_some_and(|mailbox| mailbox.state.is_some())
+        self.lock()
+            .get(node)
+            .is_some_and(|mailbox| mailbox.state.is_some())
     }
 
     /// What is being done for `attempt`, for people.
     pub fn note(&self, attempt: AttemptId, node: &NodeId) -> Option<String> {
         let nodes = self.lock();
         let spoken = nodes.get(node)?.state.as_ref()?;
-        let have = spoken.sync.have.iter().find(|have| have.attempt == attempt)?;
+        let have = spoken
+            .sync
+            .have
+            .iter()
+            .find(|have| have.attempt == attempt)?;
         have.note.clone()
     }
 }
 
 impl Mailbox {
     fn has(&self, attempt: AttemptId) -> bool {
-        self.state.as_ref().is_some_and(|spoken| spoken.sync.have.iter().any(|have| have.attempt == attempt))
+        self.state
+            .as_ref()
+            .is_some_and(|spoken| spoken.sync.have.iter().any(|have| have.attempt == attempt))
     }
 
     fn take(&mut self) -> Orders {
         let order = std::mem::take(&mut self.launch_order);
         let mut launch = std::mem::take(&mut self.launch);
         let seq = self.state.as_ref().map_or(0, |spoken| spoken.sync.seq);
-        self.handed_out.extend(launch.keys().map(|attempt| (*attempt, seq)));
+        self.handed_out
+            .extend(launch.keys().map(|attempt| (*attempt, seq)));
         Orders {
-            launch: order.iter().filter_map(|attempt| launch.remove(attempt)).collect(),
+            launch: order
+                .iter()
+                .filter_map(|attempt| launch.remove(attempt))
+                .collect(),
             stop: std::mem::take(&mut self.stop).into_values().collect(),
             forget: std::mem::take(&mut self.forget).into_keys().collect(),
             retire: false,
@@ -243,7 +267,10 @@ mod tests {
     use grid_core::time::Timestamp;
 
     fn attempt(n: u128) -> AttemptId {
-        AttemptId { workload: WorkloadId::from_parts(Timestamp::from_millis(1), n), number: 1 }
+        AttemptId {
+            workload: WorkloadId::from_parts(Timestamp::from_millis(1), n),
+            number: 1,
+        }
     }
 
     fn node() -> NodeId {
@@ -252,7 +279,12 @@ mod tests {
 
     fn sync(seq: u64, have: &[AttemptId]) -> Sync {
         Sync {
-            node: Node { id: node(), cpus: 2, gpus: 0, memory_bytes: 1 << 30 },
+            node: Node {
+                id: node(),
+                cpus: 2,
+                gpus: 0,
+                memory_bytes: 1 << 30,
+            },
             warnings: vec![],
             tools: vec![],
             have: have
@@ -280,7 +312,10 @@ mod tests {
         assert_eq!(hub.observe(now)[0].seen.len(), 1);
         let mut newer = sync(1, &[]);
         newer.epoch = 2;
-        assert!(hub.hear(newer, true, now), "a new runner process begins anew");
+        assert!(
+            hub.hear(newer, true, now),
+            "a new runner process begins anew"
+        );
         assert!(hub.observe(now)[0].seen.is_empty());
     }
 
@@ -291,13 +326,27 @@ mod tests {
         hub.hear(sync(1, &[attempt(1)]), true, now);
         let waiting = tokio::spawn({
             let hub = hub.clone();
-            async move { hub.orders(&node(), Instant::now() + Duration::from_secs(30)).await }
+            async move {
+                hub.orders(&node(), Instant::now() + Duration::from_secs(30))
+                    .await
+            }
         });
         tokio::task::yield_now().await;
-        hub.stop(StopOrder { attempt: attempt(1), grace_ms: 1, keep: true }, &node());
+        hub.stop(
+            StopOrder {
+                attempt: attempt(1),
+                grace_ms: 1,
+                keep: true,
+            },
+            &node(),
+        );
         let orders = waiting.await.expect("no panic");
         assert_eq!(orders.stop.len(), 1);
         let none = hub.orders(&node(), Instant::now()).await;
-        assert_eq!(none, Orders::default(), "an order is handed out once, until it is given again");
+        assert_eq!(
+            none,
+            Orders::default(),
+            "an order is handed out once, until it is given again"
+        );
     }
 }

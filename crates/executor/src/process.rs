@@ -7,7 +7,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-
 use async_trait::async_trait;
 use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::{AttemptId, NodeId};
@@ -76,7 +75,10 @@ pub struct ProcessExecutor {
 impl ProcessExecutor {
     /// Writes the runner's configuration.  Nothing is started yet.
     pub fn new(hub: Hub, options: ProcessOptions) -> Result<Self, Error> {
-        let folder = |path: &Path, source| Error::Folder { path: path.display().to_string(), source };
+        let folder = |path: &Path, source| Error::Folder {
+            path: path.display().to_string(),
+            source,
+        };
         std::fs::create_dir_all(&options.dir).map_err(|e| folder(&options.dir, e))?;
         let config = Config {
             url: &options.url,
@@ -127,7 +129,10 @@ impl ProcessExecutor {
             match self.spawn() {
                 Ok(new) => child = Some(new),
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot start the runner");
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot start the runner"
+                    );
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(RESTART_PAUSE_MAX);
                 }
@@ -169,8 +174,12 @@ impl ProcessExecutor {
 
     /// Whether the runner that was started last, by whichever server, still lives.
     fn is_alive(&self) -> bool {
-        let Ok(text) = std::fs::read(self.pid_path()) else { return false };
-        let Ok(pid) = serde_json::from_slice::<Pid>(&text) else { return false };
+        let Ok(text) = std::fs::read(self.pid_path()) else {
+            return false;
+        };
+        let Ok(pid) = serde_json::from_slice::<Pid>(&text) else {
+            return false;
+        };
         start_time(pid.pid) == Some(pid.start_time)
     }
 }
@@ -233,7 +242,9 @@ mod tests {
     fn a_process_is_known_by_its_start_time() {
         let own = i32::try_from(std::process::id()).expect("a pid");
         assert!(start_time(own).is_some());
-        let mut child = std::process::Command::new("true").spawn().expect("true starts");
+        let mut child = std::process::Command::new("true")
+            .spawn()
+            .expect("true starts");
         let pid = i32::try_from(child.id()).expect("a pid");
         child.wait().expect("it ends");
         assert_eq!(start_time(pid), None);
@@ -256,7 +267,10 @@ mod tests {
         };
         ProcessExecutor::new(Hub::new(), options).expect("written");
         let file = dir.path().join("runner/runner.json");
-        let mode = std::fs::metadata(&file).expect("there").permissions().mode();
+        let mode = std::fs::metadata(&file)
+            .expect("there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -1,0 +1,223 @@
+//! Receiving and sending blobs as records ([`grid_api::blob`]).
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use grid_api::blob::{BLOB_BYTES_MAX, HEADER_BYTES, header, parse_header};
+use grid_core::blob::BlobId;
+use grid_store::blobs::{BlobWriter, Blobs, SMALL_BYTES_MAX};
+
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// Small blobs are stored together, this many bytes at a time.  Higher: more memory
+/// per upload; lower: more writes.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// And at most so many.
+const BATCH_BLOBS_MAX: usize = 4_096;
+
+/// Blobs that one request may ask about or fetch.
+pub const BLOBS_MAX: usize = 10_000;
+
+/// An upload under way: feed it the body as it comes.
+///
+/// What was received whole and verified stays, whatever happens to the rest.
+pub struct Upload {
+    blobs: Blobs,
+    header: BytesMut,
+    record: Option<Record>,
+    batch: Vec<(BlobId, Bytes)>,
+    batch_bytes: usize,
+    stored: u64,
+}
+
+enum Record {
+    Small {
+        id: BlobId,
+        len: usize,
+        bytes: BytesMut,
+    },
+    Large {
+        id: BlobId,
+        len: u64,
+        left: u64,
+        writer: BlobWriter,
+    },
+}
+
+impl Upload {
+    /// Begins.
+    pub fn new(engine: &Engine) -> Self {
+        Self {
+            blobs: engine.inner.blobs.clone(),
+            header: BytesMut::with_capacity(HEADER_BYTES),
+            record: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            stored: 0,
+        }
+    }
+
+    /// Takes the next piece of the body.
+    pub async fn push(&mut self, mut piece: Bytes) -> Result<()> {
+        while !piece.is_empty() {
+            let Some(record) = &mut self.record else {
+                let missing = HEADER_BYTES - self.header.len();
+                self.header
+                    .extend_from_slice(&piece.split_to(missing.min(piece.len())));
+                if self.header.len() == HEADER_BYTES {
+                    self.begin()?;
+                    self.end_if_whole().await?;
+                }
+                continue;
+            };
+            match record {
+                Record::Small { len, bytes, .. } => {
+                    let take = (*len - bytes.len()).min(piece.len());
+                    bytes.extend_from_slice(&piece.split_to(take));
+                }
+                Record::Large { left, writer, .. } => {
+                    let take = usize::try_from(*left)
+                        .unwrap_or(usize::MAX)
+                        .min(piece.len());
+                    writer.write(&piece.split_to(take)).await?;
+                    *left -= take as u64;
+                }
+            }
+            self.end_if_whole().await?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes.copy_from_slice(&self.header);
+        self.header.clear();
+        let (hash, len) = parse_header(&bytes);
+        let id = BlobId::from_bytes(hash);
+        if len > BLOB_BYTES_MAX {
+            return Err(Error::TooLarge {
+                message: format!(
+                    "a file of {len} bytes is larger than the limit of {BLOB_BYTES_MAX}"
+                ),
+                hint: None,
+            });
+        }
+        self.record = Some(match usize::try_from(len) {
+            Ok(small) if small <= SMALL_BYTES_MAX => Record::Small {
+                id,
+                len: small,
+                bytes: BytesMut::with_capacity(small),
+            },
+            _ => Record::Large {
+                id,
+                len,
+                left: len,
+                writer: self.blobs.writer(),
+            },
+        });
+        Ok(())
+    }
+
+    async fn end_if_whole(&mut self) -> Result<()> {
+        match self.record.take() {
+            Some(Record::Small { id, len, bytes }) if bytes.len() == len => {
+                self.batch_bytes += len;
+                self.batch.push((id, bytes.freeze()));
+                if self.batch_bytes >= BATCH_BYTES_MAX || self.batch.len() >= BATCH_BLOBS_MAX {
+                    self.flush().await?;
+                }
+            }
+            Some(Record::Large {
+                id,
+                len,
+                left: 0,
+                writer,
+            }) => {
+                writer.finish(id, len).await?;
+                self.stored += 1;
+            }
+            unfinished => self.record = unfinished,
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        self.stored += batch.len() as u64;
+        if !batch.is_empty() {
+            self.blobs.put_small_batch(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// The body is over: stores what is whole and says how many records that makes.
+    /// With `cut`, the connection broke; else a part of a record is an error.
+    pub async fn finish(mut self, cut: bool) -> Result<u64> {
+        self.flush().await?;
+        if !cut && (self.record.is_some() || !self.header.is_empty()) {
+            return Err(Error::invalid(
+                "the upload ends in the middle of a file; send it again",
+            ));
+        }
+        Ok(self.stored)
+    }
+}
+
+/// Which of `ids` are not stored.
+pub async fn missing(engine: &Engine, ids: Vec<BlobId>) -> Result<Vec<BlobId>> {
+    if ids.len() > BLOBS_MAX {
+        return Err(Error::invalid(format!(
+            "ask about at most {BLOBS_MAX} files at a time"
+        )));
+    }
+    Ok(engine.inner.blobs.missing(ids).await?)
+}
+
+/// Reads the hash of a blob.
+pub fn parse(text: &str) -> Result<BlobId> {
+    text.parse()
+        .map_err(|e: grid_core::blob::BlobIdError| Error::invalid(e.to_string()))
+}
+
+/// The records of `ids`, in order.  Ends early when one is missing, which the
+/// reader notices.
+pub fn records(
+    engine: &Engine,
+    ids: Vec<BlobId>,
+) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
+    let blobs = engine.inner.blobs.clone();
+    let state = (
+        blobs,
+        VecDeque::from(ids),
+        None::<(grid_store::blobs::BlobReader, u64)>,
+    );
+    futures::stream::try_unfold(state, |(blobs, mut left, mut open)| async move {
+        if let Some((reader, offset)) = open.take() {
+            let piece = reader.read_at(offset, 1 << 20).await?;
+            let offset = offset + piece.len() as u64;
+            let more = (offset < reader.len() && !piece.is_empty()).then_some((reader, offset));
+            return Ok(Some((piece, (blobs, left, more))));
+        }
+        let mut out = BytesMut::new();
+        // Many small ones travel in one piece.
+        while out.len() < 1 << 18 {
+            let Some(id) = left.pop_front() else { break };
+            let Some(reader) = blobs.get(id).await? else {
+                return Err(Error::internal(anyhow::anyhow!(
+                    "blob {id} is referenced but not stored"
+                )));
+            };
+            out.extend_from_slice(&header(id.as_bytes(), reader.len()));
+            if reader.len() > SMALL_BYTES_MAX as u64 {
+                open = Some((reader, 0));
+                break;
+            }
+            out.extend_from_slice(&reader.read_all(true).await?);
+        }
+        Ok((!out.is_empty()).then(|| (out.freeze(), (blobs, left, open))))
+    })
+}

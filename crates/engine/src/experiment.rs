@@ -1,0 +1,263 @@
+//! Experiments: looking at them, stopping, deleting, restoring.
+
+use grid_core::access::Action;
+use grid_core::id::AttemptId;
+use grid_core::workload::{Actor, Command, Event, Outcome, State, Status, Why, Workload};
+use grid_store::db;
+
+use crate::access::Caller;
+use crate::error::{Error, Result};
+use crate::{Engine, artifact, reference};
+
+/// An experiment with the run it belongs to.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// The row.
+    pub row: db::workload::Stored,
+    /// Name of the run.
+    pub run: String,
+    /// What is executed: program and arguments.
+    pub command: Vec<String>,
+    /// A sentence about where it stands.
+    pub message: Option<String>,
+    /// Artifacts: how many, and their bytes.  Only when one is asked for.
+    pub artifacts: Option<(u64, u64)>,
+}
+
+impl Experiment {
+    /// `<run>-exp<N>`.
+    pub fn name(&self) -> String {
+        format!("{}-exp{}", self.run, self.row.idx)
+    }
+}
+
+/// One experiment.
+pub async fn get(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
+    let mut tx = engine.inner.db.read().await?;
+    let (run, row) = reference::experiment(engine, &mut tx, caller, name, true).await?;
+    artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
+    let totals = db::artifact::totals(&mut tx, row.workload.id).await?;
+    drop(tx);
+    let mut experiment = describe(engine, &run, row)?;
+    experiment.artifacts = Some(totals);
+    Ok(experiment)
+}
+
+/// One page of the experiments of a run, by number.
+pub async fn list(
+    engine: &Engine,
+    caller: &Caller,
+    run: &str,
+    status: Option<Status>,
+    after: Option<u32>,
+    limit: u32,
+) -> Result<db::Page<Experiment, u32>> {
+    let mut tx = engine.inner.db.read().await?;
+    let run = reference::run(engine, &mut tx, caller, run, true).await?;
+    artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
+    let statuses: Vec<Status> = status.into_iter().collect();
+    let trash = db::Trash::Without;
+    let page = db::workload::list_of_run(&mut tx, run.id, &statuses, trash, after, limit).await?;
+    drop(tx);
+    let items = page
+        .items
+        .into_iter()
+        .map(|row| describe(engine, &run, row))
+        .collect::<Result<_>>()?;
+    Ok(db::Page {
+        items,
+        next: page.next,
+    })
+}
+
+pub(crate) fn describe(
+    engine: &Engine,
+    run: &db::run::Run,
+    row: db::workload::Stored,
+) -> Result<Experiment> {
+    let spec: grid_core::spec::RunSpec =
+        serde_json::from_str(&run.spec).map_err(Error::internal)?;
+    let mut command = grid_core::spec::split_command(&spec.command).0.to_vec();
+    command.extend(row.args.iter().cloned());
+    let message = message(engine, &row.workload);
+    Ok(Experiment {
+        run: run.name.clone(),
+        command,
+        message,
+        artifacts: None,
+        row,
+    })
+}
+
+/// A sentence about where a workload stands: why it waits, what is being done, how it ended.
+pub(crate) fn message(engine: &Engine, workload: &Workload) -> Option<String> {
+    match &workload.state {
+        State::Queued => Some(waiting(engine, workload)),
+        State::Starting { attempt } => {
+            let id = AttemptId {
+                workload: workload.id,
+                number: attempt.number,
+            };
+            engine.inner.hub.note(id, &attempt.placement.node)
+        }
+        State::Running { .. } | State::Paused => None,
+        State::Stopping { .. } => Some("being stopped: its script may save its work".to_owned()),
+        State::Finished { outcome, .. } => match outcome {
+            Outcome::Failed { reason } => Some(reason.message.clone()),
+            Outcome::Succeeded | Outcome::Stopped { .. } => None,
+        },
+    }
+}
+
+fn waiting(engine: &Engine, workload: &Workload) -> String {
+    let book = engine.inner.book();
+    let again = match &workload.again {
+        None => String::new(),
+        Some(Why::Lost { message }) => format!(" (again: {message})"),
+        Some(Why::Interrupted) => " (again: it was interrupted)".to_owned(),
+        Some(Why::Returned) => " (again: it was given back)".to_owned(),
+        Some(Why::Failed { reason }) => format!(" (again: {})", reason.message),
+    };
+    let Some(waiting) = book.board.explain(workload.id) else {
+        return format!("about to start{again}");
+    };
+    let mut text = if waiting.lacks.is_empty() {
+        "about to start".to_owned()
+    } else {
+        format!("waiting for {}", waiting.lacks)
+    };
+    let ahead: Vec<String> = waiting
+        .ahead
+        .iter()
+        .map(|ahead| {
+            let whose = book
+                .name_of(ahead.owner)
+                .unwrap_or_else(|| "others".to_owned());
+            let noun = if ahead.experiments == 1 {
+                "experiment"
+            } else {
+                "experiments"
+            };
+            format!("{} {noun} of {whose}", ahead.experiments)
+        })
+        .collect();
+    if !ahead.is_empty() {
+        text = format!("{text}; {} ahead", ahead.join(", "));
+    }
+    text + &again
+}
+
+/// The history of an experiment, oldest first.
+pub async fn events(
+    engine: &Engine,
+    caller: &Caller,
+    name: &str,
+) -> Result<Vec<db::event::Logged>> {
+    let mut tx = engine.inner.db.read().await?;
+    let (run, row) = reference::experiment(engine, &mut tx, caller, name, true).await?;
+    artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
+    Ok(db::event::of_workload(&mut tx, row.workload.id).await?)
+}
+
+/// What an event says, in a sentence.
+pub fn event_message(event: &Event) -> String {
+    match event {
+        Event::Created { .. } => "submitted".to_owned(),
+        Event::Placed { attempt } => {
+            format!(
+                "attempt {} got a place on '{}'",
+                attempt.number, attempt.placement.node
+            )
+        }
+        Event::Started { attempt } => format!("attempt {attempt} started"),
+        Event::Requeued { attempt, why } => match why {
+            Why::Lost { message } => {
+                format!("attempt {attempt} was lost: {message}; it is tried again")
+            }
+            Why::Interrupted => format!("attempt {attempt} was interrupted; it goes on elsewhere"),
+            Why::Returned => format!("attempt {attempt} was given back before it started"),
+            Why::Failed { reason } => format!(
+                "attempt {attempt} failed: {}; it is tried again",
+                reason.message
+            ),
+        },
+        Event::StopRequested { .. } => "asked to stop".to_owned(),
+        Event::PauseRequested => "asked to pause".to_owned(),
+        Event::Paused => "paused".to_owned(),
+        Event::Resumed => "resumed".to_owned(),
+        Event::Retried => "asked to be tried again".to_owned(),
+        Event::Finished { outcome } => match outcome {
+            Outcome::Succeeded => "succeeded".to_owned(),
+            Outcome::Failed { reason } => format!("failed: {}", reason.message),
+            Outcome::Stopped { .. } => "stopped".to_owned(),
+        },
+    }
+}
+
+/// Stops an experiment.
+pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
+    let mut tx = engine.inner.db.read().await?;
+    let (run, row) = reference::experiment(engine, &mut tx, caller, name, false).await?;
+    artifact::check(&mut tx, caller, &run, Action::StopRun).await?;
+    drop(tx);
+    let id = row.workload.id;
+    let command = Command::Stop {
+        by: Some(caller.id()),
+    };
+    let answer = engine
+        .inner
+        .recorder
+        .record(id, command, Actor::User(caller.id()))
+        .await?;
+    answer.map_err(|refusal| Error::refused(name, refusal))?;
+    get(engine, caller, &id.to_string()).await
+}
+
+/// Moves an experiment to the trash, stopping it first.
+pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
+    let mut tx = engine.inner.db.read().await?;
+    let (run, row) = reference::experiment(engine, &mut tx, caller, name, false).await?;
+    artifact::check(&mut tx, caller, &run, Action::DeleteRun).await?;
+    drop(tx);
+    let id = row.workload.id;
+    if !row.workload.state.status().is_final() {
+        let command = Command::Stop {
+            by: Some(caller.id()),
+        };
+        let _refused = engine
+            .inner
+            .recorder
+            .record(id, command, Actor::User(caller.id()))
+            .await?;
+    }
+    let mut tx = engine.inner.db.write().await?;
+    db::workload::set_deleted(&mut tx, id, caller.id(), engine.inner.clock.now()).await?;
+    tx.commit().await?;
+    engine.inner.watch.changed();
+    get(engine, caller, &id.to_string()).await
+}
+
+/// Takes an experiment out of the trash.
+pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
+    let mut tx = engine.inner.db.read().await?;
+    let (run, row) = reference::experiment(engine, &mut tx, caller, name, true).await?;
+    artifact::check(&mut tx, caller, &run, Action::DeleteRun).await?;
+    drop(tx);
+    if run.deleted.is_some() {
+        return Err(Error::Conflict {
+            message: format!(
+                "run '{}' is in the trash with all its experiments",
+                run.name
+            ),
+            hint: Some(format!("grid restore run {}", run.name)),
+        });
+    }
+    let mut tx = engine.inner.db.write().await?;
+    let restored = db::workload::restore(&mut tx, row.workload.id).await?;
+    tx.commit().await?;
+    if !restored {
+        return Err(Error::conflict(format!("{name} is not in the trash")));
+    }
+    engine.inner.watch.changed();
+    get(engine, caller, &row.workload.id.to_string()).await
+}

@@ -1,0 +1,167 @@
+//! Finding what people name: `name`, `user:name`, or an id.
+
+use grid_core::access::Action;
+use grid_core::id::{RunId, WorkloadId};
+use grid_core::name::{ExperimentName, RunName, UserName};
+use grid_store::db::{self, Tx};
+
+use crate::Engine;
+use crate::access::Caller;
+use crate::error::{Error, Result};
+
+/// Whose names are meant.
+enum Whose<'a> {
+    Mine,
+    Theirs(&'a str),
+}
+
+fn split(text: &str) -> (Whose<'_>, &str) {
+    match text.split_once(':') {
+        Some((user, name)) => (Whose::Theirs(user), name),
+        None => (Whose::Mine, text),
+    }
+}
+
+/// The run that `text` names, if the caller may see it; also from the trash when asked.
+pub(crate) async fn run(
+    engine: &Engine,
+    tx: &mut Tx,
+    caller: &Caller,
+    text: &str,
+    trash: bool,
+) -> Result<db::run::Run> {
+    if let Ok(id) = text.parse::<RunId>() {
+        let found = db::run::by_id(tx, id)
+            .await?
+            .filter(|run| trash || run.deleted.is_none());
+        return seen(caller, found).ok_or_else(|| Error::not_found(format!("no run '{text}'")));
+    }
+    let (whose, name) = split(text);
+    let run_name =
+        RunName::parse(name).map_err(|e| Error::not_found(format!("no run '{name}': {e}")))?;
+    let creator = match whose {
+        Whose::Mine => caller.id(),
+        Whose::Theirs(user) => match user_by_name(tx, user).await? {
+            Some(user) => user.id,
+            None => return Err(Error::not_found(format!("no run '{text}'"))),
+        },
+    };
+    let found = db::run::by_name(tx, creator, run_name.as_str(), which(trash)).await?;
+    if let Some(run) = seen(caller, found) {
+        return Ok(run);
+    }
+    let mut hint = suggest(engine, tx, caller, run_name.as_str()).await?;
+    if hint.is_none() && matches!(whose, Whose::Mine) {
+        hint = Some("`grid status` and `grid history` list your runs".to_owned());
+    }
+    let what = match whose {
+        Whose::Mine => format!("no run '{name}' of yours"),
+        Whose::Theirs(_) => format!("no run '{text}'"),
+    };
+    Err(Error::NotFound { what, hint })
+}
+
+/// The experiment that `text` names and its run, if the caller may see them.
+pub(crate) async fn experiment(
+    engine: &Engine,
+    tx: &mut Tx,
+    caller: &Caller,
+    text: &str,
+    trash: bool,
+) -> Result<(db::run::Run, db::workload::Stored)> {
+    let none = || Error::not_found(format!("no experiment '{text}'"));
+    if let Ok(id) = text.parse::<WorkloadId>() {
+        let row = db::workload::get(tx, id).await?.ok_or_else(none)?;
+        let run = match row.run {
+            Some(run) => db::run::by_id(tx, run).await?,
+            None => None,
+        };
+        let run = seen(caller, run).ok_or_else(none)?;
+        let gone = run.deleted.is_some() || row.deleted.is_some();
+        return if gone && !trash {
+            Err(none())
+        } else {
+            Ok((run, row))
+        };
+    }
+    let (whose, name) = split(text);
+    let Ok(parsed) = ExperimentName::parse(name) else {
+        return Err(Error::NotFound {
+            what: format!("'{name}' is not the name of an experiment"),
+            hint: Some(format!(
+                "experiments are named RUN-exp0, RUN-exp1, …; try {name}-exp0"
+            )),
+        });
+    };
+    let prefix = match whose {
+        Whose::Mine => String::new(),
+        Whose::Theirs(user) => format!("{user}:"),
+    };
+    let run = run(
+        engine,
+        tx,
+        caller,
+        &format!("{prefix}{}", parsed.run()),
+        trash,
+    )
+    .await
+    .map_err(|e| match e {
+        Error::NotFound { hint, .. } => Error::NotFound {
+            what: format!("no experiment '{text}'"),
+            hint: hint.map(|hint| hint.replace(&format!("{}?", parsed.run()), &format!("{name}?"))),
+        },
+        other => other,
+    })?;
+    let row = db::workload::by_run_and_idx(tx, run.id, parsed.index())
+        .await?
+        .ok_or_else(none)?;
+    if row.deleted.is_some() && !trash {
+        return Err(none());
+    }
+    Ok((run, row))
+}
+
+fn which(trash: bool) -> db::Trash {
+    if trash {
+        db::Trash::With
+    } else {
+        db::Trash::Without
+    }
+}
+
+fn seen(caller: &Caller, run: Option<db::run::Run>) -> Option<db::run::Run> {
+    run.filter(|run| caller.sees(run, Action::SeeRun))
+}
+
+pub(crate) async fn user_by_name(tx: &mut Tx, name: &str) -> Result<Option<db::user::User>> {
+    match UserName::parse(name) {
+        Ok(name) => Ok(db::user::by_username(tx, name.as_str()).await?),
+        Err(_) => Ok(None),
+    }
+}
+
+/// If exactly one teammate has a run of this name: "did you mean".
+async fn suggest(
+    engine: &Engine,
+    tx: &mut Tx,
+    caller: &Caller,
+    name: &str,
+) -> Result<Option<String>> {
+    let _ = engine;
+    let mut candidates = Vec::new();
+    for (team, _) in caller.teams.iter().filter(|(team, _)| !team.personal) {
+        for member in db::team::members(tx, team.id).await? {
+            if member.user.id == caller.id() || candidates.contains(&member.user.username) {
+                continue;
+            }
+            let found = db::run::by_name(tx, member.user.id, name, db::Trash::Without).await?;
+            if seen(caller, found).is_some() {
+                candidates.push(member.user.username);
+            }
+        }
+    }
+    Ok(match candidates.as_slice() {
+        [only] => Some(format!("did you mean {only}:{name}?")),
+        _ => None,
+    })
+}

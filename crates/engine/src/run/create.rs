@@ -1,0 +1,633 @@
+//! Creating a run: everything is checked before anything is made.
+
+use std::sync::Arc;
+
+use grid_core::cluster::Need;
+use grid_core::id::{RunId, WorkloadId};
+use grid_core::name::{RunName, generate_run_name};
+use grid_core::schedule::never_fits;
+use grid_core::spec::{PackageManager, RunSpec, Source, split_command};
+use grid_core::sweep::{Expansion, SweepError, expand};
+use grid_core::time::Timestamp;
+use grid_core::workload::{Actor, Event, Kind, Policy, Workload};
+use grid_store::db;
+
+use super::{Run, one};
+use crate::access::Caller;
+use crate::book::{Details, Entry};
+use crate::error::{Error, Result};
+use crate::{Engine, git, instance};
+
+/// How many attempts of an experiment may be lost before it has failed.
+const LOSSES_MAX: u32 = 3;
+
+/// Most retries that can be asked for.
+const RETRIES_MAX: u32 = 1_000;
+
+/// Longest idempotency key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+/// Most bytes of a spec as JSON.  It is stored with the run and sent with each attempt.
+const SPEC_BYTES_MAX: usize = 1 << 20;
+
+/// Names that are tried when none was given.  With 94 million names a third try is rare.
+const NAME_TRIES_MAX: u32 = 8;
+
+/// Experiments that a dry run shows.
+const SHOWN_MAX: usize = 1_000;
+
+/// What somebody wants to run.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Name; made up when absent.
+    pub name: Option<String>,
+    /// Team by name; the current one when absent.
+    pub team: Option<String>,
+    /// What to run.
+    pub spec: RunSpec,
+    /// The command as typed.
+    pub invocation: String,
+    /// Where the code comes from, for people.
+    pub project: Option<String>,
+    /// The run it is cloned from.
+    pub cloned_from: Option<RunId>,
+    /// Check and answer, but start nothing.
+    pub dry_run: bool,
+    /// With the same key and the same content, the same run is answered.
+    pub idempotency_key: Option<String>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The run.
+    pub run: Run,
+    /// Its first experiments: id (`None` in a dry run), parameters, arguments.
+    pub experiments: Vec<Planned>,
+    /// The program, before the arguments.
+    pub program: Vec<String>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// An experiment of a new run.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its id; `None` in a dry run.
+    pub id: Option<WorkloadId>,
+    /// Its parameters.
+    pub params: Vec<(String, String)>,
+    /// The arguments of its command.
+    pub args: Vec<String>,
+}
+
+/// Creates a run with its experiments, all or nothing.
+pub async fn create(engine: &Engine, caller: &Caller, mut new: NewRun) -> Result<Created> {
+    let inner = &engine.inner;
+    let team = caller.team_for_new(new.team.as_deref())?.clone();
+    let body_hash = body_hash(&new)?;
+    if let Some(done) = known(engine, caller, new.idempotency_key.as_deref(), &body_hash).await? {
+        return Ok(done);
+    }
+    let name = new.name.as_deref().map(parse_name).transpose()?;
+    if let Some(name) = &name {
+        require_free(engine, caller, name).await?;
+    }
+    let need = check_spec(engine, &new.spec).await?;
+    let expansion = expanded(engine, &new.spec).await?;
+    let mut warnings = warnings(&new.spec);
+    let fit = {
+        let book = inner.book();
+        let nodes: Vec<_> = book.board.nodes().cloned().collect();
+        // Before the first machine has spoken nobody can say what fits.
+        if nodes.is_empty() {
+            None
+        } else {
+            never_fits(&need, &nodes)
+        }
+    };
+    if let Some(why) = fit {
+        return Err(Error::invalid_hint(
+            format!("no machine of '{}' can ever run this: {why}", inner.cluster),
+            "ask for less with --cpus, --gpus, --memory or --instance_type",
+        ));
+    }
+    if !new.dry_run
+        && let Source::Git { url, reference } = new.spec.source.clone()
+    {
+        let cloned = git::clone(engine, caller, &url, reference.as_deref()).await?;
+        new.spec.source = Source::Snapshot {
+            id: cloned.snapshot,
+            git: Some(cloned.git),
+        };
+    }
+    check_snapshot(engine, &new.spec, team.id).await?;
+    if new.dry_run {
+        warnings.push("dry run: nothing was started".to_owned());
+        return dry(engine, caller, &new, &team, expansion, warnings);
+    }
+    let draft = Draft {
+        new,
+        team,
+        expansion,
+        need,
+        body_hash,
+        warnings,
+    };
+    insert(engine, caller, draft, name).await
+}
+
+struct Draft {
+    new: NewRun,
+    team: db::team::Team,
+    expansion: Expansion,
+    need: Need,
+    body_hash: String,
+    warnings: Vec<String>,
+}
+
+fn parse_name(name: &str) -> Result<RunName> {
+    RunName::parse(name).map_err(|e| Error::invalid(e.to_string()))
+}
+
+async fn require_free(engine: &Engine, caller: &Caller, name: &RunName) -> Result<()> {
+    let mut tx = engine.inner.db.read().await?;
+    if db::run::names_taken(&mut tx, caller.id(), &[name.as_str()])
+        .await?
+        .is_empty()
+    {
+        return Ok(());
+    }
+    Err(taken(name))
+}
+
+fn taken(name: &RunName) -> Error {
+    Error::Conflict {
+        message: format!("you have a run '{name}' already"),
+        hint: Some("choose another --name, or leave it out and one is made up".to_owned()),
+    }
+}
+
+fn body_hash(new: &NewRun) -> Result<String> {
+    let spec = serde_json::to_string(&new.spec).map_err(Error::internal)?;
+    let body = format!(
+        "{:?}\n{:?}\n{:?}\n{}\n{spec}",
+        new.name, new.team, new.cloned_from, new.invocation
+    );
+    Ok(blake3::hash(body.as_bytes()).to_hex().to_string())
+}
+
+/// The run that was made under this key before.
+async fn known(
+    engine: &Engine,
+    caller: &Caller,
+    key: Option<&str>,
+    body_hash: &str,
+) -> Result<Option<Created>> {
+    let Some(key) = key else { return Ok(None) };
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "an idempotency key has 1 to {KEY_BYTES_MAX} bytes"
+        )));
+    }
+    let mut tx = engine.inner.db.read().await?;
+    let Some(done) = db::idempotency::get(&mut tx, caller.id(), key).await? else {
+        return Ok(None);
+    };
+    if done.body_hash != body_hash {
+        return Err(Error::conflict(
+            "this idempotency key was used for another request; use a new one",
+        ));
+    }
+    let Some(row) = db::run::by_id(&mut tx, done.run).await? else {
+        return Ok(None);
+    };
+    let limit = u32::try_from(SHOWN_MAX).unwrap_or(u32::MAX);
+    let page =
+        db::workload::list_of_run(&mut tx, row.id, &[], db::Trash::With, None, limit).await?;
+    let run = one(&mut tx, caller, row).await?;
+    let program = split_command(&run.spec()?.command).0.to_vec();
+    let experiments = page
+        .items
+        .into_iter()
+        .map(|row| Planned {
+            id: Some(row.workload.id),
+            params: row.params,
+            args: row.args,
+        })
+        .collect();
+    Ok(Some(Created {
+        run,
+        experiments,
+        program,
+        warnings: vec![],
+    }))
+}
+
+/// Refuses a spec that cannot run, and says what it needs.
+async fn check_spec(engine: &Engine, spec: &RunSpec) -> Result<Need> {
+    if spec.command.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid_hint(
+            "there is nothing to run",
+            "name a script: grid run train.py",
+        ));
+    }
+    if spec
+        .command
+        .iter()
+        .chain(spec.environment.variables.values())
+        .any(|text| text.contains('\0'))
+    {
+        return Err(Error::invalid(
+            "arguments and variables cannot contain NUL characters",
+        ));
+    }
+    if spec.workdir.starts_with('/') || spec.workdir.split('/').any(|part| part == "..") {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is outside the source",
+            spec.workdir
+        )));
+    }
+    for name in spec.environment.variables.keys() {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty()
+            || name.starts_with(|c: char| c.is_ascii_digit())
+            || !name.chars().all(good)
+        {
+            return Err(Error::invalid(format!(
+                "'{name}' is not the name of an environment variable"
+            )));
+        }
+    }
+    if spec.retries > RETRIES_MAX {
+        return Err(Error::invalid(format!(
+            "--retries may be at most {RETRIES_MAX}"
+        )));
+    }
+    if spec.max_duration_ms == Some(0) {
+        return Err(Error::invalid("--max-duration must be longer than nothing"));
+    }
+    if let Some(cluster) = &spec.resources.cluster
+        && *cluster != engine.inner.cluster
+    {
+        return Err(Error::invalid_hint(
+            format!("there is no cluster '{cluster}'"),
+            format!(
+                "leave --cluster out for '{}', or see `grid clusters`",
+                engine.inner.cluster
+            ),
+        ));
+    }
+    let bytes = serde_json::to_vec(spec).map_err(Error::internal)?.len();
+    if bytes > SPEC_BYTES_MAX {
+        return Err(Error::TooLarge {
+            message: format!(
+                "the description of the run has {bytes} bytes; the limit is {SPEC_BYTES_MAX}"
+            ),
+            hint: Some("put long values into a file".to_owned()),
+        });
+    }
+    check_tools(engine, spec).await?;
+    let shape = spec
+        .resources
+        .instance_type
+        .as_deref()
+        .map(instance::shape)
+        .transpose()?;
+    Ok(spec.resources.need(shape.as_ref()))
+}
+
+/// Refuses what no machine has the programs for, before anything starts.
+async fn check_tools(engine: &Engine, spec: &RunSpec) -> Result<()> {
+    let file = spec
+        .environment
+        .dependency_file
+        .as_deref()
+        .unwrap_or_default();
+    let yaml = file.ends_with(".yml") || file.ends_with(".yaml");
+    let script = split_command(&spec.command)
+        .0
+        .last()
+        .map_or("", String::as_str);
+    let manager = spec.environment.package_manager;
+    let conda: &[&str] = &["micromamba", "mamba", "conda"];
+    let mut wanted: Vec<(&str, &[&str])> = Vec::new();
+    if manager == Some(PackageManager::Conda) || (manager.is_none() && yaml) {
+        wanted.push(("a conda environment", conda));
+    }
+    if manager == Some(PackageManager::Julia)
+        || file.ends_with("Project.toml")
+        || script.ends_with(".jl")
+    {
+        wanted.push(("Julia", &["julia"]));
+    }
+    if spec.environment.dockerfile.is_some() {
+        wanted.push(("a Dockerfile", &["podman", "docker"]));
+    }
+    if script.ends_with(".R") {
+        wanted.push(("an R script", &["Rscript"]));
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let nodes = engine
+        .inner
+        .executor
+        .observe()
+        .await
+        .map_err(Error::internal)?;
+    for (what, tools) in wanted {
+        let has = nodes.iter().any(|node| {
+            tools
+                .iter()
+                .any(|tool| node.tools.iter().any(|has| has == tool))
+        });
+        if !has && !nodes.is_empty() {
+            return Err(Error::invalid_hint(
+                format!(
+                    "{what} needs {}, which no machine of '{}' has",
+                    tools.join(" or "),
+                    engine.inner.cluster
+                ),
+                format!(
+                    "install {} there and run this again",
+                    tools.first().copied().unwrap_or_default()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn check_snapshot(
+    engine: &Engine,
+    spec: &RunSpec,
+    team: grid_core::id::TeamId,
+) -> Result<()> {
+    let Source::Snapshot { id, .. } = &spec.source else {
+        return Ok(());
+    };
+    let mut tx = engine.inner.db.read().await?;
+    let snapshot = db::snapshot::by_id(&mut tx, *id).await?;
+    // A tree of another team is no more there than one that never was.
+    if snapshot.is_none_or(|snapshot| snapshot.team != team) {
+        return Err(Error::not_found(format!("no snapshot '{id}'")));
+    }
+    Ok(())
+}
+
+async fn expanded(engine: &Engine, spec: &RunSpec) -> Result<Expansion> {
+    // 53 bits: people copy seeds through programs that keep them in floats.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "some bits of entropy are wanted"
+    )]
+    let seed = (engine.inner.clock.entropy() as u64) >> 11;
+    let (args, params, sweep) = (
+        split_command(&spec.command).1.to_vec(),
+        spec.params.clone(),
+        spec.sweep.clone(),
+    );
+    // A hundred thousand experiments take a while to write down.
+    let result = tokio::task::spawn_blocking(move || expand(&args, &params, &sweep, seed)).await;
+    result
+        .map_err(Error::internal)?
+        .map_err(|e: SweepError| Error::Invalid {
+            message: e.to_string(),
+            hint: e.hint().map(str::to_owned),
+        })
+}
+
+fn warnings(spec: &RunSpec) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if spec.resources.use_spot {
+        warnings.push(
+            "--use_spot has no effect here: this cluster has no interruptible machines".to_owned(),
+        );
+    }
+    if spec.resources.scratch_gb.is_some() || spec.resources.disk_gb.is_some() {
+        warnings.push("disk sizes are recorded but not enforced on this cluster".to_owned());
+    }
+    warnings
+}
+
+fn dry(
+    engine: &Engine,
+    caller: &Caller,
+    new: &NewRun,
+    team: &db::team::Team,
+    expansion: Expansion,
+    warnings: Vec<String>,
+) -> Result<Created> {
+    let now = engine.inner.clock.now();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "some bits of entropy are wanted"
+    )]
+    let name = match &new.name {
+        Some(name) => parse_name(name)?,
+        None => generate_run_name(engine.inner.clock.entropy() as u64),
+    };
+    let total = expansion.experiments.len();
+    let row = row(
+        caller,
+        new,
+        team,
+        &name,
+        now,
+        RunId::from_parts(now, 0),
+        &expansion,
+    )?;
+    let mut counts = grid_core::run::Counts::default();
+    counts.add(grid_core::workload::Status::Queued, total as u64);
+    let run = Run {
+        row,
+        counts,
+        span: db::span::Span::default(),
+        created_by: caller.user.username.clone(),
+        team: team.name.clone(),
+        deleted_by: None,
+        cloned_from: None,
+    };
+    let experiments = expansion
+        .experiments
+        .into_iter()
+        .take(SHOWN_MAX)
+        .map(|set| Planned {
+            id: None,
+            params: set.params,
+            args: set.args,
+        })
+        .collect();
+    Ok(Created {
+        run,
+        experiments,
+        program: split_command(&new.spec.command).0.to_vec(),
+        warnings,
+    })
+}
+
+fn row(
+    caller: &Caller,
+    new: &NewRun,
+    team: &db::team::Team,
+    name: &RunName,
+    now: Timestamp,
+    id: RunId,
+    expansion: &Expansion,
+) -> Result<db::run::Run> {
+    Ok(db::run::Run {
+        id,
+        team: team.id,
+        creator: caller.id(),
+        name: name.to_string(),
+        created_at: now,
+        spec: serde_json::to_string(&new.spec).map_err(Error::internal)?,
+        seed: expansion.seed.to_string(),
+        invocation: new.invocation.clone(),
+        project: new.project.clone(),
+        snapshot: match &new.spec.source {
+            Source::Snapshot { id, .. } => Some(*id),
+            Source::Git { .. } | Source::Nothing => None,
+        },
+        cloned_from: new.cloned_from,
+        experiments: u32::try_from(expansion.experiments.len()).unwrap_or(u32::MAX),
+        deleted: None,
+    })
+}
+
+async fn insert(
+    engine: &Engine,
+    caller: &Caller,
+    draft: Draft,
+    name: Option<RunName>,
+) -> Result<Created> {
+    let inner = &engine.inner;
+    let now = inner.clock.now();
+    let policy = Policy {
+        losses_max: LOSSES_MAX,
+        retries: draft.new.spec.retries,
+        auto_resume: draft.new.spec.auto_resume,
+    };
+    let first = Event::Created {
+        workload: Kind::Experiment,
+        policy,
+    };
+    let entropy = inner.clock.entropy();
+    let made: Vec<db::run::NewExperiment> = draft
+        .expansion
+        .experiments
+        .iter()
+        .zip(0_u128..)
+        .map(|(set, index)| {
+            // One draw and then counted up: ids of a run are neighbours in every index.
+            let id = WorkloadId::from_parts(now, entropy.wrapping_add(index));
+            db::run::NewExperiment {
+                workload: Workload::created(id, &first, now),
+                params: set.params.clone(),
+                args: set.args.clone(),
+            }
+        })
+        .collect();
+    for _ in 0..NAME_TRIES_MAX {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "some bits of entropy are wanted"
+        )]
+        let tried = name
+            .clone()
+            .unwrap_or_else(|| generate_run_name(inner.clock.entropy() as u64));
+        let id = RunId::from_parts(now, inner.clock.entropy());
+        let row = row(
+            caller,
+            &draft.new,
+            &draft.team,
+            &tried,
+            now,
+            id,
+            &draft.expansion,
+        )?;
+        let mut tx = inner.db.write().await?;
+        match db::run::insert(&mut tx, &row, made.clone(), Actor::User(caller.id())).await {
+            Ok(()) => {}
+            Err(db::Error::Conflict { .. }) if name.is_none() => continue,
+            Err(db::Error::Conflict { .. }) => return Err(taken(&tried)),
+            Err(other) => return Err(other.into()),
+        }
+        if let Some(key) = &draft.new.idempotency_key {
+            let done = db::idempotency::Done {
+                run: id,
+                body_hash: draft.body_hash.clone(),
+                created_at: now,
+            };
+            db::idempotency::put(&mut tx, caller.id(), key, &done).await?;
+        }
+        tx.commit().await?;
+        return Ok(publish(engine, caller, draft, row, made));
+    }
+    Err(Error::Unavailable(
+        "no free name was found; try again, or choose one with --name".to_owned(),
+    ))
+}
+
+/// What was committed is known to the control loop.
+fn publish(
+    engine: &Engine,
+    caller: &Caller,
+    draft: Draft,
+    row: db::run::Run,
+    made: Vec<db::run::NewExperiment>,
+) -> Created {
+    let inner = &engine.inner;
+    let info = inner.remember_run(&row, draft.new.spec.clone(), caller.user.username.clone());
+    debug_assert_eq!(
+        info.need, draft.need,
+        "the need that was checked is the one that is scheduled"
+    );
+    let total = made.len() as u64;
+    let mut experiments = Vec::with_capacity(made.len().min(SHOWN_MAX));
+    {
+        let mut book = inner.book();
+        for (one, index) in made.into_iter().zip(0_u32..) {
+            if experiments.len() < SHOWN_MAX {
+                let (params, args) = (one.params.clone(), one.args.clone());
+                experiments.push(Planned {
+                    id: Some(one.workload.id),
+                    params,
+                    args,
+                });
+            }
+            let details = Details {
+                index,
+                params: one.params,
+                args: one.args,
+            };
+            book.set(Entry {
+                since: one.workload.created_at,
+                workload: one.workload,
+                version: 1,
+                run: Arc::clone(&info),
+                details: Some(Arc::new(details)),
+            });
+        }
+    }
+    inner.watch.changed();
+    engine.wake();
+    let mut counts = grid_core::run::Counts::default();
+    counts.add(grid_core::workload::Status::Queued, total);
+    let run = Run {
+        counts,
+        span: db::span::Span::default(),
+        created_by: caller.user.username.clone(),
+        team: draft.team.name,
+        deleted_by: None,
+        cloned_from: None,
+        row,
+    };
+    Created {
+        run,
+        experiments,
+        program: info.program.clone(),
+        warnings: draft.warnings,
+    }
+}

@@ -1,0 +1,252 @@
+//! The control loop: look at everything, change what should change, touch the
+//! world last.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use grid_api::runner::{Launch, StopOrder};
+use grid_core::id::{AttemptId, NodeId};
+use grid_core::workload::{Actor, Command, End, Observed, Reconcile, State, reconcile};
+use grid_executor::{LOST_AFTER_MS, NodeState};
+
+use crate::Engine;
+use crate::book::Entry;
+use crate::error::Result;
+
+/// How often the loop looks without being told to.  Higher: a lost order is
+/// repeated later; lower: an idle server works.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Placements of one turn.  Higher: one turn keeps the recorder longer.
+const PLACE_MAX: usize = 512;
+
+/// After SIGTERM, how long a script has to save its work.  Higher: stops take
+/// longer when scripts ignore it; lower: checkpoints are cut off.
+pub(crate) const STOP_GRACE_MS: u64 = 10_000;
+
+/// Turns until the task ends.
+pub(crate) async fn run(engine: &Engine) {
+    loop {
+        let woken = tokio::time::timeout(TICK, engine.inner.wake.notified()).await;
+        if let Err(error) = turn(engine).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a turn failed; the next one tries again"
+            );
+            if woken.is_ok() {
+                // Not as fast as one is woken: what failed needs time.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// One pass.  Takes no hint about what changed; that is the point.
+pub(crate) async fn turn(engine: &Engine) -> Result<()> {
+    let nodes = observe(engine).await?;
+    place(engine).await?;
+    let todo = compare(engine, &nodes);
+    act(engine, todo).await
+}
+
+/// What the executor sees, with the board told of the machines there are.
+async fn observe(engine: &Engine) -> Result<Vec<NodeState>> {
+    let nodes = engine
+        .inner
+        .executor
+        .observe()
+        .await
+        .map_err(crate::Error::internal)?;
+    let mut book = engine.inner.book();
+    for state in &nodes {
+        if book.board.nodes().all(|node| *node != state.node) {
+            book.board.set_node(state.node.clone());
+        }
+    }
+    Ok(nodes)
+}
+
+async fn place(engine: &Engine) -> Result<()> {
+    let now = engine.inner.clock.now();
+    let planned = engine.inner.book().board.plan(now, PLACE_MAX);
+    if planned.is_empty() {
+        return Ok(());
+    }
+    let commands = planned
+        .iter()
+        .map(|planned| {
+            (
+                planned.id,
+                Command::Place(planned.placement.clone()),
+                Actor::Engine,
+            )
+        })
+        .collect();
+    let answers = engine.inner.recorder.record_all(commands).await?;
+    let mut failed = None;
+    for (planned, answer) in planned.iter().zip(answers) {
+        match answer {
+            Ok(Ok(_)) => {}
+            // Stopped in the meantime: the board goes by what the book says.
+            Ok(Err(_)) => engine.inner.book().unplan(planned.id),
+            Err(error) => {
+                engine.inner.book().unplan(planned.id);
+                failed = Some(error);
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// What has to be done about attempts.
+#[derive(Default)]
+struct Todo {
+    launch: Vec<Entry>,
+    stop: Vec<(StopOrder, NodeId)>,
+    forget: Vec<(AttemptId, NodeId)>,
+    report: Vec<(AttemptId, End)>,
+}
+
+/// Desired against observed, for every attempt that either side knows.
+fn compare(engine: &Engine, nodes: &[NodeState]) -> Todo {
+    let book = engine.inner.book();
+    let mut todo = Todo::default();
+    let mut seen: HashMap<AttemptId, (&NodeId, &Observed)> = HashMap::new();
+    let mut spoken: HashMap<&NodeId, &NodeState> = HashMap::new();
+    for state in nodes {
+        spoken.insert(&state.node.id, state);
+        for one in &state.seen {
+            seen.insert(one.attempt, (&state.node.id, &one.observed));
+        }
+    }
+    for entry in book.placed() {
+        let Some((attempt, node)) = entry.attempt() else {
+            continue;
+        };
+        // A node that has not spoken since this server began is not judged.
+        let Some(state) = spoken.get(node) else {
+            continue;
+        };
+        if is_lost(state) {
+            let message = format!(
+                "the machine '{node}' has been silent for {} s",
+                state.silent.as_secs()
+            );
+            todo.report.push((attempt, End::Lost { message }));
+            continue;
+        }
+        let observed = seen
+            .remove(&attempt)
+            .map_or(&Observed::Nothing, |(_, observed)| observed);
+        match reconcile(Some(&entry.workload.state), observed) {
+            Reconcile::Leave => {}
+            Reconcile::Launch => todo.launch.push(entry.clone()),
+            Reconcile::Report(end) => todo.report.push((attempt, end)),
+            Reconcile::Stop => todo.stop.push((stop_order(attempt, true), node.clone())),
+            Reconcile::Forget => todo.forget.push((attempt, node.clone())),
+        }
+    }
+    for (attempt, (node, observed)) in seen {
+        match reconcile(None, observed) {
+            // Superseded: what it leaves belongs to nobody.
+            Reconcile::Stop => todo.stop.push((stop_order(attempt, false), node.clone())),
+            Reconcile::Forget => todo.forget.push((attempt, node.clone())),
+            Reconcile::Leave | Reconcile::Launch | Reconcile::Report(_) => {}
+        }
+    }
+    todo
+}
+
+fn is_lost(state: &NodeState) -> bool {
+    !state.patient && state.silent >= Duration::from_millis(LOST_AFTER_MS)
+}
+
+fn stop_order(attempt: AttemptId, keep: bool) -> StopOrder {
+    StopOrder {
+        attempt,
+        grace_ms: if keep { STOP_GRACE_MS } else { 0 },
+        keep,
+    }
+}
+
+/// All that a runner needs to know to start this attempt.
+async fn launch_of(engine: &Engine, entry: &Entry) -> Result<Option<Launch>> {
+    let State::Starting { attempt } = &entry.workload.state else {
+        return Ok(None);
+    };
+    let details = match &entry.details {
+        Some(details) => details.clone(),
+        None => match engine
+            .inner
+            .load_entry(entry.workload.id)
+            .await?
+            .and_then(|entry| entry.details)
+        {
+            Some(details) => details,
+            None => return Ok(None),
+        },
+    };
+    let run = &entry.run;
+    Ok(Some(Launch {
+        attempt: AttemptId {
+            workload: entry.workload.id,
+            number: attempt.number,
+        },
+        placement: attempt.placement.clone(),
+        run: run.name.clone(),
+        experiment: format!("{}-exp{}", run.name, details.index),
+        index: u64::from(details.index),
+        username: run.username.clone(),
+        user_id: run.owner.to_string(),
+        cluster: engine.inner.cluster.clone(),
+        spec: run.spec.clone(),
+        program: run.program.clone(),
+        args: details.args.clone(),
+        parameters: details.params.iter().cloned().collect(),
+        resume: attempt.number > 1 && run.spec.auto_resume,
+        workload: entry.workload.id,
+    }))
+}
+
+async fn act(engine: &Engine, todo: Todo) -> Result<()> {
+    let executor = &engine.inner.executor;
+    for entry in todo.launch {
+        if let Some(launch) = launch_of(engine, &entry).await? {
+            executor
+                .launch(launch)
+                .await
+                .map_err(crate::Error::internal)?;
+        }
+    }
+    for (stop, node) in todo.stop {
+        executor
+            .stop(stop, &node)
+            .await
+            .map_err(crate::Error::internal)?;
+    }
+    for (attempt, node) in todo.forget {
+        executor
+            .forget(attempt, &node)
+            .await
+            .map_err(crate::Error::internal)?;
+    }
+    if todo.report.is_empty() {
+        return Ok(());
+    }
+    let commands = todo
+        .report
+        .into_iter()
+        .map(|(attempt, end)| {
+            let command = Command::Ended {
+                attempt: attempt.number,
+                end,
+            };
+            (attempt.workload, command, Actor::Engine)
+        })
+        .collect();
+    for answer in engine.inner.recorder.record_all(commands).await? {
+        // A refusal means that somebody else has reported it first.
+        let _refused = answer?;
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Users, their keys, and signing in.
+
+use grid_core::id::{KeyId, TeamId, UserId};
+use grid_core::name::UserName;
+use grid_core::team::{Role, TeamPolicy};
+use grid_core::time::Timestamp;
+use grid_store::db::{self, Tx};
+
+use crate::access::Caller;
+use crate::error::{Error, Result};
+use crate::secret::hash_key;
+use crate::{Clock, Engine};
+
+/// How often the last use of a key is written down.  Lower: a write per request.
+const TOUCH_EVERY_MS: i64 = 60_000;
+
+/// Users in one answer.
+const USERS_MAX: u32 = 10_000;
+
+/// Longest first name, last name or e-mail address, in bytes.
+const TEXT_MAX: usize = 254;
+
+/// Who a new user is.
+#[derive(Debug, Clone, Default)]
+pub struct NewUser {
+    /// Name to sign in with.
+    pub username: String,
+    /// E-mail address.
+    pub email: Option<String>,
+    /// First name.
+    pub first_name: Option<String>,
+    /// Last name.
+    pub last_name: Option<String>,
+    /// Whether they run the server.
+    pub operator: bool,
+}
+
+/// A user and a key, in clear this once.
+pub struct WithKey {
+    /// The user.
+    pub user: db::user::User,
+    /// The key.
+    pub api_key: String,
+}
+
+/// Creates a user with a key and a team of one.  Operators only.
+pub async fn create(engine: &Engine, caller: &Caller, new: &NewUser) -> Result<WithKey> {
+    caller.require_operator("create users")?;
+    create_unchecked(engine, new).await
+}
+
+/// Creates the first operator, unless there are users already.
+pub async fn create_first(engine: &Engine, username: &str) -> Result<Option<WithKey>> {
+    let mut tx = engine.inner.db.read().await?;
+    let any = !db::user::list(&mut tx, None, 1).await?.items.is_empty();
+    drop(tx);
+    if any {
+        return Ok(None);
+    }
+    let new = NewUser {
+        username: username.to_owned(),
+        operator: true,
+        ..NewUser::default()
+    };
+    create_unchecked(engine, &new).await.map(Some)
+}
+
+async fn create_unchecked(engine: &Engine, new: &NewUser) -> Result<WithKey> {
+    let inner = &engine.inner;
+    let username = UserName::parse(&new.username).map_err(|e| Error::invalid(e.to_string()))?;
+    let text = |what: &str, value: &Option<String>| -> Result<String> {
+        let value = value.clone().unwrap_or_default();
+        if value.len() > TEXT_MAX || value.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "{what} may have at most {TEXT_MAX} bytes and no control characters"
+            )));
+        }
+        Ok(value)
+    };
+    let now = inner.clock.now();
+    let clock = &*inner.clock;
+    let team = db::team::Team {
+        id: TeamId::from_parts(now, clock.entropy()),
+        name: username.to_string(),
+        personal: true,
+        policy: TeamPolicy::default(),
+        created_at: now,
+    };
+    let user = db::user::User {
+        id: UserId::from_entropy(clock.entropy()),
+        username: username.to_string(),
+        email: text("an e-mail address", &new.email)?,
+        first_name: text("a first name", &new.first_name)?,
+        last_name: text("a last name", &new.last_name)?,
+        operator: new.operator,
+        current_team: Some(team.id),
+        created_at: now,
+        disabled_at: None,
+    };
+    let mut tx = inner.db.write().await?;
+    db::user::insert(&mut tx, &user)
+        .await
+        .map_err(|e| match e {
+            db::Error::Conflict { .. } => Error::Conflict {
+                message: format!("there is a user '{username}' already"),
+                hint: Some("choose another name, or see `grid user list`".to_owned()),
+            },
+            other => other.into(),
+        })?;
+    db::team::insert(&mut tx, &team).await?;
+    db::team::set_role(&mut tx, team.id, user.id, Role::Owner, now).await?;
+    let api_key = new_key(&mut tx, clock, user.id, now).await?;
+    tx.commit().await?;
+    Ok(WithKey { user, api_key })
+}
+
+async fn new_key(tx: &mut Tx, clock: &dyn Clock, user: UserId, now: Timestamp) -> Result<String> {
+    // The shape of a UUID, as the original's keys have.
+    let api_key = UserId::from_entropy(clock.entropy()).to_string();
+    let key = db::key::Key {
+        id: KeyId::from_parts(now, clock.entropy()),
+        user,
+        name: "default".to_owned(),
+        scope: "all".to_owned(),
+        created_at: now,
+        expires_at: None,
+        last_used_at: None,
+        revoked_at: None,
+    };
+    db::key::insert(tx, &key, &hash_key(&api_key)).await?;
+    Ok(api_key)
+}
+
+/// Everybody, by name.  Operators see all; others see whom they share a team with.
+pub async fn list(engine: &Engine, caller: &Caller) -> Result<Vec<db::user::User>> {
+    let mut tx = engine.inner.db.read().await?;
+    if caller.user.operator {
+        return Ok(db::user::list(&mut tx, None, USERS_MAX).await?.items);
+    }
+    let mut users: Vec<db::user::User> = Vec::new();
+    for (team, _) in &caller.teams {
+        for member in db::team::members(&mut tx, team.id).await? {
+            if users.iter().all(|user| user.id != member.user.id) {
+                users.push(member.user);
+            }
+        }
+    }
+    users.sort_by(|a, b| a.username.cmp(&b.username));
+    Ok(users)
+}
+
+/// Revokes every key of the caller and makes a new one.
+pub async fn rotate_key(engine: &Engine, caller: &Caller) -> Result<WithKey> {
+    let inner = &engine.inner;
+    let now = inner.clock.now();
+    let mut tx = inner.db.write().await?;
+    for key in db::key::of_user(&mut tx, caller.id()).await? {
+        if key.revoked_at.is_none() {
+            db::key::revoke(&mut tx, key.id, now).await?;
+        }
+    }
+    let api_key = new_key(&mut tx, &*inner.clock, caller.id(), now).await?;
+    tx.commit().await?;
+    Ok(WithKey {
+        user: caller.user.clone(),
+        api_key,
+    })
+}
+
+/// Who has this user id and key?  The id may be absent (a bearer key).
+pub async fn authenticate(engine: &Engine, user_id: Option<&str>, api_key: &str) -> Result<Caller> {
+    let inner = &engine.inner;
+    let wrong = || {
+        Error::Unauthenticated(
+            "the user id or the API key is wrong; sign in with `grid login --username NAME --key KEY`".to_owned(),
+        )
+    };
+    let now = inner.clock.now();
+    let mut tx = inner.db.read().await?;
+    let Some((key, user)) = db::key::by_hash(&mut tx, &hash_key(api_key)).await? else {
+        return Err(wrong());
+    };
+    if user_id.is_some_and(|id| id != user.id.to_string()) {
+        return Err(wrong());
+    }
+    usable(&key, &user, now)?;
+    let stale = key
+        .last_used_at
+        .is_none_or(|at| now.millis_since(at) > TOUCH_EVERY_MS);
+    let key_id = key.id;
+    let caller = Caller::load(&mut tx, user, Some(key_id)).await?;
+    drop(tx);
+    if stale {
+        let mut tx = inner.db.write().await?;
+        db::key::touch(&mut tx, key_id, now).await?;
+        tx.commit().await?;
+    }
+    Ok(caller)
+}
+
+/// Signs in by name or e-mail address, as the command line does once.
+pub async fn login(engine: &Engine, login: &str, api_key: &str) -> Result<Caller> {
+    let caller = authenticate(engine, None, api_key).await?;
+    let mut tx = engine.inner.db.read().await?;
+    match db::user::by_login(&mut tx, login).await? {
+        Some(user) if user.id == caller.user.id => Ok(caller),
+        // The same words whether the name is unknown or the key is somebody else's.
+        _ => Err(Error::Unauthenticated(
+            "the user name or the API key is wrong".to_owned(),
+        )),
+    }
+}
+
+fn usable(key: &db::key::Key, user: &db::user::User, now: Timestamp) -> Result<()> {
+    if key.revoked_at.is_some() {
+        return Err(Error::Unauthenticated(
+            "this API key has been revoked; ask for a new one, or sign in with the one that replaced it".to_owned(),
+        ));
+    }
+    if key.expires_at.is_some_and(|at| at <= now) {
+        return Err(Error::Unauthenticated(
+            "this API key has expired; make a new one with `grid user rotate-key`".to_owned(),
+        ));
+    }
+    if user.disabled_at.is_some() {
+        return Err(Error::Unauthenticated(
+            "this account is closed; ask the operator of the server".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Names of users by id, for views.
+pub async fn names(
+    engine: &Engine,
+    ids: &[UserId],
+) -> Result<std::collections::HashMap<UserId, String>> {
+    let mut unique: Vec<UserId> = ids.to_vec();
+    unique.sort_unstable();
+    unique.dedup();
+    let mut tx = engine.inner.db.read().await?;
+    let users = db::user::by_ids(&mut tx, &unique).await?;
+    Ok(users
+        .into_iter()
+        .map(|user| (user.id, user.username))
+        .collect())
+}
