@@ -14,7 +14,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("grid-api", &["grid-core"]),
     ("grid-store", &["grid-core"]),
     ("grid-executor", &["grid-core", "grid-api"]),
-    ("grid-engine", &["grid-core", "grid-store", "grid-executor"]),
+    // `grid-api` for what it has in common with the runner: protocol, snapshots, blob records.
+    (
+        "grid-engine",
+        &["grid-core", "grid-api", "grid-store", "grid-executor"],
+    ),
     (
         "grid-server",
         &[
