@@ -33,6 +33,11 @@ const PACKS_OPEN_MAX: usize = 64;
 /// Higher: uploads wait longer beside it.  Lower: rewriting takes longer.
 const REWRITE_RECORDS: usize = 256;
 
+/// Memory that is kept from one batch for the next, in bytes.
+/// Higher: an idle server keeps it for nothing.  Lower: getting and clearing memory
+/// costs as much as writing it.
+const BATCH_BYTES_KEPT: usize = 2 * 1024 * 1024;
+
 /// Blobs that are deleted at a time.
 /// Higher: uploads wait longer beside it.  Lower: more small writes.
 const DELETE_BLOBS: usize = 1024;
@@ -79,6 +84,8 @@ struct Writer {
     indexed: u64,
     /// Entries that the index file does not have yet, because the disk was full.
     backlog: Vec<Entry>,
+    /// Where a batch is put together, kept to be used again.
+    records: Vec<u8>,
 }
 
 impl Writer {
@@ -90,24 +97,33 @@ impl Writer {
             len,
             indexed,
             backlog: Vec::new(),
+            records: Vec::new(),
         }
     }
 
     /// Writes records at the end of the pack, or none of them.
-    fn append(&mut self, records: &[u8], sync: bool) -> io::Result<()> {
+    fn append(&mut self, new: &[(Header, &Bytes)], sync: bool) -> io::Result<()> {
+        // What an earlier call left when it failed must not be written now.
+        self.records.clear();
+        for (header, bytes) in new {
+            self.records.extend_from_slice(&header.to_bytes());
+            self.records.extend_from_slice(bytes);
+        }
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(open(&self.files.pack)?),
         };
-        let mut result = file.write_all_at(records, self.len);
+        let mut result = file.write_all_at(&self.records, self.len);
         if sync && result.is_ok() {
             result = file.sync_data();
         }
         match result {
-            Ok(()) => self.len += records.len() as u64,
+            Ok(()) => self.len += self.records.len() as u64,
             // If this fails too, the next open cuts the torn record off.
             Err(_) => drop(file.set_len(self.len)),
         }
+        self.records.clear();
+        self.records.shrink_to(BATCH_BYTES_KEPT);
         result
     }
 
@@ -205,12 +221,7 @@ impl Packs {
                 end += header.record_bytes();
             }
             let (now, later) = new.split_at(entries.len());
-            let mut records = Vec::with_capacity((end - start) as usize);
-            for (header, bytes) in now {
-                records.extend_from_slice(&header.to_bytes());
-                records.extend_from_slice(bytes);
-            }
-            writer.append(&records, self.sync)?;
+            writer.append(now, self.sync)?;
             writer.index(&entries);
             self.learn(writer.number, &entries, end - start, end);
             new = later;

@@ -65,6 +65,11 @@ impl BlobReader {
 
     /// The whole blob; with `verify`, only if it has its hash.
     pub async fn read_all(&self, verify: bool) -> Result<Bytes, BlobError> {
+        let reader = self.clone();
+        blocking(move || reader.read_all_now(verify)).await
+    }
+
+    pub(super) fn read_all_now(&self, verify: bool) -> Result<Bytes, BlobError> {
         if self.len > READ_ALL_BYTES_MAX {
             return Err(BlobError::TooLarge {
                 id: self.id,
@@ -72,15 +77,11 @@ impl BlobReader {
                 max: READ_ALL_BYTES_MAX,
             });
         }
-        let reader = self.clone();
-        blocking(move || {
-            let bytes = reader.read_now(0, usize::MAX)?;
-            if verify && hash(&bytes) != reader.id {
-                return Err(reader.corrupt());
-            }
-            Ok(bytes)
-        })
-        .await
+        let bytes = self.read_now(0, usize::MAX)?;
+        if verify && hash(&bytes) != self.id {
+            return Err(self.corrupt());
+        }
+        Ok(bytes)
     }
 
     /// The whole blob, piece by piece.  The last piece comes only if the blob has its

@@ -60,7 +60,9 @@ async fn put_large(blobs: &Blobs, bytes: &[u8]) -> BlobId {
 
 async fn read(blobs: &Blobs, id: BlobId) -> Option<Bytes> {
     let reader = blobs.get(id).await.unwrap()?;
-    Some(reader.read_all(true).await.unwrap())
+    let bytes = reader.read_all(true).await.unwrap();
+    assert_eq!(blobs.read(id).await.unwrap().as_ref(), Some(&bytes));
+    Some(bytes)
 }
 
 async fn list(blobs: &Blobs) -> Vec<BlobInfo> {

@@ -150,6 +150,15 @@ impl Log {
         });
     }
 
+    /// How far the log is, if that is known and nobody is changing it.
+    pub(super) fn try_progress(&self) -> Option<Progress> {
+        let state = self.state.try_lock().ok()?;
+        state.as_ref().map(|state| Progress {
+            len: state.len,
+            sealed: state.sealed,
+        })
+    }
+
     pub(super) fn progress(&self) -> Result<Progress, LogError> {
         let mut guard = self.lock();
         let state = self.load(&mut guard)?;

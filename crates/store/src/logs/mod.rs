@@ -211,6 +211,9 @@ impl LogStore {
     /// said to be open.
     pub async fn progress(&self, log: &LogId) -> Result<Progress, LogError> {
         let log = self.registry.get(log);
+        if let Some(progress) = log.try_progress() {
+            return Ok(progress);
+        }
         blocking(move || log.progress()).await
     }
 

@@ -148,6 +148,21 @@ async fn damage_in_a_file_is_found_by_reads_that_verify() {
 }
 
 #[tokio::test]
+async fn a_pack_that_cannot_be_opened_spoils_nothing_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let all: Vec<_> = (0..5).map(|n| blob(n, 100)).collect();
+    fs::create_dir(pack(dir.path())).unwrap();
+    let result = blobs.put_small_batch(all.clone()).await;
+    assert!(matches!(result, Err(BlobError::Io { .. })), "{result:?}");
+    fs::remove_dir(pack(dir.path())).unwrap();
+    blobs.put_small_batch(all[3..].to_vec()).await.unwrap();
+    let dir = dir.path();
+    let left: Vec<_> = [&all[3..], &all[..3]].concat();
+    check_goes_on(dir, &left, 2, "after the folder").await;
+}
+
+#[tokio::test]
 async fn uploads_of_a_killed_process_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
