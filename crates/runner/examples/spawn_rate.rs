@@ -20,12 +20,9 @@ fn main() -> ExitCode {
     {
         return keeper::main(Path::new(dir));
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(_) => return ExitCode::FAILURE,
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let Ok(runtime) = builder.enable_all().build() else {
+        return ExitCode::FAILURE;
     };
     match runtime.block_on(measure(&args)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,3 +1,6 @@
 //! grid-runner.
 
+pub mod detect;
 pub mod keeper;
+pub mod limits;
+pub mod sandbox;

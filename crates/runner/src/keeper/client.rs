@@ -119,18 +119,7 @@ struct Waiting {
 impl Client {
     /// Connects to the keeper of `dir`, and starts it if there is none.
     pub async fn connect(dir: &Path, starter: &Starter) -> Result<(Self, Events), Error> {
-        let stream = reach(dir, starter).await?;
-        let silent = || Error::Silent {
-            dir: dir.to_owned(),
-        };
-        let (read, write) = stream.into_split();
-        let mut read = BufReader::new(read);
-        let first = timeout(START_MAX, next_message(&mut read))
-            .await
-            .map_err(|_| silent())?;
-        let Some(Message::Hello(hello)) = first else {
-            return Err(silent());
-        };
+        let (hello, read, write) = reach(dir, starter).await?;
         if hello.protocol != PROTOCOL {
             return Err(Error::Protocol {
                 version: hello.version,
@@ -333,34 +322,46 @@ async fn next_message(read: &mut BufReader<OwnedReadHalf>) -> Option<Message> {
         match serde_json::from_slice(&line) {
             Ok(message) => return Some(message),
             Err(error) => {
-                tracing::warn!(%error, "the keeper said something that is not understood")
+                tracing::warn!(%error, "the keeper said something that is not understood");
             }
         }
     }
 }
 
-/// A connection, to a keeper that was started for it if need be.
-async fn reach(dir: &Path, starter: &Starter) -> Result<UnixStream, Error> {
-    let started = |source| Error::Start {
+type Greeted = (Hello, BufReader<OwnedReadHalf>, OwnedWriteHalf);
+
+/// A connection to a keeper that has greeted us, and was started for it if need be.
+async fn reach(dir: &Path, starter: &Starter) -> Result<Greeted, Error> {
+    let silent = || Error::Silent {
         dir: dir.to_owned(),
-        source,
     };
-    let deadline = tokio::time::Instant::now() + START_MAX;
-    let mut looks = 0;
-    loop {
-        if let Ok(stream) = connect(dir).await {
-            return Ok(stream);
+    let looking = async {
+        for looks in 0_u32.. {
+            // One that is just dying accepts and says nothing: look again.
+            if let Ok(stream) = connect(dir).await
+                && let Some(greeted) = greeting(stream).await
+            {
+                return Ok(greeted);
+            }
+            if looks % START_AGAIN == 0 {
+                start(dir, starter).map_err(|source| Error::Start {
+                    dir: dir.to_owned(),
+                    source,
+                })?;
+            }
+            sleep(START_POLL).await;
         }
-        if tokio::time::Instant::now() > deadline {
-            return Err(Error::Silent {
-                dir: dir.to_owned(),
-            });
-        }
-        if looks % START_AGAIN == 0 {
-            start(dir, starter).map_err(started)?;
-        }
-        looks += 1;
-        sleep(START_POLL).await;
+        Err(silent())
+    };
+    timeout(START_MAX, looking).await.map_err(|_| silent())?
+}
+
+async fn greeting(stream: UnixStream) -> Option<Greeted> {
+    let (read, write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    match next_message(&mut read).await? {
+        Message::Hello(hello) => Some((hello, read, write)),
+        _ => None,
     }
 }
 

@@ -24,12 +24,12 @@ pub(crate) fn ending(status: Status, sandbox: Option<&Path>) -> Ending {
 
 /// Bubblewrap reports an exit code only if the program was executed.
 fn sandboxed_ending(code: i32, report: &str) -> Ending {
-    if !report.contains("\"exit-code\"") {
-        return Ending::SandboxFailed { code };
-    }
     let signal = code - 128;
     if (1..=SIGNAL_MAX).contains(&signal) {
+        // Also without a report: it was killed just before it was executed.
         Ending::CodeOrSignal { code, signal }
+    } else if !report.contains("\"exit-code\"") {
+        Ending::SandboxFailed { code }
     } else {
         Ending::Code { code }
     }

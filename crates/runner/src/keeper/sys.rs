@@ -169,11 +169,11 @@ pub(crate) fn kill(target: i32, signal: i32) -> bool {
 )]
 pub(crate) fn before_exec(
     command: &mut Command,
-    mut setup: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    setup: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
     // SAFETY: callers pass closures that neither allocate nor lock; see `spawn::Setup`.
     unsafe {
-        command.pre_exec(move || setup());
+        command.pre_exec(setup);
     }
 }
 

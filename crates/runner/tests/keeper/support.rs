@@ -1,9 +1,7 @@
 //! A real keeper for tests: this test program, started again.
-//!
-//! Every test file that uses it needs the test `keeper_process`, see [`be_keeper`].
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use grid_runner::keeper;
 use grid_runner::keeper::client::{Client, Events, Starter};
@@ -41,6 +39,36 @@ impl Keeper {
             client,
             events,
         }
+    }
+
+    /// A keeper of an ordinary user; `None`, with a message, where this cannot be had.
+    pub(crate) async fn start_as_nobody() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (uid, gid) = (65_534, 65_534);
+        if let Err(error) = std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)) {
+            skipped(&format!(
+                "only root can start the keeper of another user: {error}"
+            ));
+            return None;
+        }
+        let mut starter = starter(dir.path());
+        let args = [
+            format!("--reuid={uid}"),
+            format!("--regid={gid}"),
+            "--clear-groups".to_owned(),
+        ];
+        let program = std::mem::replace(&mut starter.program, "/usr/bin/setpriv".into());
+        let all = args
+            .into_iter()
+            .map(Into::into)
+            .chain([program.into_os_string()]);
+        starter.args = all.chain(starter.args).collect();
+        let (client, events) = Client::connect(dir.path(), &starter).await.unwrap();
+        Some(Self {
+            dir,
+            client,
+            events,
+        })
     }
 
     /// Another connection, to another keeper if this one is gone.
@@ -185,12 +213,17 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 
 /// Waits for something that happens soon.
 pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_true() {
-        assert!(
-            Instant::now() < deadline,
-            "did not happen in {PATIENCE:?}: {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let looking = async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let happened = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(happened.is_ok(), "did not happen in {PATIENCE:?}: {what}");
+}
+
+/// Says why a test cannot do here what it is for.
+#[expect(clippy::print_stdout, reason = "tests speak to whoever runs them")]
+pub(crate) fn skipped(reason: &str) {
+    println!("skipped: {reason}");
 }

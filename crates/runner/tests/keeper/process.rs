@@ -1,21 +1,14 @@
 //! The keeper with real processes: what they wrote is kept, how they ended is known,
 //! and nothing is left behind.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::{Keeper, eventually, is_alive};
 use grid_runner::keeper::client::{Error, Event};
 use grid_runner::keeper::protocol::{Ending, Refused, Spawn, TaskState};
 use grid_runner::keeper::reader::Stream;
-use support::{Keeper, eventually, is_alive};
-
-#[test]
-fn keeper_process() {
-    support::be_keeper();
-}
 
 #[tokio::test]
 async fn output_and_codes() {
@@ -203,7 +196,7 @@ async fn events_come_without_being_asked_for() {
         .unwrap();
     let mut grown = 0;
     let exit = loop {
-        match tokio::time::timeout(support::PATIENCE, keeper.events.next())
+        match tokio::time::timeout(crate::support::PATIENCE, keeper.events.next())
             .await
             .unwrap()
             .unwrap()
@@ -274,7 +267,7 @@ async fn who_hides_and_holds_the_pipe_does_not_hold_up_the_end() {
     assert_eq!(exit.how, Ending::Code { code: 6 });
     let text = keeper.text("a");
     assert!(text.ends_with("done\n"), "{text}");
-    support::kill(text.lines().next().unwrap().parse().unwrap());
+    crate::support::kill(text.lines().next().unwrap().parse().unwrap());
 }
 
 #[tokio::test]
@@ -437,7 +430,7 @@ async fn many_who_connect_at_once_get_one_keeper() {
     let connections: Vec<_> = (0..8)
         .map(|_| {
             let path = path.clone();
-            tokio::spawn(async move { support::connect(&path).await.0.hello().pid })
+            tokio::spawn(async move { crate::support::connect(&path).await.0.hello().pid })
         })
         .collect();
     let keeper = Keeper::start_in(dir).await;
@@ -445,7 +438,7 @@ async fn many_who_connect_at_once_get_one_keeper() {
         assert_eq!(connection.await.unwrap(), keeper.pid());
     }
     eventually("the others have gone", || {
-        support::keepers_of(keeper.dir.path()) == [keeper.pid()]
+        crate::support::keepers_of(keeper.dir.path()) == [keeper.pid()]
     })
     .await;
 }
@@ -481,7 +474,7 @@ async fn nonsense_from_a_client_harms_nobody() {
 async fn a_long_folder_name_is_no_obstacle() {
     let dir = tempfile::tempdir().unwrap();
     let deep = dir.path().join("a".repeat(90)).join("b".repeat(90));
-    let (client, _events) = support::connect(&deep).await;
+    let (client, _events) = crate::support::connect(&deep).await;
     assert!(client.list().await.unwrap().is_empty());
     client.stop_when_idle().await.unwrap();
     eventually("the keeper is gone", || !is_alive(client.hello().pid)).await;
