@@ -77,99 +77,119 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn play(dir: &Path, steps: Vec<Step>) {
-    let sent = sent();
-    let log = id("a");
-    let mut store = small(dir);
-    let mut model: Vec<u8> = Vec::new();
-    for step in steps {
+/// A store and the vector that it should equal.
+struct Play<'a> {
+    dir: &'a Path,
+    sent: Vec<u8>,
+    store: LogStore,
+    model: Vec<u8>,
+}
+
+impl Play<'_> {
+    async fn step(&mut self, step: Step) {
+        let log = id("a");
         match step {
-            Step::Append { back, len } => {
-                let from = model.len().saturating_sub(back);
-                let to = (from + len).min(sent.len());
-                let bytes = Bytes::copy_from_slice(&sent[from..to]);
-                let new = store.append(&log, from as u64, bytes).await.unwrap();
-                if to > model.len() {
-                    model.extend_from_slice(&sent[model.len()..to]);
-                }
-                assert_eq!(new, model.len() as u64);
-            }
+            Step::Append { back, len } => self.append(back, len).await,
             Step::Gap { ahead } => {
-                let offset = model.len() as u64 + ahead;
-                match store.append(&log, offset, Bytes::from_static(b"x")).await {
-                    Err(LogError::Gap { have, .. }) => assert_eq!(have, model.len() as u64),
+                let offset = self.model.len() as u64 + ahead;
+                let result = self.store.append(&log, offset, Bytes::from_static(b"x"));
+                match result.await {
+                    Err(LogError::Gap { have, .. }) => assert_eq!(have, self.model.len() as u64),
                     other => panic!("{other:?}"),
                 }
             }
-            Step::Change { back } if !model.is_empty() => {
-                let from = model.len().saturating_sub(back);
-                let mut bytes = model[from..].to_vec();
+            Step::Change { back } if !self.model.is_empty() => {
+                let from = self.model.len().saturating_sub(back);
+                let mut bytes = self.model[from..].to_vec();
                 *bytes.last_mut().unwrap() ^= 1;
                 bytes.push(0);
-                let result = store.append(&log, from as u64, bytes.into()).await;
+                let result = self.store.append(&log, from as u64, bytes.into()).await;
                 assert!(
                     matches!(result, Err(LogError::Diverged { .. })),
                     "{result:?}"
                 );
             }
             Step::Change { .. } => {}
-            Step::Reopen => store = small(dir),
+            Step::Reopen => self.store = small(self.dir),
             Step::Tear { bytes } => {
-                drop(store);
-                if let Some(last) = files(dir).iter().rfind(|f| f.extension().unwrap() == "log") {
-                    let size = fs::metadata(last).unwrap().len();
-                    let lost = bytes.min(size);
-                    fs::File::options()
-                        .write(true)
-                        .open(last)
-                        .unwrap()
-                        .set_len(size - lost)
-                        .unwrap();
-                    model.truncate(model.len() - lost as usize);
-                }
-                store = small(dir);
+                let lost = tear(self.dir, bytes);
+                self.model.truncate(self.model.len() - lost);
+                self.store = small(self.dir);
             }
             Step::HurtIndex { at } => {
-                drop(store);
-                for path in files(dir)
-                    .iter()
-                    .filter(|f| f.extension().unwrap() == "idx")
-                {
-                    let mut bytes = fs::read(path).unwrap();
-                    let at = at % bytes.len().max(1);
-                    match bytes.get_mut(at) {
-                        Some(byte) if at % 2 == 0 => *byte ^= 0x55,
-                        _ => bytes.truncate(at),
-                    }
-                    fs::write(path, bytes).unwrap();
-                }
-                store = small(dir);
+                hurt_index(self.dir, at);
+                self.store = small(self.dir);
             }
             Step::Read { from, len } => {
-                let (bytes, next) = store.read(&log, from as u64, len).await.unwrap();
-                let from = from.min(model.len());
-                let to = (from + len).min(model.len());
-                assert_eq!(bytes, model[from..to]);
-                assert_eq!(
-                    next - bytes.len() as u64,
-                    next.saturating_sub(bytes.len() as u64)
-                );
+                let (bytes, next) = self.store.read(&log, from as u64, len).await.unwrap();
+                assert_eq!(next, from as u64 + bytes.len() as u64);
+                let from = from.min(self.model.len());
+                let to = (from + len).min(self.model.len());
+                assert_eq!(bytes, self.model[from..to]);
             }
         }
-        assert_eq!(store.progress(&log).await.unwrap().len, model.len() as u64);
+        let progress = self.store.progress(&log).await.unwrap();
+        assert_eq!(progress.len, self.model.len() as u64);
     }
-    let (bytes, _) = store.read(&log, 0, usize::MAX).await.unwrap();
-    assert_eq!(bytes, model);
-    store.finish(&log, Some(model.len() as u64)).await.unwrap();
-    if !model.is_empty() {
-        let store = small(dir);
-        let end = Progress {
-            len: model.len() as u64,
-            sealed: true,
-        };
-        assert_eq!(store.progress(&log).await.unwrap(), end);
+
+    async fn append(&mut self, back: usize, len: usize) {
+        let from = self.model.len().saturating_sub(back);
+        let to = (from + len).min(self.sent.len());
+        let bytes = Bytes::copy_from_slice(&self.sent[from..to]);
+        let new = self.store.append(&id("a"), from as u64, bytes).await;
+        if to > self.model.len() {
+            self.model
+                .extend_from_slice(&self.sent[self.model.len()..to]);
+        }
+        assert_eq!(new.unwrap(), self.model.len() as u64);
+    }
+}
+
+/// Cuts bytes off the last segment, and says how many.
+fn tear(dir: &Path, bytes: u64) -> usize {
+    let all = files(dir);
+    let last = all.iter().rfind(|f| f.extension().unwrap() == "log");
+    let Some(last) = last else { return 0 };
+    let file = fs::File::options().write(true).open(last).unwrap();
+    let size = file.metadata().unwrap().len();
+    let lost = bytes.min(size);
+    file.set_len(size - lost).unwrap();
+    lost as usize
+}
+
+fn hurt_index(dir: &Path, at: usize) {
+    for path in files(dir)
+        .iter()
+        .filter(|f| f.extension().unwrap() == "idx")
+    {
+        let mut bytes = fs::read(path).unwrap();
+        let at = at % bytes.len().max(1);
+        match bytes.get_mut(at) {
+            Some(byte) if at.is_multiple_of(2) => *byte ^= 0x55,
+            _ => bytes.truncate(at),
+        }
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+async fn play(dir: &Path, steps: Vec<Step>) {
+    let mut play = Play {
+        dir,
+        sent: sent(),
+        store: small(dir),
+        model: Vec::new(),
+    };
+    for step in steps {
+        play.step(step).await;
+    }
+    let (log, len) = (id("a"), play.model.len() as u64);
+    play.store.finish(&log, Some(len)).await.unwrap();
+    for store in [play.store, small(dir)] {
         let (bytes, _) = store.read(&log, 0, usize::MAX).await.unwrap();
-        assert_eq!(bytes, model);
+        assert_eq!(bytes, play.model);
+        // A log without bytes leaves nothing that could say it is complete.
+        let sealed = store.progress(&log).await.unwrap().sealed;
+        assert!(sealed || len == 0);
     }
 }
 
