@@ -50,6 +50,8 @@ const POSTGRES: &str = "set lock_timeout = 5000";
 
 pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("src/db/migrations");
 
+const CONNECTING: &str = "connecting to it";
+
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
@@ -117,21 +119,26 @@ impl Db {
 
     async fn sqlite(url: &str, options: &Options) -> Result<Self> {
         let mode = |mode| if url.contains('?') { url.to_owned() } else { format!("{url}?mode={mode}") };
-        let writers = pool(SQLITE_WRITER).max_connections(1).max_lifetime(None).test_before_acquire(false);
-        let writers = open(writers, &mode("rwc")).await?;
         // The file exists and has its schema before anybody reads.
-        migrate(&writers, options.migrate).await?;
-        let readers = options.connections_max.unwrap_or(SQLITE_READERS_MAX);
-        let readers = pool(SQLITE_READER).max_connections(readers).max_lifetime(None);
-        let readers = open(readers.test_before_acquire(false), &mode("rw")).await?;
-        Ok(Self { backend: Backend::Sqlite, url: url.to_owned(), readers, writers })
+        let first = prepare(&mode("rwc"), SQLITE_WRITER, options.migrate).await?;
+        let writers = pool(SQLITE_WRITER).max_connections(1);
+        let writers = open(writers.max_lifetime(None).test_before_acquire(false), &mode("rw"))?;
+        let readers = pool(SQLITE_READER);
+        let readers = readers.max_connections(options.connections_max.unwrap_or(SQLITE_READERS_MAX));
+        let readers = open(readers.max_lifetime(None).test_before_acquire(false), &mode("rw"))?;
+        let db = Self { backend: Backend::Sqlite, url: url.to_owned(), readers, writers };
+        // The last connection that closes merges the log of the file; better not yet.
+        db.ping().await?;
+        close(first).await?;
+        Ok(db)
     }
 
     async fn postgres(url: &str, options: &Options) -> Result<Self> {
+        let first = prepare(url, POSTGRES, options.migrate).await?;
+        close(first).await?;
         let connections = options.connections_max.unwrap_or(POSTGRES_CONNECTIONS_MAX);
-        let writers = open(pool(POSTGRES).max_connections(connections), url).await?;
-        migrate(&writers, options.migrate).await?;
-        Ok(Self { backend: Backend::Postgres, url: url.to_owned(), readers: writers.clone(), writers })
+        let pool = open(pool(POSTGRES).max_connections(connections), url)?;
+        Ok(Self { backend: Backend::Postgres, url: url.to_owned(), readers: pool.clone(), writers: pool })
     }
 
     /// Which database it is.
@@ -189,21 +196,44 @@ async fn is_clean(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
     Ok(!connection.is_in_transaction())
 }
 
-async fn open(pool: PoolOptions<Any>, url: &str) -> Result<AnyPool> {
-    const DOING: &str = "connecting to it";
-    let options: AnyConnectOptions = url.parse().map_err(|e| Error::of(DOING, e))?;
+fn options(url: &str) -> Result<AnyConnectOptions> {
+    let options: AnyConnectOptions = url.parse().map_err(|e| Error::of(CONNECTING, e))?;
     // The statements are ours and many; who debugs them asks the database.
-    let options = options.disable_statement_logging();
-    pool.connect_with(options).await.map_err(|e| Error::of(DOING, e))
+    Ok(options.disable_statement_logging())
 }
 
-async fn migrate(pool: &AnyPool, allowed: bool) -> Result<()> {
+fn open(pool: PoolOptions<Any>, url: &str) -> Result<AnyPool> {
+    Ok(pool.connect_lazy_with(options(url)?))
+}
+
+/// Connects once, without the patience of a pool: what is wrong at the start stays wrong.
+async fn prepare(url: &str, said_first: &'static str, migrate: bool) -> Result<AnyConnection> {
+    let options = options(url)?;
+    let connect = async {
+        let mut connection = AnyConnection::connect_with(&options).await?;
+        sqlx::raw_sql(said_first).execute(&mut connection).await?;
+        Ok(connection)
+    };
+    let mut connection = tokio::time::timeout(CONNECTION_WAIT, connect)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        .map_err(|e| Error::of(CONNECTING, e))?;
+    bring_up_to_date(&mut connection, migrate).await?;
+    Ok(connection)
+}
+
+async fn close(connection: AnyConnection) -> Result<()> {
+    connection.close().await.map_err(|e| Error::of(CONNECTING, e))
+}
+
+async fn bring_up_to_date(connection: &mut AnyConnection, allowed: bool) -> Result<()> {
     const DOING: &str = "bringing its schema up to date";
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    if !allowed && version(pool).await?.is_none_or(|version| version < known) {
+    if !allowed && version(connection).await?.is_none_or(|version| version < known) {
         return Err(Error::TooOld);
     }
-    match MIGRATIONS.run(pool).await {
+    // Not `run`: its future does not prove to be `Send`, which servers need.
+    match MIGRATIONS.run_direct(None, connection, false).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(found)) => Err(Error::TooNew { found, known }),
         Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)) => Err(Error::of(DOING, e)),
@@ -212,9 +242,9 @@ async fn migrate(pool: &AnyPool, allowed: bool) -> Result<()> {
 }
 
 /// The version of the schema that is there; `None` when there is none.
-async fn version(pool: &AnyPool) -> Result<Option<i64>> {
+async fn version(connection: &mut AnyConnection) -> Result<Option<i64>> {
     const DOING: &str = "looking at its schema version";
-    match sqlx::query("select max(version) from _sqlx_migrations").fetch_one(pool).await {
+    match sqlx::query("select max(version) from _sqlx_migrations").fetch_one(&mut *connection).await {
         Ok(row) => row.try_get(0).map_err(|e| Error::of(DOING, e)),
         // There is no such table: nobody has made a schema yet.
         Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("1" | "42P01")) => Ok(None),

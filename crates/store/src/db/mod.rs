@@ -52,6 +52,8 @@ mod error;
 mod page;
 mod scope;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod upkeep;
 
@@ -66,6 +68,7 @@ pub mod run;
 pub mod runner_token;
 pub mod setting;
 pub mod snapshot;
+pub mod span;
 pub mod team;
 pub mod user;
 pub mod workload;

@@ -1,7 +1,7 @@
 //! Transactions: reading ones see one state, writing ones happen wholly or not at all.
 
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
-use sqlx::{Any, SqlSafeStr, Transaction};
+use sqlx::{Any, SqlSafeStr, SqlStr, Transaction};
 
 use super::error::{Error, Result};
 use super::sql::{Value, arguments};
@@ -15,11 +15,19 @@ use super::sql::{Value, arguments};
 pub struct Tx {
     inner: Transaction<'static, Any>,
     failed: bool,
+    /// The texts of its statements, for tests of how the database goes about them.
+    #[cfg(test)]
+    pub(super) statements: Vec<String>,
 }
 
 impl Tx {
     pub(super) fn new(inner: Transaction<'static, Any>) -> Self {
-        Self { inner, failed: false }
+        Self {
+            inner,
+            failed: false,
+            #[cfg(test)]
+            statements: Vec::new(),
+        }
     }
 
     /// Makes everything that was written durable and visible.
@@ -36,7 +44,7 @@ impl Tx {
         sql: impl SqlSafeStr,
         values: Vec<Value>,
     ) -> Result<Vec<AnyRow>> {
-        let arguments = self.prepare(doing, values)?;
+        let (sql, arguments) = self.prepare(doing, sql, values)?;
         let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *self.inner).await;
         rows.map_err(|e| self.fail(doing, e))
     }
@@ -59,14 +67,23 @@ impl Tx {
         sql: impl SqlSafeStr,
         values: Vec<Value>,
     ) -> Result<u64> {
-        let arguments = self.prepare(doing, values)?;
+        let (sql, arguments) = self.prepare(doing, sql, values)?;
         let done = sqlx::query_with(sql, arguments).execute(&mut *self.inner).await;
         done.map(|done: AnyQueryResult| done.rows_affected()).map_err(|e| self.fail(doing, e))
     }
 
-    fn prepare(&self, doing: &'static str, values: Vec<Value>) -> Result<AnyArguments> {
+    fn prepare(
+        &mut self,
+        doing: &'static str,
+        sql: impl SqlSafeStr,
+        values: Vec<Value>,
+    ) -> Result<(SqlStr, AnyArguments)> {
         self.usable(doing)?;
-        arguments(values).map_err(|e| Error::internal(doing, e))
+        let sql = sql.into_sql_str();
+        #[cfg(test)]
+        self.statements.push(sql.as_str().to_owned());
+        let arguments = arguments(values).map_err(|e| Error::internal(doing, e))?;
+        Ok((sql, arguments))
     }
 
     fn usable(&self, doing: &'static str) -> Result<()> {
