@@ -27,6 +27,10 @@ impl Clock for SystemClock {
         Timestamp::from_millis(millis)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where entropy comes from"
+    )]
     fn entropy(&self) -> u128 {
         rand::random()
     }

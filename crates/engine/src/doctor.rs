@@ -65,7 +65,7 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
                 Health::Ok => {}
                 Health::Missing => report.find(format!("blob {id} is named but not stored")),
                 Health::Corrupt => {
-                    report.find(format!("blob {id} is damaged: its bytes have another hash"))
+                    report.find(format!("blob {id} is damaged: its bytes have another hash"));
                 }
             }
         }

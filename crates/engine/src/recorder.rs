@@ -4,8 +4,7 @@
 //! are taken in batches: each batch is one transaction (group commit), because
 //! a commit costs about as much for a hundred workloads as for one.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque, btree_map};
 
 use grid_core::id::WorkloadId;
 use grid_core::time::Timestamp;
@@ -143,6 +142,18 @@ struct Draft {
     actor: Actor,
 }
 
+impl Draft {
+    fn new(entry: Entry, actor: Actor) -> Self {
+        Self {
+            before: entry.workload.clone(),
+            expected: entry.version,
+            entry,
+            events: Vec::new(),
+            actor,
+        }
+    }
+}
+
 async fn record_batch(engine: &Engine, batch: Vec<Request>) -> bool {
     let inner = &engine.inner;
     let mut requests = batch;
@@ -207,22 +218,15 @@ async fn decide_all(
     let mut drafts: BTreeMap<WorkloadId, Draft> = BTreeMap::new();
     let mut decided = Vec::with_capacity(requests.len());
     for request in requests {
-        if !drafts.contains_key(&request.workload) {
-            let Some(entry) = find(inner, request.workload).await? else {
-                decided.push(Err(Refusal::Stale(0)));
-                continue;
-            };
-            let draft = Draft {
-                before: entry.workload.clone(),
-                expected: entry.version,
-                entry,
-                events: Vec::new(),
-                actor: request.actor,
-            };
-            drafts.insert(request.workload, draft);
-        }
-        let Some(draft) = drafts.get_mut(&request.workload) else {
-            continue;
+        let draft = match drafts.entry(request.workload) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => match find(inner, request.workload).await? {
+                Some(entry) => new.insert(Draft::new(entry, request.actor)),
+                None => {
+                    decided.push(Err(Refusal::Stale(0)));
+                    continue;
+                }
+            },
         };
         match draft.entry.workload.decide(&request.command) {
             Ok(events) => {
@@ -312,7 +316,7 @@ async fn reload(inner: &Inner, id: WorkloadId) {
         Ok(Some(entry)) => inner.book().set(entry),
         Ok(None) => inner.book().unplan(id),
         Err(error) => {
-            tracing::warn!(workload = %id, error = &error as &dyn std::error::Error, "cannot read again")
+            tracing::warn!(workload = %id, error = &error as &dyn std::error::Error, "cannot read again");
         }
     }
 }
@@ -323,10 +327,7 @@ fn fail_all(requests: Vec<Request>, error: &Error) {
             let copy = match error {
                 Error::Full(message) => Error::Full(message.clone()),
                 Error::Unavailable(message) => Error::Unavailable(message.clone()),
-                other => Error::Internal(anyhow::anyhow!(
-                    "{:#}",
-                    Arc::new(anyhow::anyhow!("{other:?}"))
-                )),
+                other => Error::internal(anyhow::anyhow!("{other:?}")),
             };
             let _ = reply.send(Err(copy));
         }

@@ -210,14 +210,14 @@ async fn launch_of(engine: &Engine, entry: &Entry) -> Result<Option<Launch>> {
 
 async fn act(engine: &Engine, todo: Todo) -> Result<()> {
     let executor = &engine.inner.executor;
+    let mut launches = Vec::with_capacity(todo.launch.len());
     for entry in todo.launch {
-        if let Some(launch) = launch_of(engine, &entry).await? {
-            executor
-                .launch(launch)
-                .await
-                .map_err(crate::Error::internal)?;
-        }
+        launches.extend(launch_of(engine, &entry).await?);
     }
+    executor
+        .launch(launches)
+        .await
+        .map_err(crate::Error::internal)?;
     for (stop, node) in todo.stop {
         executor
             .stop(stop, &node)

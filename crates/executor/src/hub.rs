@@ -144,18 +144,27 @@ impl Hub {
         })
     }
 
-    /// Orders a launch on its node.
-    pub fn launch(&self, launch: Launch) {
+    /// Orders launches on their nodes, all of them before anybody is woken.
+    pub fn launch(&self, launches: Vec<Launch>) {
         let mut nodes = self.lock();
-        let mailbox = nodes.entry(launch.placement.node.clone()).or_default();
-        let attempt = launch.attempt;
-        if mailbox.has(attempt) || mailbox.handed_out.contains_key(&attempt) {
-            return;
+        let mut woken: Vec<Arc<Notify>> = Vec::new();
+        for launch in launches {
+            let mailbox = nodes.entry(launch.placement.node.clone()).or_default();
+            let attempt = launch.attempt;
+            if mailbox.has(attempt) || mailbox.handed_out.contains_key(&attempt) {
+                continue;
+            }
+            if mailbox.launch.insert(attempt, launch).is_none() {
+                mailbox.launch_order.push(attempt);
+            }
+            if woken.iter().all(|wake| !Arc::ptr_eq(wake, &mailbox.wake)) {
+                woken.push(Arc::clone(&mailbox.wake));
+            }
         }
-        if mailbox.launch.insert(attempt, launch).is_none() {
-            mailbox.launch_order.push(attempt);
+        drop(nodes);
+        for wake in woken {
+            wake.notify_waiters();
         }
-        mailbox.wake.notify_waiters();
     }
 
     /// Orders a stop.

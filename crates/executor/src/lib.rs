@@ -45,8 +45,8 @@ pub enum Error {
 /// order, after any crash, and must then do nothing new.
 #[async_trait]
 pub trait Executor: Send + Sync {
-    /// Begins an attempt and returns soon.  Progress is observed, not awaited.
-    async fn launch(&self, launch: Launch) -> Result<(), Error>;
+    /// Begins attempts and returns soon.  Progress is observed, not awaited.
+    async fn launch(&self, launches: Vec<Launch>) -> Result<(), Error>;
     /// Asks an attempt to end: gently until the grace is over, then not.
     /// An attempt that does not exist has ended.
     async fn stop(&self, stop: StopOrder, node: &grid_core::id::NodeId) -> Result<(), Error>;

@@ -214,8 +214,8 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 #[async_trait]
 impl Executor for ProcessExecutor {
-    async fn launch(&self, launch: Launch) -> Result<(), Error> {
-        self.hub.launch(launch);
+    async fn launch(&self, launches: Vec<Launch>) -> Result<(), Error> {
+        self.hub.launch(launches);
         Ok(())
     }
 

@@ -386,7 +386,7 @@ async fn expanded(engine: &Engine, spec: &RunSpec) -> Result<Expansion> {
     let (args, params, sweep) = (
         split_command(&spec.command).1.to_vec(),
         spec.params.clone(),
-        spec.sweep.clone(),
+        spec.sweep,
     );
     // A hundred thousand experiments take a while to write down.
     let result = tokio::task::spawn_blocking(move || expand(&args, &params, &sweep, seed)).await;
