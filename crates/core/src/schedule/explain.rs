@@ -29,10 +29,13 @@ impl Board {
     pub fn explain(&self, id: WorkloadId) -> Option<Waiting> {
         let waiter = self.waiting.get(&id)?;
         let own = self.lines.get(&waiter.owner)?;
-        let before = own.range(..(waiter.since, id)).count() as u64;
+        let before = own.before(waiter.since, id);
         let mut ahead = Vec::new();
         if before > 0 {
-            ahead.push(Ahead { owner: waiter.owner, experiments: before });
+            ahead.push(Ahead {
+                owner: waiter.owner,
+                experiments: before,
+            });
         }
         // Others take turns with this person: for each place that comes free they
         // are as likely first, so at most as many of theirs come before.
@@ -42,30 +45,66 @@ impl Board {
             if *owner == waiter.owner || theirs > mine {
                 continue;
             }
-            let turns = (line.len() as u64).min(before + 1);
-            ahead.push(Ahead { owner: *owner, experiments: turns });
+            let turns = line.len().min(before + 1);
+            ahead.push(Ahead {
+                owner: *owner,
+                experiments: turns,
+            });
         }
-        Some(Waiting { lacks: self.lacks(&waiter.need), ahead })
+        Some(Waiting {
+            lacks: self.lacks(&waiter.need),
+            ahead,
+        })
     }
 
     fn lacks(&self, need: &Need) -> String {
-        let Some(seat) = self.seats.values().max_by_key(|seat| {
-            (seat.node.could_fit(need), seat.node.cpus.saturating_sub(seat.cpus_used))
+        let could = self
+            .seats
+            .values()
+            .filter(|seat| !seat.closed && seat.node.could_fit(need));
+        let Some(seat) = could.max_by_key(|seat| {
+            (
+                seat.fits_now(&seat.node.resolve(need), None),
+                seat.cpus_free(),
+            )
         }) else {
-            return "a machine: none has reported yet".to_owned();
+            return self.lacks_machine(need);
         };
         let need = seat.node.resolve(need);
-        let gpus_free = seat.gpus_used.iter().filter(|used| !**used).count();
-        if usize::try_from(need.gpus).is_ok_and(|gpus| gpus > gpus_free) {
+        if !seat.has_gpus(need.gpus) {
             return count(need.gpus, "GPU");
         }
-        if seat.cpus_used.saturating_add(need.cpus) > seat.node.cpus {
+        if !seat.has_cpus(need.cpus) {
             return count(need.cpus, "CPU");
         }
-        if seat.memory_used.saturating_add(need.memory_bytes) > seat.node.memory_bytes {
+        if !seat.has_memory(need.memory_bytes) {
             return format!("{} MiB of memory", need.memory_bytes >> 20);
         }
         String::new()
+    }
+
+    /// What kind of machine is missing altogether.
+    fn lacks_machine(&self, need: &Need) -> String {
+        if self.seats.is_empty() {
+            return "a machine: none has reported yet".to_owned();
+        }
+        if self.seats.values().any(|seat| seat.node.could_fit(need)) {
+            return "a machine: the one that could take it is out of reach or closed".to_owned();
+        }
+        let mut parts = Vec::new();
+        if need.cpus > 0 {
+            parts.push(count(need.cpus, "CPU"));
+        }
+        if need.gpus > 0 {
+            parts.push(count(need.gpus, "GPU"));
+        }
+        if need.memory_bytes > 0 {
+            parts.push(format!("{} MiB of memory", need.memory_bytes >> 20));
+        }
+        format!(
+            "a machine with {}: none of those here is that large",
+            parts.join(", ")
+        )
     }
 }
 
@@ -96,5 +135,9 @@ pub fn never_fits<'a>(need: &Need, nodes: impl IntoIterator<Item = &'a Node>) ->
 }
 
 fn count(n: u32, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    if n == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{n} {what}s")
+    }
 }

@@ -1,14 +1,16 @@
 //! The board: nodes with what is in use, people with what waits for them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::line::{Head, Line, Shape};
+use super::seat::Seat;
 use crate::cluster::{Need, Node, Placement};
 use crate::id::{NodeId, UserId, WorkloadId};
 use crate::time::Timestamp;
 
-/// How long the head of a queue waits for a place that others keep taking in
-/// pieces, before a node is kept free for it.  Too low: nodes stand idle for big
-/// experiments; too high: big experiments starve behind small ones.
+/// How long something waits for a place that others keep taking in pieces, before
+/// a node is kept free for it.  Too low: nodes stand idle for big experiments; too
+/// high: big experiments starve behind small ones.
 pub const RESERVE_AFTER_MS: i64 = 60_000;
 
 /// How many attempts beyond what fits may be sent to a node ahead of time, so
@@ -38,84 +40,61 @@ pub struct Planned {
     pub placement: Placement,
 }
 
-/// A node and what is left on it.
-#[derive(Debug, Clone)]
-pub(super) struct Seat {
-    pub(super) node: Node,
-    pub(super) cpus_used: u32,
-    pub(super) memory_used: u64,
-    pub(super) gpus_used: Vec<bool>,
-    /// How many attempts may be sent beyond what fits.
-    prefill: u32,
-    /// How many have been.
-    ahead: u32,
-    /// Not to be used for new attempts.
-    closed: bool,
+/// What one plan has found out.
+struct Tried {
+    /// Shapes that fit nowhere in what is left: what is left only shrinks.
+    nowhere: BTreeSet<Shape>,
+    /// In each respect the smallest that waited.
+    smallest: Option<Shape>,
 }
 
-impl Seat {
-    fn fits_now(&self, need: &Need) -> bool {
-        let gpus_free = self.gpus_used.iter().filter(|used| !**used).count();
-        !self.closed
-            && self.cpus_used.saturating_add(need.cpus) <= self.node.cpus
-            && self.memory_used.saturating_add(need.memory_bytes) <= self.node.memory_bytes
-            && usize::try_from(need.gpus).is_ok_and(|gpus| gpus <= gpus_free)
-    }
-
-    /// A node may be given a little more than fits when attempts are short; the
-    /// runner starts one only when its CPUs are free.  Never with GPUs, whose
-    /// numbers are handed out here.
-    fn fits_ahead(&self, need: &Need) -> bool {
-        !self.closed && need.gpus == 0 && self.ahead < self.prefill && self.node.could_fit(need)
-    }
-
-    fn cpus_free(&self) -> u32 {
-        self.node.cpus.saturating_sub(self.cpus_used)
-    }
+/// Who a node is kept free for, and what for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reservation {
+    id: WorkloadId,
+    /// Resolved for the node.
+    need: Need,
 }
-
-/// The queue order of one person: by age, then id.
-type Line = BTreeMap<(Timestamp, WorkloadId), Need>;
 
 /// What the scheduler knows.  Changed one workload at a time.
-#[derive(Debug, Clone, Default)]
+///
+/// All of it, but for reservations and when somebody was served last, follows from
+/// what waits and what is held; a board that is built anew after a restart plans as
+/// the old one would have; it only keeps nodes free a little sooner.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Board {
     pub(super) seats: BTreeMap<NodeId, Seat>,
     pub(super) lines: BTreeMap<UserId, Line>,
     pub(super) waiting: HashMap<WorkloadId, Waiter>,
-    held: HashMap<WorkloadId, (UserId, Placement, bool)>,
+    held: HashMap<WorkloadId, (UserId, Placement)>,
     pub(super) cpus_held: HashMap<UserId, u64>,
+    reserved: BTreeMap<NodeId, Reservation>,
 }
 
 impl Board {
     /// Adds a node, or says anew what it has.  What is in use stays in use.
     pub fn set_node(&mut self, node: Node) {
-        let gpus = usize::try_from(node.gpus).unwrap_or(0);
-        let seat = self.seats.entry(node.id.clone()).or_insert_with(|| Seat {
-            node: node.clone(),
-            cpus_used: 0,
-            memory_used: 0,
-            gpus_used: vec![],
-            prefill: 0,
-            ahead: 0,
-            closed: false,
-        });
-        seat.node = node;
-        if seat.gpus_used.len() < gpus {
-            seat.gpus_used.resize(gpus, false);
+        if let Some(seat) = self.seats.get_mut(&node.id) {
+            seat.node = node;
+            return;
         }
-        let id = seat.node.id.clone();
-        self.recount(&id);
+        let mut seat = Seat::new(node);
+        for (id, (_, placement)) in &self.held {
+            if placement.node == seat.node.id {
+                seat.take(*id, placement.clone());
+            }
+        }
+        self.seats.insert(seat.node.id.clone(), seat);
     }
 
-    /// Opens or closes a node for new attempts.
+    /// Opens or closes a known node for new attempts.
     pub fn set_closed(&mut self, node: &NodeId, closed: bool) {
         if let Some(seat) = self.seats.get_mut(node) {
             seat.closed = closed;
         }
     }
 
-    /// Allows `prefill` attempts beyond what fits on a node (at most [`PREFILL_MAX`]).
+    /// Allows `prefill` attempts beyond what fits on a known node (at most [`PREFILL_MAX`]).
     pub fn set_prefill(&mut self, node: &NodeId, prefill: u32) {
         if let Some(seat) = self.seats.get_mut(node) {
             seat.prefill = prefill.min(PREFILL_MAX);
@@ -129,12 +108,12 @@ impl Board {
 
     /// CPUs of `node` that are in use; 0 for an unknown node.
     pub fn cpus_used(&self, node: &NodeId) -> u32 {
-        self.seats.get(node).map_or(0, |seat| seat.cpus_used)
+        self.seats.get(node).map_or(0, Seat::cpus_used)
     }
 
     /// GPUs of `node` that are in use; 0 for an unknown node.
     pub fn gpus_used(&self, node: &NodeId) -> usize {
-        self.seats.get(node).map_or(0, |seat| seat.gpus_used.iter().filter(|used| **used).count())
+        self.seats.get(node).map_or(0, Seat::gpus_used)
     }
 
     /// How many wait.
@@ -142,13 +121,13 @@ impl Board {
         self.waiting.len()
     }
 
-    /// Lets `waiter` wait.  It must hold nothing.
+    /// Lets `waiter` wait.  What it held, it holds no longer.
     pub fn wait(&mut self, waiter: Waiter) {
         self.forget(waiter.id);
         self.lines
             .entry(waiter.owner)
             .or_default()
-            .insert((waiter.since, waiter.id), waiter.need.clone());
+            .insert(&waiter.need, waiter.since, waiter.id);
         self.waiting.insert(waiter.id, waiter);
     }
 
@@ -156,150 +135,211 @@ impl Board {
     /// what the log says is held is held.
     pub fn hold(&mut self, id: WorkloadId, owner: UserId, placement: Placement) {
         self.forget(id);
-        let Some(seat) = self.seats.get_mut(&placement.node) else {
-            // A node that has not reported yet: counted when it does.
-            self.held.insert(id, (owner, placement, false));
-            return;
-        };
-        let ahead = seat.cpus_used.saturating_add(placement.cpus) > seat.node.cpus;
-        take(seat, &placement, ahead);
-        *self.cpus_held.entry(owner).or_default() += u64::from(placement.cpus);
-        self.held.insert(id, (owner, placement, true));
+        if placement.cpus > 0 {
+            *self.cpus_held.entry(owner).or_default() += u64::from(placement.cpus);
+        }
+        // A node that has not reported yet is given it when it does.
+        if let Some(seat) = self.seats.get_mut(&placement.node) {
+            seat.take(id, placement.clone());
+        }
+        self.held.insert(id, (owner, placement));
     }
 
     /// Forgets `id`: it neither waits nor holds anything.
     pub fn forget(&mut self, id: WorkloadId) {
-        if let Some(waiter) = self.waiting.remove(&id)
-            && let Some(line) = self.lines.get_mut(&waiter.owner)
-        {
-            line.remove(&(waiter.since, id));
-            if line.is_empty() {
-                self.lines.remove(&waiter.owner);
+        if let Some(waiter) = self.waiting.remove(&id) {
+            if let Some(line) = self.lines.get_mut(&waiter.owner) {
+                line.remove(&waiter.need, waiter.since, id);
+                if line.is_empty() {
+                    self.lines.remove(&waiter.owner);
+                }
             }
+            self.reserved.retain(|_, reservation| reservation.id != id);
         }
-        if let Some((owner, placement, counted)) = self.held.remove(&id)
-            && counted
-        {
-            if let Some(held) = self.cpus_held.get_mut(&owner) {
-                *held = held.saturating_sub(u64::from(placement.cpus));
+        if let Some((owner, placement)) = self.held.remove(&id) {
+            if let Some(cpus) = self.cpus_held.get_mut(&owner) {
+                *cpus -= u64::from(placement.cpus);
+                if *cpus == 0 {
+                    self.cpus_held.remove(&owner);
+                }
             }
-            self.recount_without(&placement);
-        }
-    }
-
-    /// Gives back what `placement` held on its node.
-    fn recount_without(&mut self, placement: &Placement) {
-        let Some(seat) = self.seats.get_mut(&placement.node) else { return };
-        seat.cpus_used = seat.cpus_used.saturating_sub(placement.cpus);
-        seat.memory_used = seat.memory_used.saturating_sub(placement.memory_bytes);
-        for gpu in &placement.gpus {
-            if let Some(used) = usize::try_from(*gpu).ok().and_then(|i| seat.gpus_used.get_mut(i)) {
-                *used = false;
+            if let Some(seat) = self.seats.get_mut(&placement.node) {
+                seat.give_back(id);
             }
-        }
-        if seat.cpus_used <= seat.node.cpus {
-            seat.ahead = 0;
-        } else {
-            seat.ahead = seat.ahead.saturating_sub(1);
-        }
-    }
-
-    /// Counts a node's use afresh, from what is held on it.
-    fn recount(&mut self, node: &NodeId) {
-        let Some(seat) = self.seats.get_mut(node) else { return };
-        seat.cpus_used = 0;
-        seat.memory_used = 0;
-        seat.ahead = 0;
-        seat.gpus_used.iter_mut().for_each(|used| *used = false);
-        let mut newly_counted = Vec::new();
-        for (id, (owner, placement, counted)) in &mut self.held {
-            if placement.node != *node {
-                continue;
-            }
-            let ahead = seat.cpus_used.saturating_add(placement.cpus) > seat.node.cpus;
-            take(seat, placement, ahead);
-            if !*counted {
-                *counted = true;
-                newly_counted.push((*id, *owner, placement.cpus));
-            }
-        }
-        for (_, owner, cpus) in newly_counted {
-            *self.cpus_held.entry(owner).or_default() += u64::from(cpus);
         }
     }
 
     /// Decides who gets a place now, at most `max` of them, and holds it for them.
     ///
-    /// Among people the one who holds the fewest CPUs is next; among one
-    /// person's, the oldest.  A head that fits nowhere now does not stop other
-    /// people; one that has waited [`RESERVE_AFTER_MS`] gets the roomiest node
-    /// that could take it kept free.
+    /// First those for whom a node is kept free.  Then, among people, the one who
+    /// holds the fewest CPUs is next (of two, the one who waits longer); among one
+    /// person's, the oldest that fits.  What fits nowhere, while smaller needs wait
+    /// that could take each piece that comes free, gets the node that is nearest to
+    /// fitting kept free, as far as it needs it: after [`RESERVE_AFTER_MS`] in which
+    /// nothing like it of the same person was placed.
     pub fn plan(&mut self, now: Timestamp, max: usize) -> Vec<Planned> {
         let mut planned = Vec::new();
-        let mut blocked: Vec<UserId> = Vec::new();
-        let mut reserved: Vec<NodeId> = Vec::new();
+        self.plan_reserved(now, max, &mut planned);
+        // By CPUs held; then by the age of what waits, so that nobody's place in
+        // the alphabet decides.
+        let mut order: BTreeSet<(u64, Timestamp, UserId)> = self
+            .lines
+            .keys()
+            .filter_map(|owner| self.rank(*owner))
+            .collect();
+        let shapes = self.lines.values().flat_map(Line::shapes);
+        let mut tried = Tried {
+            nowhere: BTreeSet::new(),
+            smallest: shapes.reduce(Shape::smallest),
+        };
         while planned.len() < max {
-            let next = self
-                .lines
-                .keys()
-                .filter(|owner| !blocked.contains(owner))
-                .min_by_key(|owner| (self.cpus_held.get(owner).copied().unwrap_or(0), **owner));
-            let Some(owner) = next.copied() else { break };
-            let head = self.lines.get(&owner).and_then(|line| line.first_key_value());
-            let Some((&(since, id), need)) = head else { break };
-            match self.place(need, &reserved) {
-                Some(placement) => {
-                    self.hold(id, owner, placement.clone());
-                    planned.push(Planned { id, placement });
-                }
-                None => {
-                    if now.millis_since(since) >= RESERVE_AFTER_MS
-                        && let Some(node) = self.roomiest_for(need, &reserved)
-                    {
-                        reserved.push(node);
-                    }
-                    blocked.push(owner);
-                }
+            let Some((_, _, owner)) = order.pop_first() else {
+                break;
+            };
+            if let Some((id, placement)) = self.plan_next_of(owner, now, &mut tried) {
+                planned.push(self.give(id, placement, now));
+                order.extend(self.rank(owner));
             }
         }
         planned
     }
 
-    /// The fullest node on which `need` fits now, else one that may be sent it ahead.
-    fn place(&self, need: &Need, reserved: &[NodeId]) -> Option<Placement> {
-        let open = || self.seats.values().filter(|seat| !reserved.contains(&seat.node.id));
-        let fits = open()
-            .filter(|seat| seat.fits_now(&seat.node.resolve(need)))
-            .min_by_key(|seat| (seat.cpus_free(), seat.node.id.clone()));
-        let seat = fits.or_else(|| {
-            open()
-                .filter(|seat| seat.fits_ahead(&seat.node.resolve(need)))
-                .min_by_key(|seat| (seat.ahead, seat.node.id.clone()))
-        })?;
-        let need = seat.node.resolve(need);
-        let free = seat.gpus_used.iter().zip(0_u32..).filter(|(used, _)| !**used).map(|(_, i)| i);
-        let gpus = free.take(usize::try_from(need.gpus).unwrap_or(usize::MAX)).collect();
-        Some(Placement { node: seat.node.id.clone(), cpus: need.cpus, gpus, memory_bytes: need.memory_bytes })
-    }
-
-    fn roomiest_for(&self, need: &Need, reserved: &[NodeId]) -> Option<NodeId> {
-        self.seats
-            .values()
-            .filter(|seat| !seat.closed && !reserved.contains(&seat.node.id) && seat.node.could_fit(need))
-            .max_by_key(|seat| (seat.cpus_free(), seat.node.id.clone()))
-            .map(|seat| seat.node.id.clone())
-    }
-}
-
-fn take(seat: &mut Seat, placement: &Placement, ahead: bool) {
-    seat.cpus_used = seat.cpus_used.saturating_add(placement.cpus);
-    seat.memory_used = seat.memory_used.saturating_add(placement.memory_bytes);
-    for gpu in &placement.gpus {
-        let Ok(index) = usize::try_from(*gpu) else { continue };
-        if index >= seat.gpus_used.len() {
-            seat.gpus_used.resize(index + 1, false);
+    /// Places those for whom a node is kept free, or keeps the one free that is
+    /// nearest to fitting by now.
+    ///
+    /// On the node that is kept, what is missing only shrinks; so it comes to nothing
+    /// in the end, unless what runs there never ends.
+    fn plan_reserved(&mut self, now: Timestamp, max: usize, planned: &mut Vec<Planned>) {
+        for (node, Reservation { id, .. }) in self.reserved.clone() {
+            let Some(need) = self.waiting.get(&id).map(|waiter| waiter.need.clone()) else {
+                continue;
+            };
+            if planned.len() < max
+                && let Some(placement) = self.place(id, &need)
+            {
+                // This also ends its reservation.
+                planned.push(self.give(id, placement, now));
+            } else {
+                self.reserved.remove(&node);
+                self.keep_nearest(id, &need, Some(&node));
+            }
         }
-        seat.gpus_used[index] = true;
     }
-    seat.ahead += u32::from(ahead);
+
+    /// Gives something that waits its place.
+    fn give(&mut self, id: WorkloadId, placement: Placement, now: Timestamp) -> Planned {
+        if let Some(Waiter { owner, need, .. }) = self.waiting.get(&id).cloned() {
+            if let Some(line) = self.lines.get_mut(&owner) {
+                line.serve(&need, now);
+            }
+            self.hold(id, owner, placement.clone());
+        }
+        Planned { id, placement }
+    }
+
+    /// Where `owner` stands among those who wait; lowest is next.
+    fn rank(&self, owner: UserId) -> Option<(u64, Timestamp, UserId)> {
+        let (since, _) = self.lines.get(&owner)?.oldest()?;
+        Some((
+            self.cpus_held.get(&owner).copied().unwrap_or(0),
+            since,
+            owner,
+        ))
+    }
+
+    /// The oldest of `owner`'s that fits.
+    fn plan_next_of(
+        &mut self,
+        owner: UserId,
+        now: Timestamp,
+        tried: &mut Tried,
+    ) -> Option<(WorkloadId, Placement)> {
+        let heads = self.lines.get(&owner)?.heads();
+        for head in heads {
+            let Head { id, shape, .. } = head;
+            if !tried.nowhere.contains(&shape) {
+                if let Some(placement) = self.place(id, &shape.need()) {
+                    return Some((id, placement));
+                }
+                tried.nowhere.insert(shape);
+            }
+            let starved = head.starved_ms(now) >= RESERVE_AFTER_MS;
+            if starved
+                && tried
+                    .smallest
+                    .is_some_and(|other| shape.can_be_robbed_by(other))
+            {
+                self.reserve(id, shape);
+            }
+        }
+        None
+    }
+
+    /// The fullest node on which `need` fits now, else one that may be sent it ahead.
+    fn place(&self, id: WorkloadId, need: &Need) -> Option<Placement> {
+        let kept_for_others = |seat: &Seat| {
+            self.reserved
+                .get(&seat.node.id)
+                .filter(|kept| kept.id != id)
+        };
+        let fits = self
+            .seats
+            .values()
+            .filter(|seat| {
+                let kept = kept_for_others(seat).map(|kept| &kept.need);
+                seat.fits_now(&seat.node.resolve(need), kept)
+            })
+            .min_by_key(|seat| (seat.cpus_free(), &seat.node.id));
+        let seat = fits.or_else(|| {
+            self.seats
+                .values()
+                .filter(|seat| {
+                    kept_for_others(seat).is_none() && seat.fits_ahead(&seat.node.resolve(need))
+                })
+                .min_by_key(|seat| (seat.ahead(), &seat.node.id))
+        })?;
+        Some(seat.placement(&seat.node.resolve(need)))
+    }
+
+    /// Keeps a node free for `id`, unless one is already.
+    fn reserve(&mut self, id: WorkloadId, shape: Shape) {
+        if self.reserved.len() == self.seats.len()
+            || self.reserved.values().any(|kept| kept.id == id)
+        {
+            return;
+        }
+        self.keep_nearest(id, &shape.need(), None);
+    }
+
+    /// Keeps the node free on which the least of `need` is missing; of two such, `before`.
+    fn keep_nearest(&mut self, id: WorkloadId, need: &Need, before: Option<&NodeId>) {
+        let nearest = self
+            .seats
+            .values()
+            .filter(|seat| !seat.closed && seat.node.could_fit(need))
+            .filter(|seat| !self.reserved.contains_key(&seat.node.id))
+            .min_by_key(|seat| {
+                (
+                    seat.missing(need),
+                    before != Some(&seat.node.id),
+                    &seat.node.id,
+                )
+            });
+        if let Some(seat) = nearest {
+            let reservation = Reservation {
+                id,
+                need: seat.node.resolve(need),
+            };
+            self.reserved.insert(seat.node.id.clone(), reservation);
+        }
+    }
+
+    /// The board without what does not follow from what waits and is held.
+    #[cfg(test)]
+    pub(super) fn without_memories(&self) -> Self {
+        let mut board = self.clone();
+        board.reserved.clear();
+        board.lines.values_mut().for_each(Line::forget_served);
+        board
+    }
 }

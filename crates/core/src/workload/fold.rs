@@ -1,6 +1,6 @@
 //! Folding events in: the only way a workload changes.
 
-use super::machine::{Event, Goal, Outcome, State, Why, Workload};
+use super::machine::{Event, Goal, Kind, Outcome, State, Why, Workload};
 use crate::id::WorkloadId;
 use crate::time::Timestamp;
 
@@ -34,19 +34,27 @@ impl Workload {
     /// On an event that [`Workload::decide`] cannot have produced in this state.
     pub fn apply(&mut self, event: &Event, at: Timestamp) {
         match (&self.state, event) {
-            (State::Queued, Event::Placed { attempt }) => {
+            (State::Queued, Event::Placed { attempt }) if attempt.number == self.attempts + 1 => {
                 self.attempts = attempt.number;
-                self.state = State::Starting { attempt: attempt.clone() };
+                self.state = State::Starting {
+                    attempt: attempt.clone(),
+                };
             }
             (State::Starting { attempt }, Event::Started { attempt: number })
                 if attempt.number == *number =>
             {
                 self.started_at.get_or_insert(at);
-                self.state = State::Running { attempt: attempt.clone(), since: at };
+                self.state = State::Running {
+                    attempt: attempt.clone(),
+                    since: at,
+                };
             }
             (
                 State::Starting { attempt } | State::Running { attempt, .. },
-                Event::Requeued { attempt: number, why },
+                Event::Requeued {
+                    attempt: number,
+                    why,
+                },
             ) if attempt.number == *number => {
                 match why {
                     Why::Lost { .. } => self.losses += 1,
@@ -59,29 +67,50 @@ impl Workload {
             (
                 State::Starting { attempt }
                 | State::Running { attempt, .. }
-                | State::Stopping { attempt, goal: Goal::Pause },
+                | State::Stopping {
+                    attempt,
+                    goal: Goal::Pause,
+                },
                 Event::StopRequested { by },
             ) => {
                 let goal = Goal::Finish { by: *by };
-                self.state = State::Stopping { attempt: attempt.clone(), goal };
+                self.state = State::Stopping {
+                    attempt: attempt.clone(),
+                    goal,
+                };
             }
             (
                 State::Starting { attempt } | State::Running { attempt, .. },
                 Event::PauseRequested,
             ) => {
-                self.state = State::Stopping { attempt: attempt.clone(), goal: Goal::Pause };
+                self.state = State::Stopping {
+                    attempt: attempt.clone(),
+                    goal: Goal::Pause,
+                };
             }
-            (State::Queued | State::Stopping { goal: Goal::Pause, .. }, Event::Paused) => {
+            (
+                State::Queued
+                | State::Stopping {
+                    goal: Goal::Pause, ..
+                },
+                Event::Paused,
+            ) => {
                 self.state = State::Paused;
             }
             (State::Paused, Event::Resumed) => self.state = State::Queued,
             (state, Event::Finished { outcome }) if may_finish(state, outcome) => {
-                self.state = State::Finished { outcome: outcome.clone(), at };
+                self.state = State::Finished {
+                    outcome: outcome.clone(),
+                    at,
+                };
             }
             (
-                State::Finished { outcome: Outcome::Failed { .. } | Outcome::Stopped { .. }, .. },
+                State::Finished {
+                    outcome: Outcome::Failed { .. } | Outcome::Stopped { .. },
+                    ..
+                },
                 Event::Retried,
-            ) => {
+            ) if self.kind == Kind::Experiment => {
                 // A person starts afresh: the patience of the first try is given again.
                 self.losses = 0;
                 self.failures = 0;
@@ -113,8 +142,16 @@ impl Workload {
 fn may_finish(state: &State, outcome: &Outcome) -> bool {
     let stopped = matches!(outcome, Outcome::Stopped { .. });
     match state {
-        State::Queued | State::Paused | State::Stopping { goal: Goal::Finish { .. }, .. } => stopped,
+        State::Queued
+        | State::Paused
+        | State::Stopping {
+            goal: Goal::Finish { .. },
+            ..
+        } => stopped,
         State::Starting { .. } | State::Running { .. } => true,
-        State::Stopping { goal: Goal::Pause, .. } | State::Finished { .. } => false,
+        State::Stopping {
+            goal: Goal::Pause, ..
+        }
+        | State::Finished { .. } => false,
     }
 }

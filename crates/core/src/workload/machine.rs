@@ -316,9 +316,9 @@ impl State {
     /// The attempt under way, if there is one.
     pub const fn attempt(&self) -> Option<&Attempt> {
         match self {
-            Self::Starting { attempt } | Self::Running { attempt, .. } | Self::Stopping { attempt, .. } => {
-                Some(attempt)
-            }
+            Self::Starting { attempt }
+            | Self::Running { attempt, .. }
+            | Self::Stopping { attempt, .. } => Some(attempt),
             Self::Queued | Self::Paused | Self::Finished { .. } => None,
         }
     }

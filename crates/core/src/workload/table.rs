@@ -14,7 +14,10 @@ pub fn transition_table() -> String {
          `event → status after it` · `·` obeyed, nothing to do · `✗` refused: not now · \
          `stale` refused: about an attempt that is not the present one\n",
     );
-    for (kind, title) in [(Kind::Experiment, "Experiments"), (Kind::Session, "Sessions")] {
+    for (kind, title) in [
+        (Kind::Experiment, "Experiments"),
+        (Kind::Session, "Sessions"),
+    ] {
         text.push_str(&format!("\n## {title}\n\n| state |"));
         for (name, _) in commands() {
             text.push_str(&format!(" {name} |"));
@@ -61,7 +64,11 @@ fn sample(kind: Kind, state: State) -> Workload {
     Workload {
         id: WorkloadId::from_parts(Timestamp::from_millis(0), 0),
         kind,
-        policy: Policy { losses_max: 1, retries: 0, auto_resume: false },
+        policy: Policy {
+            losses_max: 1,
+            retries: 0,
+            auto_resume: false,
+        },
         attempts: u32::from(state.attempt().is_some()),
         state,
         losses: 0,
@@ -73,40 +80,80 @@ fn sample(kind: Kind, state: State) -> Workload {
 }
 
 fn placement() -> Placement {
-    let node = "local".parse().unwrap_or_else(|_| unreachable!("a valid node name"));
-    Placement { node, cpus: 1, gpus: vec![], memory_bytes: 0 }
+    let node = "local"
+        .parse()
+        .unwrap_or_else(|_| unreachable!("a valid node name"));
+    Placement {
+        node,
+        cpus: 1,
+        gpus: vec![],
+        memory_bytes: 0,
+    }
 }
 
 fn states(kind: Kind) -> Vec<(&'static str, State)> {
-    let attempt = || Attempt { number: 1, placement: placement() };
+    let attempt = || Attempt {
+        number: 1,
+        placement: placement(),
+    };
     let at = Timestamp::from_millis(0);
     let finish = Goal::Finish { by: None };
     let mut states = vec![
         ("Queued", State::Queued),
         ("Starting", State::Starting { attempt: attempt() }),
-        ("Running", State::Running { attempt: attempt(), since: at }),
-        ("Stopping", State::Stopping { attempt: attempt(), goal: finish }),
+        (
+            "Running",
+            State::Running {
+                attempt: attempt(),
+                since: at,
+            },
+        ),
+        (
+            "Stopping",
+            State::Stopping {
+                attempt: attempt(),
+                goal: finish,
+            },
+        ),
     ];
     if kind == Kind::Session {
-        states.push(("Stopping, to pause", State::Stopping { attempt: attempt(), goal: Goal::Pause }));
+        states.push((
+            "Stopping, to pause",
+            State::Stopping {
+                attempt: attempt(),
+                goal: Goal::Pause,
+            },
+        ));
         states.push(("Paused", State::Paused));
     }
     let outcome = super::machine::Outcome::Succeeded;
     states.push(("Finished: succeeded", State::Finished { outcome, at }));
     let outcome = super::machine::Outcome::Stopped { by: None };
-    states.push(("Finished: failed or stopped", State::Finished { outcome, at }));
+    states.push((
+        "Finished: failed or stopped",
+        State::Finished { outcome, at },
+    ));
     states
 }
 
 fn commands() -> Vec<(&'static str, Command)> {
-    let reason = Reason { code: ReasonCode::ExitCode, message: String::new(), exit_code: Some(1) };
+    let reason = Reason {
+        code: ReasonCode::ExitCode,
+        message: String::new(),
+        exit_code: Some(1),
+    };
     let ended = |end| Command::Ended { attempt: 1, end };
     vec![
         ("Place", Command::Place(placement())),
         ("Started", Command::Started { attempt: 1 }),
         ("Ended: succeeded", ended(End::Succeeded)),
         ("Ended: failed", ended(End::Failed { reason })),
-        ("Ended: lost", ended(End::Lost { message: String::new() })),
+        (
+            "Ended: lost",
+            ended(End::Lost {
+                message: String::new(),
+            }),
+        ),
         ("Ended: interrupted", ended(End::Interrupted)),
         ("Ended: returned", ended(End::Returned)),
         ("Ended: stopped", ended(End::Stopped)),
