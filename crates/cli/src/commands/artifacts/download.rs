@@ -1,0 +1,292 @@
+//! Fetching files: several at once, each checked against its hash.
+//!
+//! A file is written under another name and gets its own when it is whole and
+//! right, so that Ctrl-C at any moment leaves whole files and beginnings only.
+//! A beginning is named after the content it belongs to, and is gone on with.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use grid_api::artifact::ArtifactView;
+use grid_api::client::{Client, segment, segments};
+use reqwest::StatusCode;
+use rustix::fs::OFlags;
+use serde::Serialize;
+
+use super::Source;
+use super::place::Place;
+use crate::context::Ctx;
+use crate::error::Problem;
+use crate::progress::Progress;
+
+/// Files that are fetched at the same time.  Higher: more open connections for
+/// little; lower: many small files take as many round trips one after another.
+const FILES_AT_ONCE: usize = 16;
+
+/// How often a file is tried whose connection breaks.  Higher: a server that is gone is noticed late.
+const TRIES_MAX: u32 = 5;
+
+/// The pause before the first repetition; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Bytes that are read at once when a file is checked.
+const READ_BYTES: usize = 256 << 10;
+
+/// What became of all files.
+pub(super) struct Outcome {
+    pub(super) files: Vec<FileDone>,
+    pub(super) bytes: u64,
+    pub(super) failed: Vec<(String, anyhow::Error)>,
+}
+
+/// What became of one file.
+#[derive(Debug, Serialize)]
+pub(super) struct FileDone {
+    experiment: String,
+    path: String,
+    file: String,
+    size_bytes: u64,
+    blake3: String,
+    pub(super) status: FileStatus,
+}
+
+/// How it came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FileStatus {
+    /// It was fetched.
+    Downloaded,
+    /// It was there.
+    Unchanged,
+}
+
+/// Fetches all files; one that fails keeps no other from it.
+pub(super) async fn all(
+    ctx: &Ctx,
+    client: &Client,
+    root: &Path,
+    sources: Vec<Source>,
+) -> Result<Outcome> {
+    let total = sources
+        .iter()
+        .flat_map(|source| &source.artifacts)
+        .map(|artifact| artifact.size_bytes)
+        .sum();
+    let progress = Progress::new(&ctx.printer, "download", total);
+    let place = Arc::new(Place::open(root)?);
+    let jobs = sources.into_iter().flat_map(|source| {
+        let experiment = Arc::new((source.experiment, source.folder));
+        source
+            .artifacts
+            .into_iter()
+            .map(move |artifact| (Arc::clone(&experiment), artifact))
+    });
+    let work = futures::stream::iter(jobs).map(|(experiment, artifact)| {
+        let job = Job {
+            client: client.clone(),
+            place: Arc::clone(&place),
+            id: experiment.0.id.clone(),
+            folder: experiment.1.clone(),
+            artifact,
+            progress: progress.clone(),
+        };
+        async move {
+            let path = format!("{}/{}", job.folder.display(), job.artifact.path);
+            // A task of its own, so that files are checked on all cores.
+            let done = tokio::spawn(job.run())
+                .await
+                .unwrap_or_else(|error| Err(error.into()));
+            (experiment, path, done)
+        }
+    });
+    let mut work = Box::pin(work.buffer_unordered(FILES_AT_ONCE));
+    let mut outcome = Outcome {
+        files: Vec::new(),
+        bytes: 0,
+        failed: Vec::new(),
+    };
+    loop {
+        tokio::select! {
+            next = work.next() => match next {
+                None => break,
+                Some((experiment, _, Ok((artifact, file, status)))) => {
+                    if status == FileStatus::Downloaded {
+                        outcome.bytes += artifact.size_bytes;
+                    }
+                    outcome.files.push(FileDone {
+                        experiment: experiment.0.name.clone(),
+                        path: artifact.path,
+                        file: file.display().to_string(),
+                        size_bytes: artifact.size_bytes,
+                        blake3: artifact.blake3,
+                        status,
+                    });
+                }
+                Some((_, path, Err(error))) => outcome.failed.push((path, error)),
+            },
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("waiting for Ctrl-C")?;
+                progress.finish();
+                return Err(Problem::new("interrupted: what was fetched so far is there, whole and checked")
+                    .hint("the same command goes on where this one stopped")
+                    .into());
+            }
+        }
+    }
+    progress.finish();
+    outcome
+        .files
+        .sort_by(|a, b| (&a.experiment, &a.path).cmp(&(&b.experiment, &b.path)));
+    Ok(outcome)
+}
+
+/// One file.
+struct Job {
+    client: Client,
+    place: Arc<Place>,
+    /// Of the experiment.
+    id: String,
+    folder: PathBuf,
+    artifact: ArtifactView,
+    progress: Progress,
+}
+
+impl Job {
+    async fn run(self) -> Result<(ArtifactView, PathBuf, FileStatus)> {
+        let target = self.place.of(&self.folder, &self.artifact.path)?;
+        if is_same(&target, &self.artifact) {
+            self.progress.add(self.artifact.size_bytes);
+            return Ok((self.artifact, target, FileStatus::Unchanged));
+        }
+        let part = part_path(&target, &self.artifact);
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            match self.fetch(&part).await {
+                Ok(()) => break,
+                Err(error) if attempt < TRIES_MAX && is_transient(&error) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        fs::rename(&part, &target).with_context(|| format!("naming {}", target.display()))?;
+        Ok((self.artifact, target, FileStatus::Downloaded))
+    }
+
+    /// Brings `part` to its end, from wherever it is.
+    async fn fetch(&self, part: &Path) -> Result<()> {
+        let writing = || format!("writing {}", part.display());
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let mut file = options.open(part).with_context(writing)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut have =
+            hash_so_far(&mut file, &mut hasher, self.artifact.size_bytes).with_context(writing)?;
+        if have < self.artifact.size_bytes {
+            let path = format!(
+                "/experiments/{}/artifacts/{}",
+                segment(&self.id),
+                segments(&self.artifact.path)
+            );
+            let answer = self.client.download(&path, have).await?;
+            if have > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
+                // The server begins at the beginning, so we do, too.
+                have = 0;
+                hasher.reset();
+                file.seek(SeekFrom::Start(0)).with_context(writing)?;
+                file.set_len(0).with_context(writing)?;
+            }
+            let mut body = answer.bytes_stream();
+            while let Some(chunk) = body.next().await {
+                let chunk = chunk.map_err(Interrupted)?;
+                have += chunk.len() as u64;
+                hasher.update(&chunk);
+                file.write_all(&chunk).with_context(writing)?;
+                self.progress.add(chunk.len() as u64);
+            }
+        }
+        let hash = hasher.finalize();
+        if have != self.artifact.size_bytes || hash.to_hex().as_str() != self.artifact.blake3 {
+            // What is wrong is not gone on with.
+            fs::remove_file(part).with_context(writing)?;
+            return Err(Problem::new(format!(
+                "what came is not the file: {have} bytes with the hash {hash}, not {} bytes with {}",
+                self.artifact.size_bytes, self.artifact.blake3
+            ))
+            .hint("fetch it again; if the experiment still writes it, wait until it is over")
+            .into());
+        }
+        finish(&file, &self.artifact).with_context(writing)
+    }
+}
+
+/// A connection that broke within a file.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection broke")]
+struct Interrupted(#[source] reqwest::Error);
+
+fn is_transient(error: &anyhow::Error) -> bool {
+    error.is::<Interrupted>()
+        || error
+            .downcast_ref::<grid_api::client::Error>()
+            .is_some_and(|error| error.is_transient())
+}
+
+/// Mode and time as they were where the file was made.
+fn finish(file: &File, artifact: &ArtifactView) -> io::Result<()> {
+    // Whoever fetched it can read and remove it, whatever the script did.
+    file.set_permissions(Permissions::from_mode((artifact.mode & 0o777) | 0o600))?;
+    match u64::try_from(artifact.modified_ms) {
+        Ok(ms) => file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A beginning of exactly this content for exactly this path.
+fn part_path(target: &Path, artifact: &ArtifactView) -> PathBuf {
+    let path = blake3::hash(artifact.path.as_bytes()).to_hex();
+    let content = artifact.blake3.get(..16).unwrap_or(&artifact.blake3);
+    let content: String = content
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    target.with_file_name(format!(".{}-{content}.part", &path.as_str()[..16]))
+}
+
+/// Whether the file is there and right.
+fn is_same(target: &Path, artifact: &ArtifactView) -> bool {
+    let is_candidate = fs::symlink_metadata(target)
+        .is_ok_and(|found| found.is_file() && found.len() == artifact.size_bytes);
+    if !is_candidate {
+        return false;
+    }
+    let mut hasher = blake3::Hasher::new();
+    let read =
+        File::open(target).and_then(|mut file| hash_so_far(&mut file, &mut hasher, u64::MAX));
+    read.is_ok() && hasher.finalize().to_hex().as_str() == artifact.blake3
+}
+
+/// Hashes what is in the file and stands behind it; what is too long begins again.
+fn hash_so_far(file: &mut File, hasher: &mut blake3::Hasher, most: u64) -> io::Result<u64> {
+    if file.metadata()?.len() > most {
+        file.set_len(0)?;
+    }
+    let mut buffer = vec![0; READ_BYTES];
+    let mut length = 0;
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(length);
+        }
+        hasher.update(&buffer[..n]);
+        length += n as u64;
+    }
+}

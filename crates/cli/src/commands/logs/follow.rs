@@ -1,0 +1,232 @@
+//! Logs as they are written.
+//!
+//! A connection that breaks is made again from where it was, so that no line is
+//! missing and none comes twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use grid_api::client::{self, Client};
+use grid_api::experiment::ExperimentView;
+use grid_api::log::{LogLine, LogStream, LogsEnd};
+use grid_core::workload::Status;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::lines::Lines;
+use super::{path_of, waiting};
+use crate::clock;
+use crate::context::Ctx;
+
+/// Logs that are followed at the same time; others when these have ended.  Higher:
+/// a large sweep opens as many connections.
+const FOLLOWED_MAX: usize = 64;
+
+/// Events that wait to be printed.  Higher: memory when the terminal is slow.
+const WAITING_MAX: usize = 1_024;
+
+/// The pause before a broken connection is made again, at first and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+
+/// How long a server may be away.  Higher: a server that was taken down is waited for in vain.
+const AWAY_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Something that was heard about one experiment.
+enum Heard {
+    Line(LogLine),
+    Status(StatusEvent),
+    /// The connection broke, and is being made again.
+    Lost,
+    Ended(Status),
+    Failed(anyhow::Error),
+}
+
+/// The data of the event `status`.
+#[derive(Debug, Deserialize)]
+struct StatusEvent {
+    status: Status,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// Prints the logs of experiments until all have ended; tells how they did.
+pub(super) async fn follow(
+    ctx: &Ctx,
+    client: &Client,
+    experiments: &[ExperimentView],
+    with_name: bool,
+    tail: Option<u32>,
+    streams: &dyn Fn(&ExperimentView) -> Vec<LogStream>,
+) -> Result<BTreeMap<String, Status>> {
+    let (sender, mut heard) = mpsc::channel(WAITING_MAX);
+    let followers: Vec<Follower> = experiments
+        .iter()
+        .flat_map(|experiment| {
+            let sender = sender.clone();
+            streams(experiment).into_iter().map(move |stream| Follower {
+                name: experiment.name.clone(),
+                path: format!(
+                    "{}/logs/follow?stream={}",
+                    path_of(experiment),
+                    stream.as_str()
+                ),
+                tail,
+                sender: sender.clone(),
+            })
+        })
+        .collect();
+    drop(sender);
+    let client = client.clone();
+    let work = tokio::spawn(async move {
+        futures::stream::iter(followers)
+            .for_each_concurrent(FOLLOWED_MAX, |follower| follower.run(client.clone()))
+            .await;
+    });
+
+    let mut lines = Lines::new(&ctx.printer, with_name, true);
+    let mut ended = BTreeMap::new();
+    let mut said = BTreeMap::<String, String>::new();
+    let mut is_lost = false;
+    while let Some((name, event)) = heard.recv().await {
+        match event {
+            Heard::Line(line) => {
+                is_lost = false;
+                lines.write(&name, &line)?;
+            }
+            Heard::Status(status) => {
+                if matches!(status.status, Status::Queued | Status::Pending) {
+                    let text = waiting(
+                        with_name.then_some(name.as_str()),
+                        status.message.as_deref(),
+                    );
+                    if said.insert(name, text.clone()).as_ref() != Some(&text) {
+                        lines.clear()?;
+                        ctx.printer.note(&text);
+                    }
+                }
+            }
+            Heard::Lost if !is_lost => {
+                is_lost = true;
+                lines.clear()?;
+                ctx.printer
+                    .warn("the connection to the server was lost; trying again");
+            }
+            Heard::Lost => {}
+            Heard::Ended(status) => {
+                lines.settle_one(&name)?;
+                if ended.insert(name.clone(), status) != Some(status) {
+                    ctx.printer.note(&format!("Experiment {name}: {status}"));
+                }
+            }
+            Heard::Failed(error) => {
+                work.abort();
+                lines.settle()?;
+                return Err(error.context(format!("following the log of {name}")));
+            }
+        }
+        // Lines that came together are written together.
+        if heard.is_empty() {
+            ctx.printer.flush()?;
+        }
+    }
+    lines.end()?;
+    work.await.context("following the logs")?;
+    Ok(ended)
+}
+
+/// Follows one log of one experiment.
+struct Follower {
+    name: String,
+    path: String,
+    tail: Option<u32>,
+    sender: mpsc::Sender<(String, Heard)>,
+}
+
+/// How listening to one connection ended.
+enum Broken {
+    /// The experiment has ended, or nobody listens any more.
+    Over,
+    /// It can be made again.
+    Lost,
+}
+
+impl Follower {
+    async fn run(self, client: Client) {
+        if let Err(error) = self.listen(&client).await {
+            self.tell(Heard::Failed(error)).await;
+        }
+    }
+
+    /// Listens until the end, over as many connections as it takes.
+    async fn listen(&self, client: &Client) -> Result<()> {
+        let mut last_id: Option<String> = None;
+        let mut pause = PAUSE_MIN;
+        let mut heard_at = clock::instant();
+        loop {
+            let before = last_id.clone();
+            let lost = match self.connection(client, &mut last_id).await {
+                Ok(Broken::Over) => return Ok(()),
+                Ok(Broken::Lost) => None,
+                Err(error) if error.is_transient() => Some(error),
+                Err(error) => return Err(error.into()),
+            };
+            if last_id != before || lost.is_none() {
+                (pause, heard_at) = (PAUSE_MIN, clock::instant());
+            }
+            if let Some(error) = lost
+                && heard_at.elapsed() > AWAY_MAX
+            {
+                return Err(error.into());
+            }
+            if !self.tell(Heard::Lost).await {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn connection(
+        &self,
+        client: &Client,
+        last_id: &mut Option<String>,
+    ) -> Result<Broken, client::Error> {
+        // What was heard before is not heard again, so the tail counts only at first.
+        let path = match (&last_id, self.tail) {
+            (None, Some(tail)) => format!("{}&tail={tail}", self.path),
+            _ => self.path.clone(),
+        };
+        let mut events = Box::pin(client.events(&path, last_id.as_deref()).await?);
+        while let Some(event) = events.next().await {
+            let event = event?;
+            let data = event.data.as_str();
+            let heard = match event.event.as_str() {
+                "log" => serde_json::from_str(data).ok().map(Heard::Line),
+                "status" => serde_json::from_str(data).ok().map(Heard::Status),
+                "end" => serde_json::from_str::<LogsEnd>(data)
+                    .ok()
+                    .map(|end| Heard::Ended(end.status)),
+                _ => None,
+            };
+            if event.id.is_some() {
+                *last_id = event.id;
+            }
+            let Some(heard) = heard else {
+                continue;
+            };
+            let is_end = matches!(heard, Heard::Ended(_));
+            if !self.tell(heard).await || is_end {
+                return Ok(Broken::Over);
+            }
+        }
+        Ok(Broken::Lost)
+    }
+
+    /// False when nobody listens any more.
+    async fn tell(&self, heard: Heard) -> bool {
+        self.sender.send((self.name.clone(), heard)).await.is_ok()
+    }
+}

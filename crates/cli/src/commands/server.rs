@@ -1,0 +1,94 @@
+//! `grid server`: the server itself, and what looks after it.
+//!
+//! Only a translation of flags; everything else is in the crate of the server.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::context::Ctx;
+use crate::error::Problem;
+
+const EXAMPLES: &str = "\
+The first start makes the data folder and the first user, whose key is then in
+DIR/operator.json.  Running experiments go on while the server is away.
+
+Examples:
+  grid server
+  grid server --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+  grid server doctor --deep
+  grid server backup /backups/grid.tar";
+
+/// Start a server on this machine, or look after one
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ServerArgs {
+    #[command(subcommand)]
+    command: Option<ServerCommand>,
+
+    /// Folder of everything the server keeps [default: ~/.grid/server]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+
+    /// Settings of the server (TOML); flags and environment win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Address to listen on [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+
+    /// Whether experiments see only their own files: auto, require or off
+    #[arg(long, value_name = "MODE")]
+    sandbox: Option<String>,
+
+    /// CPUs to hand out [default: all of this machine]
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+
+    /// GPUs to hand out [default: all of this machine]
+    #[arg(long, value_name = "N")]
+    gpus: Option<u32>,
+
+    /// Certificate chain for HTTPS, as PEM
+    #[arg(long = "tls-cert", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate, as PEM
+    #[arg(long = "tls-key", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ServerCommand {
+    /// Prove that what is stored is consistent
+    Doctor {
+        /// Read and hash every stored byte, too
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Bring the database to this version
+    Migrate,
+    /// Write a consistent copy, also while the server runs
+    Backup {
+        /// Where to
+        file: PathBuf,
+    },
+    /// Print the description of the API
+    #[command(hide = true)]
+    Openapi,
+    /// Print the table of states and commands
+    #[command(hide = true)]
+    States,
+    /// Print who may do what
+    #[command(hide = true)]
+    AccessTable,
+}
+
+/// Starts the server, or looks after it.
+pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
+    let _ = (args, ctx);
+    Err(Problem::new("this build has no server").into())
+}

@@ -1,0 +1,210 @@
+//! What went wrong, as a person at a terminal reads it and as a script does.
+//!
+//! An error is one line that says what happened, the causes below it, and a hint
+//! that says what to do next.  The exit code is 2 when the command line was wrong
+//! and 1 when the thing was refused or failed.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use grid_api::client;
+use serde::Serialize;
+
+/// The command did what it was asked to.
+pub(crate) const EXIT_OK: u8 = 0;
+/// Refused, or failed.
+pub(crate) const EXIT_FAILED: u8 = 1;
+/// The command line or a file that it names is wrong; nothing was done.
+pub(crate) const EXIT_USAGE: u8 = 2;
+
+/// A failure that this program itself finds.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    message: String,
+    hint: Option<String>,
+    is_usage: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Problem {
+    /// Something was refused or did not work.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+            is_usage: false,
+            source: None,
+        }
+    }
+
+    /// What was typed, or a file that was named, is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self {
+            is_usage: true,
+            ..Self::new(message)
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Why.
+    #[must_use]
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Problem {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Whoever reads our output has seen enough: not a failure (`grid history | head`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PipeClosed;
+
+impl fmt::Display for PipeClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads the output any more")
+    }
+}
+
+impl StdError for PipeClosed {}
+
+/// An error taken apart for printing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Report {
+    /// For programs: that of the server, or `usage`, `unreachable`, `failed`.
+    pub(crate) code: String,
+    /// What happened.
+    pub(crate) message: String,
+    /// Why, outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) causes: Vec<String>,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+    /// What the process ends with.
+    #[serde(skip)]
+    pub(crate) exit: u8,
+}
+
+impl Report {
+    /// Takes an error apart.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        let mut report = Self {
+            code: "failed".to_owned(),
+            message: error.to_string(),
+            causes: Vec::new(),
+            hint: None,
+            exit: EXIT_FAILED,
+        };
+        for (depth, cause) in error.chain().enumerate() {
+            if cause.is::<PipeClosed>() {
+                report.exit = EXIT_OK;
+            }
+            if let Some(problem) = cause.downcast_ref::<Problem>() {
+                report.hint = report.hint.or_else(|| problem.hint.clone());
+                if problem.is_usage {
+                    report.exit = EXIT_USAGE;
+                    report.code = "usage".to_owned();
+                }
+            }
+            if depth > 0 {
+                report.causes.push(cause.to_string());
+            }
+            if let Some(refused) = cause.downcast_ref::<client::Error>() {
+                report.add_client_error(refused);
+                break;
+            }
+        }
+        report
+    }
+
+    /// The layers of the HTTP client say the same thing four times: only the last
+    /// one, which says why, is shown.
+    fn add_client_error(&mut self, error: &client::Error) {
+        self.hint = self.hint.take().or_else(|| error.hint());
+        self.code = match error {
+            client::Error::Refused { detail, .. } => serde_json::to_value(detail.code)
+                .ok()
+                .and_then(|v| v.as_str().map(str::to_owned)),
+            client::Error::Unreachable { .. } => Some("unreachable".to_owned()),
+            client::Error::Address { .. } => Some("usage".to_owned()),
+            client::Error::Strange { .. } | client::Error::Broken { .. } => None,
+        }
+        .unwrap_or_else(|| "failed".to_owned());
+        if let client::Error::Address { .. } = error {
+            self.exit = EXIT_USAGE;
+        }
+        if let client::Error::Strange { .. } = error {
+            self.hint = self
+                .hint
+                .take()
+                .or_else(|| Some("check the address: `grid login --url`, or GRID_URL".to_owned()));
+        }
+        let mut innermost = StdError::source(error);
+        while let Some(deeper) = innermost.and_then(StdError::source) {
+            innermost = Some(deeper);
+        }
+        self.causes.extend(innermost.map(ToString::to_string));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+    use grid_api::error::{ErrorCode, ErrorDetail};
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_taken_apart() {
+        let io = std::io::Error::other("disk on fire");
+        let error = anyhow::Error::new(Problem::usage("cannot read x").hint("mend x").because(io));
+        let report = Report::of(&error);
+        assert_eq!((report.exit, report.code.as_str()), (EXIT_USAGE, "usage"));
+        assert_eq!(report.causes, ["disk on fire"]);
+        assert_eq!(report.hint.as_deref(), Some("mend x"));
+    }
+
+    #[test]
+    fn a_refusal_of_the_server_keeps_its_code_and_hint() {
+        let detail = ErrorDetail {
+            code: ErrorCode::NotFound,
+            message: "no run 'x' of yours".to_owned(),
+            hint: Some("did you mean ada:x?".to_owned()),
+        };
+        let refused: Result<(), _> = Err(client::Error::Refused {
+            status: 404,
+            detail,
+        });
+        let report = Report::of(&refused.context("reading the run").expect_err("it is one"));
+        assert_eq!(
+            (report.exit, report.code.as_str()),
+            (EXIT_FAILED, "not_found")
+        );
+        assert_eq!(report.causes, ["no run 'x' of yours"]);
+        assert_eq!(report.hint.as_deref(), Some("did you mean ada:x?"));
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_failure() {
+        assert_eq!(Report::of(&anyhow::Error::new(PipeClosed)).exit, EXIT_OK);
+    }
+}
