@@ -33,37 +33,42 @@ impl Workload {
     /// # Panics
     /// On an event that [`Workload::decide`] cannot have produced in this state.
     pub fn apply(&mut self, event: &Event, at: Timestamp) {
+        let Some(state) = self.next(event, at) else {
+            let state = &self.state;
+            panic!("the log of {} is corrupt: {event:?} in {state:?}", self.id);
+        };
+        self.count(event, at);
+        self.state = state;
+    }
+
+    /// The state after `event`; `None` when it cannot happen in this one.
+    fn next(&self, event: &Event, at: Timestamp) -> Option<State> {
+        let present = self.state.attempt();
+        let is_present = |number: &u32| {
+            present
+                .as_ref()
+                .is_some_and(|attempt| attempt.number == *number)
+        };
         match (&self.state, event) {
             (State::Queued, Event::Placed { attempt }) if attempt.number == self.attempts + 1 => {
-                self.attempts = attempt.number;
-                self.state = State::Starting {
+                Some(State::Starting {
                     attempt: attempt.clone(),
-                };
+                })
             }
             (State::Starting { attempt }, Event::Started { attempt: number })
-                if attempt.number == *number =>
+                if is_present(number) =>
             {
-                self.started_at.get_or_insert(at);
-                self.state = State::Running {
+                Some(State::Running {
                     attempt: attempt.clone(),
                     since: at,
-                };
+                })
             }
             (
-                State::Starting { attempt } | State::Running { attempt, .. },
+                State::Starting { .. } | State::Running { .. },
                 Event::Requeued {
-                    attempt: number,
-                    why,
+                    attempt: number, ..
                 },
-            ) if attempt.number == *number => {
-                match why {
-                    Why::Lost { .. } => self.losses += 1,
-                    Why::Failed { .. } => self.failures += 1,
-                    Why::Interrupted | Why::Returned => {}
-                }
-                self.again = Some(why.clone());
-                self.state = State::Queued;
-            }
+            ) if is_present(number) => Some(State::Queued),
             (
                 State::Starting { attempt }
                 | State::Running { attempt, .. }
@@ -72,37 +77,30 @@ impl Workload {
                     goal: Goal::Pause,
                 },
                 Event::StopRequested { by },
-            ) => {
-                let goal = Goal::Finish { by: *by };
-                self.state = State::Stopping {
-                    attempt: attempt.clone(),
-                    goal,
-                };
-            }
+            ) => Some(State::Stopping {
+                attempt: attempt.clone(),
+                goal: Goal::Finish { by: *by },
+            }),
             (
                 State::Starting { attempt } | State::Running { attempt, .. },
                 Event::PauseRequested,
-            ) => {
-                self.state = State::Stopping {
-                    attempt: attempt.clone(),
-                    goal: Goal::Pause,
-                };
-            }
+            ) => Some(State::Stopping {
+                attempt: attempt.clone(),
+                goal: Goal::Pause,
+            }),
             (
                 State::Queued
                 | State::Stopping {
                     goal: Goal::Pause, ..
                 },
                 Event::Paused,
-            ) => {
-                self.state = State::Paused;
-            }
-            (State::Paused, Event::Resumed) => self.state = State::Queued,
+            ) => Some(State::Paused),
+            (State::Paused, Event::Resumed) => Some(State::Queued),
             (state, Event::Finished { outcome }) if may_finish(state, outcome) => {
-                self.state = State::Finished {
+                Some(State::Finished {
                     outcome: outcome.clone(),
                     at,
-                };
+                })
             }
             (
                 State::Finished {
@@ -110,14 +108,38 @@ impl Workload {
                     ..
                 },
                 Event::Retried,
-            ) if self.kind == Kind::Experiment => {
+            ) if self.kind == Kind::Experiment => Some(State::Queued),
+            _ => None,
+        }
+    }
+
+    /// Counts what the decisions to come depend on.
+    fn count(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::Placed { attempt } => self.attempts = attempt.number,
+            Event::Started { .. } => {
+                self.started_at.get_or_insert(at);
+            }
+            Event::Requeued { why, .. } => {
+                match why {
+                    Why::Lost { .. } => self.losses += 1,
+                    Why::Failed { .. } => self.failures += 1,
+                    Why::Interrupted | Why::Returned => {}
+                }
+                self.again = Some(why.clone());
+            }
+            Event::Retried => {
                 // A person starts afresh: the patience of the first try is given again.
                 self.losses = 0;
                 self.failures = 0;
                 self.again = None;
-                self.state = State::Queued;
             }
-            (state, event) => panic!("the log of {} is corrupt: {event:?} in {state:?}", self.id),
+            Event::Created { .. }
+            | Event::StopRequested { .. }
+            | Event::PauseRequested
+            | Event::Paused
+            | Event::Resumed
+            | Event::Finished { .. } => {}
         }
     }
 

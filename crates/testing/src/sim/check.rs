@@ -217,6 +217,7 @@ impl World {
         }
         if let (Some(false), Some(Truth::Over(exit @ (Exit::Code(_) | Exit::Signal)))) =
             (lost(event), truth)
+            && !self.wiped.contains(&attempt)
         {
             self.broken(
                 "an end thrown away",
@@ -232,7 +233,7 @@ impl World {
     pub(super) fn check_start(&mut self, attempt: AttemptId) {
         if !self.is_present(attempt) {
             self.broken("a superseded attempt starts", self.name(attempt));
-        } else if self.truth.contains_key(&attempt) {
+        } else if self.truth.contains_key(&attempt) && !self.wiped.contains(&attempt) {
             self.broken("an attempt runs twice", self.name(attempt));
         }
     }

@@ -11,6 +11,8 @@ use super::script::{Exit, Script};
 /// One node of the cluster.
 pub(super) struct Machine {
     pub(super) node: Node,
+    /// What it has when nothing is broken.
+    pub(super) whole: Node,
     /// Its silence costs nothing; only its runner's word counts (this machine, in a small set-up).
     pub(super) patient: bool,
     /// Attempts that may be sent beyond what fits.
@@ -59,6 +61,8 @@ pub(super) struct Process {
 /// What survives everything.
 #[derive(Default)]
 pub(super) struct Disk {
+    /// Raised when the disk is replaced.
+    pub(super) number: u64,
     /// Raised at each start of a runner.
     pub(super) epoch: u64,
     /// Arrivals so far; the order in which attempts wait.
@@ -124,6 +128,13 @@ impl Machine {
             .map(|process| process.placement.memory_bytes)
             .sum();
         preparing + living
+    }
+
+    /// Whether a placement could be had here, if nothing else ran.
+    pub(super) fn could_take(&self, placement: &Placement) -> bool {
+        placement.cpus <= self.node.cpus
+            && placement.memory_bytes <= self.node.memory_bytes
+            && placement.gpus.iter().all(|gpu| *gpu < self.node.gpus)
     }
 
     /// Whether the process of `attempt` lives here.

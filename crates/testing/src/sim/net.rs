@@ -103,12 +103,17 @@ impl World {
                 Happening::Deliver {
                     message: message.clone(),
                     engine_start: self.engine_starts,
+                    disk: self.machines[message.node()].disk.number,
                 },
             );
         }
     }
 
-    pub(super) fn deliver(&mut self, message: Message, engine_start: u64) {
+    pub(super) fn deliver(&mut self, message: Message, engine_start: u64, disk: u64) {
+        if self.machines[message.node()].disk.number != disk {
+            // Nothing is under way for as long as it takes to replace a disk.
+            return;
+        }
         if self.machines[message.node()].partitioned {
             say!(self, "net    cut: {}", self.words(&message));
             return;

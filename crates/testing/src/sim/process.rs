@@ -75,6 +75,12 @@ impl World {
             let Some((attempt, next)) = waiting.min_by_key(|(_, spooled)| spooled.arrival) else {
                 return;
             };
+            if !machine.could_take(&next.placement) {
+                // The machine has become smaller since: somewhere else, then.
+                let attempt = *attempt;
+                self.end_attempt(node, attempt, End::Returned);
+                return;
+            }
             let fits = machine.cpus_used() + next.placement.cpus <= machine.node.cpus
                 && machine.memory_used() + next.placement.memory_bytes <= machine.node.memory_bytes;
             if !fits && !self.has(Mutant::PrefilledRunUnchecked) {
@@ -103,7 +109,8 @@ impl World {
         let Some(spooled) = self.machines[node].disk.spool.get_mut(&attempt) else {
             return;
         };
-        if spooled.stage != Stage::Preparing {
+        let again = self.mutant == Some(Mutant::LaunchNotIdempotent);
+        if spooled.stage != Stage::Preparing && !again {
             return;
         }
         if spooled.script.build_fails {

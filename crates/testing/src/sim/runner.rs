@@ -66,7 +66,8 @@ impl World {
         if !machine.up || machine.runner.is_some() {
             return;
         }
-        machine.disk.epoch += 1;
+        // Rises also over the loss of a disk.
+        machine.disk.epoch = (machine.disk.epoch + 1).max(self.now);
         let epoch = machine.disk.epoch;
         machine.runner = Some(Runner::default());
         let mut collecting = Vec::new();
@@ -185,11 +186,21 @@ impl World {
     }
 
     fn take_launch(&mut self, node: usize, launch: Launch) {
-        let again = self.has(Mutant::LaunchNotIdempotent);
-        let machine = &mut self.machines[node];
-        if machine.disk.spool.contains_key(&launch.attempt) && !again {
+        if self.machines[node].disk.spool.contains_key(&launch.attempt) {
+            if self.has(Mutant::LaunchNotIdempotent) {
+                let (epoch, attempt) = (self.machines[node].disk.epoch, launch.attempt);
+                self.after(
+                    launch.script.prepare_ms,
+                    Happening::Prepared {
+                        node,
+                        epoch,
+                        attempt,
+                    },
+                );
+            }
             return;
         }
+        let machine = &mut self.machines[node];
         let leaving = machine.runner.as_ref().is_some_and(|runner| runner.leaving);
         let stage = if leaving {
             Stage::Ended(End::Returned)

@@ -111,6 +111,7 @@ impl Climate {
                 0
             };
             machines.push(Machine {
+                whole: node.clone(),
                 node,
                 patient: dice.chance(40),
                 prefill,
@@ -181,7 +182,14 @@ impl World {
             // Somewhere in what it does next.
             Weather::EngineDies => self.fuse = Some(self.dice.below(12)),
             Weather::RunnerDies => self.runner_down(node),
-            Weather::MachineDies => self.machine_down(node),
+            Weather::MachineDies => {
+                self.machine_down(node);
+                match self.dice.below(5) {
+                    0 => self.comes_back_smaller(node),
+                    1 => self.comes_back_empty(node),
+                    _ => {}
+                }
+            }
             Weather::MachineNotice => self.notice(node),
             Weather::Partition => {
                 self.machines[node].partitioned = true;
@@ -197,6 +205,38 @@ impl World {
             }
             Weather::StopSessions => self.stop_sessions(),
         }
+    }
+
+    /// A part of a dead machine is not mended before the weather clears.
+    fn comes_back_smaller(&mut self, node: usize) {
+        let machine = &mut self.machines[node];
+        if machine.up || self.cleared.is_some() {
+            return;
+        }
+        let whole = &machine.whole;
+        machine.node.cpus = u32::try_from(self.dice.between(1, u64::from(whole.cpus))).unwrap_or(1);
+        machine.node.gpus = u32::try_from(self.dice.below(u64::from(whole.gpus) + 1)).unwrap_or(0);
+        say!(
+            self,
+            "{} comes back with {} CPUs",
+            machine.node.id,
+            machine.node.cpus
+        );
+    }
+
+    /// A dead machine comes back with another disk.
+    fn comes_back_empty(&mut self, node: usize) {
+        if self.machines[node].up {
+            return;
+        }
+        say!(
+            self,
+            "{} comes back with an empty disk",
+            self.machines[node].node.id
+        );
+        let old = std::mem::take(&mut self.machines[node].disk);
+        self.machines[node].disk.number = old.number + 1;
+        self.wiped.extend(old.spool.into_keys());
     }
 
     fn somebody_submits(&mut self) {
@@ -316,6 +356,7 @@ impl World {
         self.fuse = None;
         for machine in &mut self.machines {
             machine.partitioned = false;
+            machine.node = machine.whole.clone();
         }
         self.stop_sessions();
     }

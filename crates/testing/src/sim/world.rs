@@ -24,6 +24,7 @@ pub(super) enum Happening {
     Deliver {
         message: Message,
         engine_start: u64,
+        disk: u64,
     },
     Weather(Weather),
     /// The engine looks at everything.
@@ -105,6 +106,8 @@ pub(super) struct World {
     pub(super) fuse: Option<u64>,
     pub(super) machines: Vec<Machine>,
     pub(super) truth: BTreeMap<AttemptId, Truth>,
+    /// Attempts whose traces were lost with a disk.
+    pub(super) wiped: BTreeSet<AttemptId>,
     /// How far the server's wall clock is off, in milliseconds.
     pub(super) clock_off_ms: i64,
     pub(super) pids: u64,
@@ -137,6 +140,7 @@ impl World {
             fuse: None,
             machines,
             truth: BTreeMap::new(),
+            wiped: BTreeSet::new(),
             clock_off_ms: 0,
             pids: 0,
             touched: BTreeSet::new(),
@@ -186,7 +190,8 @@ impl World {
             Happening::Deliver {
                 message,
                 engine_start,
-            } => self.deliver(message, engine_start),
+                disk,
+            } => self.deliver(message, engine_start, disk),
             Happening::Weather(weather) => self.weather(weather),
             Happening::Turn { engine_start, tick } => self.turn_due(engine_start, tick),
             Happening::EngineUp => self.engine_up(),
