@@ -3,7 +3,10 @@
 //! Without an address a SQLite file in a temporary folder is measured.
 
 #![expect(clippy::print_stdout, reason = "a measurement is for reading")]
-#![expect(clippy::disallowed_methods, reason = "a measurement looks at the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a measurement looks at the clock"
+)]
 
 use std::time::Instant;
 
@@ -34,7 +37,12 @@ async fn main() -> Result<()> {
     let db = Db::connect(&address, &Options::default()).await?;
     report("connect and make the schema", begun, 1);
 
-    let mut bench = Bench { db, who: UserId::from_entropy(1), team: at(1), entropy: 1 };
+    let mut bench = Bench {
+        db,
+        who: UserId::from_entropy(1),
+        team: at(1),
+        entropy: 1,
+    };
     bench.people().await?;
     bench.large_run().await?;
     bench.records().await?;
@@ -50,7 +58,10 @@ fn at(n: u128) -> TeamId {
 }
 
 fn report(what: &str, begun: Instant, times: u32) {
-    println!("{what:<55} {:>10.2} ms", begun.elapsed().as_secs_f64() * 1e3 / f64::from(times));
+    println!(
+        "{what:<55} {:>10.2} ms",
+        begun.elapsed().as_secs_f64() * 1e3 / f64::from(times)
+    );
 }
 
 struct Bench {
@@ -110,12 +121,30 @@ impl Bench {
             experiments: n,
             deleted: None,
         };
-        let policy = Policy { losses_max: 3, retries: 0, auto_resume: false };
-        let created = Event::Created { workload: Kind::Experiment, policy };
+        let policy = Policy {
+            losses_max: 3,
+            retries: 0,
+            auto_resume: false,
+        };
+        let created = Event::Created {
+            workload: Kind::Experiment,
+            policy,
+        };
         let new = |idx| NewExperiment {
-            workload: Workload::created(WorkloadId::from_parts(created_at, self.next()), &created, created_at),
-            params: vec![("lr".to_owned(), format!("0.{idx}")), ("depth".to_owned(), "7".to_owned())],
-            args: vec!["--lr".to_owned(), format!("0.{idx}"), "--depth=7".to_owned()],
+            workload: Workload::created(
+                WorkloadId::from_parts(created_at, self.next()),
+                &created,
+                created_at,
+            ),
+            params: vec![
+                ("lr".to_owned(), format!("0.{idx}")),
+                ("depth".to_owned(), "7".to_owned()),
+            ],
+            args: vec![
+                "--lr".to_owned(),
+                format!("0.{idx}"),
+                "--depth=7".to_owned(),
+            ],
         };
         (run, (0..n).map(new).collect())
     }
@@ -160,7 +189,9 @@ impl Bench {
 
     async fn record(&self, workloads: &mut [Workload], version: u64, event: &Event) -> Result<()> {
         let now = Timestamp::from_millis(2000);
-        workloads.iter_mut().for_each(|workload| workload.apply(event, now));
+        workloads
+            .iter_mut()
+            .for_each(|workload| workload.apply(event, now));
         let record = |workload| Record {
             workload,
             expected_version: version,
@@ -182,7 +213,8 @@ impl Bench {
         let begun = Instant::now();
         for workload in &mut workloads {
             for (version, event) in (1..).zip(&life()) {
-                self.record(std::slice::from_mut(workload), version, event).await?;
+                self.record(std::slice::from_mut(workload), version, event)
+                    .await?;
             }
         }
         report("record_many: one, in a transaction of its own", begun, 900);
@@ -209,10 +241,22 @@ impl Bench {
 
     async fn questions(&self) -> Result<()> {
         let teams = [self.team];
-        let of = Scope { owner: None, teams: Some(&teams) };
-        let all = Filter { scope: of, ..Filter::default() };
-        let active = Filter { active: true, ..all };
-        for (what, filter, n) in [("list of 5 active runs", active, 5), ("list of 50 runs of 1,000 experiments", all, 50)] {
+        let of = Scope {
+            owner: None,
+            teams: Some(&teams),
+        };
+        let all = Filter {
+            scope: of,
+            ..Filter::default()
+        };
+        let active = Filter {
+            active: true,
+            ..all
+        };
+        for (what, filter, n) in [
+            ("list of 5 active runs", active, 5),
+            ("list of 50 runs of 1,000 experiments", all, 50),
+        ] {
             let begun = Instant::now();
             for _ in 0..ASKED {
                 let mut tx = self.db.read().await?;
@@ -226,7 +270,14 @@ impl Bench {
         let begun = Instant::now();
         for _ in 0..ASKED {
             let mut tx = self.db.read().await?;
-            let page = workload::list_of_run(&mut tx, listed[0].run.id, &[], Default::default(), Some(500), 50);
+            let page = workload::list_of_run(
+                &mut tx,
+                listed[0].run.id,
+                &[],
+                Default::default(),
+                Some(500),
+                50,
+            );
             assert_eq!(page.await?.items.len(), 50);
         }
         report("page of 50 experiments of a run", begun, ASKED);
@@ -243,10 +294,22 @@ impl Bench {
 /// What happens to an experiment.
 fn life() -> [Event; 3] {
     let node = "local".parse().expect("a node name");
-    let placement = Placement { node, cpus: 1, gpus: vec![], memory_bytes: 1 << 30 };
+    let placement = Placement {
+        node,
+        cpus: 1,
+        gpus: vec![],
+        memory_bytes: 1 << 30,
+    };
     [
-        Event::Placed { attempt: Attempt { number: 1, placement } },
+        Event::Placed {
+            attempt: Attempt {
+                number: 1,
+                placement,
+            },
+        },
         Event::Started { attempt: 1 },
-        Event::Finished { outcome: Outcome::Succeeded },
+        Event::Finished {
+            outcome: Outcome::Succeeded,
+        },
     ]
 }

@@ -59,7 +59,9 @@ pub async fn put_many(tx: &mut Tx, artifacts: &[Artifact]) -> Result<()> {
     // One statement must not touch a row twice.
     let mut latest: HashMap<(WorkloadId, &str), usize> = HashMap::with_capacity(artifacts.len());
     for (index, artifact) in artifacts.iter().enumerate() {
-        let at = latest.entry((artifact.workload, &artifact.path)).or_insert(index);
+        let at = latest
+            .entry((artifact.workload, &artifact.path))
+            .or_insert(index);
         if artifacts[*at].attempt <= artifact.attempt {
             *at = index;
         }
@@ -76,8 +78,12 @@ pub async fn put_many(tx: &mut Tx, artifacts: &[Artifact]) -> Result<()> {
               where artifact.attempt <= excluded.attempt",
             tuples(piece.len(), COLUMNS_N, 1)
         );
-        let values = piece.iter().flat_map(|index| row_of(&artifacts[*index])).collect();
-        tx.execute("storing artifacts", AssertSqlSafe(sql), values).await?;
+        let values = piece
+            .iter()
+            .flat_map(|index| row_of(&artifacts[*index]))
+            .collect();
+        tx.execute("storing artifacts", AssertSqlSafe(sql), values)
+            .await?;
     }
     Ok(())
 }
@@ -110,15 +116,25 @@ pub async fn list(
           order by path limit $4"
     );
     let values = values![workload, after.unwrap_or_default(), prefix, one_more(limit)];
-    let rows = tx.rows("listing artifacts", AssertSqlSafe(sql), values).await?;
+    let rows = tx
+        .rows("listing artifacts", AssertSqlSafe(sql), values)
+        .await?;
     let artifacts: Vec<Artifact> = rows.iter().map(of_row).collect::<Result<_>>()?;
-    Ok(Page::cut(artifacts, limit, |artifact| artifact.path.clone()))
+    Ok(Page::cut(artifacts, limit, |artifact| {
+        artifact.path.clone()
+    }))
 }
 
 /// One file of an experiment.
 pub async fn get(tx: &mut Tx, workload: WorkloadId, path: &str) -> Result<Option<Artifact>> {
     let sql = format!("select {COLUMNS} from artifact where workload = $1 and path = $2");
-    let row = tx.row("reading an artifact", AssertSqlSafe(sql), values![workload, path]).await?;
+    let row = tx
+        .row(
+            "reading an artifact",
+            AssertSqlSafe(sql),
+            values![workload, path],
+        )
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -127,7 +143,9 @@ pub async fn totals(tx: &mut Tx, workload: WorkloadId) -> Result<(u64, u64)> {
     const DOING: &str = "counting artifacts";
     let sql = "select count(*), cast(coalesce(sum(size_bytes), 0) as bigint) \
            from artifact where workload = $1";
-    let Some(row) = tx.row(DOING, sql, values![workload]).await? else { return Ok((0, 0)) };
+    let Some(row) = tx.row(DOING, sql, values![workload]).await? else {
+        return Ok((0, 0));
+    };
     let mut columns = Columns::of(DOING, &row);
     Ok((columns.number()?, columns.number()?))
 }
@@ -146,8 +164,16 @@ pub async fn blobs_referenced(
                (select distinct manifest_blob from snapshot where manifest_blob > $1 \
                  order by manifest_blob limit $2) as s \
           order by 1 limit $2";
-    let rows = tx.rows(DOING, sql, values![greater(after.as_ref()), one_more(limit)]).await?;
-    let blobs: Vec<BlobId> =
-        rows.iter().map(|row| Columns::of(DOING, row).parse()).collect::<Result<_>>()?;
+    let rows = tx
+        .rows(
+            DOING,
+            sql,
+            values![greater(after.as_ref()), one_more(limit)],
+        )
+        .await?;
+    let blobs: Vec<BlobId> = rows
+        .iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect::<Result<_>>()?;
     Ok(Page::cut(blobs, limit, |blob| *blob))
 }

@@ -103,7 +103,9 @@ pub async fn insert(tx: &mut Tx, entry: &Entry) -> Result<()> {
         entry.address.as_str(),
         entry.client.as_str(),
     ];
-    tx.execute("writing the audit log", AssertSqlSafe(sql), values).await.map(drop)
+    tx.execute("writing the audit log", AssertSqlSafe(sql), values)
+        .await
+        .map(drop)
 }
 
 /// Lines, the newest first.
@@ -113,7 +115,11 @@ pub async fn list(
     limit: u32,
 ) -> Result<Page<Entry, Position<String>>> {
     // The team is in the text, so that its index can be used.
-    let team = if filter.team.is_some() { "team = $8" } else { "cast($8 as text) is null" };
+    let team = if filter.team.is_some() {
+        "team = $8"
+    } else {
+        "cast($8 as text) is null"
+    };
     let sql = format!(
         "select {COLUMNS} from audit where {team} \
             and (at, id) < ($1, $2) and at >= $3 and at < $4 \
@@ -136,7 +142,12 @@ pub async fn list(
         filter.team,
         one_more(limit),
     ];
-    let rows = tx.rows("reading the audit log", AssertSqlSafe(sql), values).await?;
+    let rows = tx
+        .rows("reading the audit log", AssertSqlSafe(sql), values)
+        .await?;
     let entries: Vec<Entry> = rows.iter().map(of_row).collect::<Result<_>>()?;
-    Ok(Page::cut(entries, limit, |entry| Position { at: entry.at, id: entry.id.clone() }))
+    Ok(Page::cut(entries, limit, |entry| Position {
+        at: entry.at,
+        id: entry.id.clone(),
+    }))
 }

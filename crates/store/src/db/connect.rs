@@ -73,7 +73,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { migrate: true, connections_max: None }
+        Self {
+            migrate: true,
+            connections_max: None,
+        }
     }
 }
 
@@ -110,7 +113,8 @@ impl Db {
             Some("sqlite") => Self::sqlite(url, options).await?,
             Some("postgres" | "postgresql") => Self::postgres(url, options).await?,
             _ => {
-                let message = "the address of the database must begin with 'sqlite://' or 'postgres://'";
+                let message =
+                    "the address of the database must begin with 'sqlite://' or 'postgres://'";
                 return Err(Error::Refused(message.to_owned()));
             }
         };
@@ -118,15 +122,33 @@ impl Db {
     }
 
     async fn sqlite(url: &str, options: &Options) -> Result<Self> {
-        let mode = |mode| if url.contains('?') { url.to_owned() } else { format!("{url}?mode={mode}") };
+        let mode = |mode| {
+            if url.contains('?') {
+                url.to_owned()
+            } else {
+                format!("{url}?mode={mode}")
+            }
+        };
         // The file exists and has its schema before anybody reads.
         let first = prepare(&mode("rwc"), SQLITE_WRITER, options.migrate).await?;
         let writers = pool(SQLITE_WRITER).max_connections(1);
-        let writers = open(writers.max_lifetime(None).test_before_acquire(false), &mode("rw"))?;
+        let writers = open(
+            writers.max_lifetime(None).test_before_acquire(false),
+            &mode("rw"),
+        )?;
         let readers = pool(SQLITE_READER);
-        let readers = readers.max_connections(options.connections_max.unwrap_or(SQLITE_READERS_MAX));
-        let readers = open(readers.max_lifetime(None).test_before_acquire(false), &mode("rw"))?;
-        let db = Self { backend: Backend::Sqlite, url: url.to_owned(), readers, writers };
+        let readers =
+            readers.max_connections(options.connections_max.unwrap_or(SQLITE_READERS_MAX));
+        let readers = open(
+            readers.max_lifetime(None).test_before_acquire(false),
+            &mode("rw"),
+        )?;
+        let db = Self {
+            backend: Backend::Sqlite,
+            url: url.to_owned(),
+            readers,
+            writers,
+        };
         // The last connection that closes merges the log of the file; better not yet.
         db.ping().await?;
         close(first).await?;
@@ -138,7 +160,12 @@ impl Db {
         close(first).await?;
         let connections = options.connections_max.unwrap_or(POSTGRES_CONNECTIONS_MAX);
         let pool = open(pool(POSTGRES).max_connections(connections), url)?;
-        Ok(Self { backend: Backend::Postgres, url: url.to_owned(), readers: pool.clone(), writers: pool })
+        Ok(Self {
+            backend: Backend::Postgres,
+            url: url.to_owned(),
+            readers: pool.clone(),
+            writers: pool,
+        })
     }
 
     /// Which database it is.
@@ -181,7 +208,12 @@ fn pool(said_first: &'static str) -> PoolOptions<Any> {
         .acquire_timeout(CONNECTION_WAIT)
         .idle_timeout(IDLE_CONNECTION_KEPT)
         .after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::raw_sql(said_first).execute(connection).await.map(drop) })
+            Box::pin(async move {
+                sqlx::raw_sql(said_first)
+                    .execute(connection)
+                    .await
+                    .map(drop)
+            })
         })
         .after_release(|connection, _| Box::pin(is_clean(connection)))
 }
@@ -223,20 +255,33 @@ async fn prepare(url: &str, said_first: &'static str, migrate: bool) -> Result<A
 }
 
 async fn close(connection: AnyConnection) -> Result<()> {
-    connection.close().await.map_err(|e| Error::of(CONNECTING, e))
+    connection
+        .close()
+        .await
+        .map_err(|e| Error::of(CONNECTING, e))
 }
 
 async fn bring_up_to_date(connection: &mut AnyConnection, allowed: bool) -> Result<()> {
     const DOING: &str = "bringing its schema up to date";
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
-    if !allowed && version(connection).await?.is_none_or(|version| version < known) {
+    let known = MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    if !allowed
+        && version(connection)
+            .await?
+            .is_none_or(|version| version < known)
+    {
         return Err(Error::TooOld);
     }
     // Not `run`: its future does not prove to be `Send`, which servers need.
     match MIGRATIONS.run_direct(None, connection, false).await {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(found)) => Err(Error::TooNew { found, known }),
-        Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)) => Err(Error::of(DOING, e)),
+        Err(MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _)) => {
+            Err(Error::of(DOING, e))
+        }
         Err(e) => Err(Error::internal(DOING, e)),
     }
 }
@@ -244,10 +289,15 @@ async fn bring_up_to_date(connection: &mut AnyConnection, allowed: bool) -> Resu
 /// The version of the schema that is there; `None` when there is none.
 async fn version(connection: &mut AnyConnection) -> Result<Option<i64>> {
     const DOING: &str = "looking at its schema version";
-    match sqlx::query("select max(version) from _sqlx_migrations").fetch_one(&mut *connection).await {
+    match sqlx::query("select max(version) from _sqlx_migrations")
+        .fetch_one(&mut *connection)
+        .await
+    {
         Ok(row) => row.try_get(0).map_err(|e| Error::of(DOING, e)),
         // There is no such table: nobody has made a schema yet.
-        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("1" | "42P01")) => Ok(None),
+        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("1" | "42P01")) => {
+            Ok(None)
+        }
         Err(e) => Err(Error::of(DOING, e)),
     }
 }

@@ -73,9 +73,13 @@ impl Error {
     pub(super) fn of(doing: &'static str, error: sqlx::Error) -> Self {
         let kind = match &error {
             sqlx::Error::Database(e) if e.is_unique_violation() => {
-                return Self::Conflict { what: "something that must be unique" };
+                return Self::Conflict {
+                    what: "something that must be unique",
+                };
             }
-            sqlx::Error::Database(e) if e.is_foreign_key_violation() => return Self::Missing { doing },
+            sqlx::Error::Database(e) if e.is_foreign_key_violation() => {
+                return Self::Missing { doing };
+            }
             sqlx::Error::Database(e) => e.code().map_or(Trouble::Other, |code| trouble(&code)),
             sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => Trouble::Full,
             sqlx::Error::Io(_)
@@ -95,11 +99,18 @@ impl Error {
 
     /// Says what a unique violation of the statement at hand means.
     pub(super) fn taken(self, what: &'static str) -> Self {
-        if let Self::Conflict { .. } = self { Self::Conflict { what } } else { self }
+        if let Self::Conflict { .. } = self {
+            Self::Conflict { what }
+        } else {
+            self
+        }
     }
 
     pub(super) fn internal(doing: &'static str, source: impl Into<Cause>) -> Self {
-        Self::Internal { doing, source: source.into() }
+        Self::Internal {
+            doing,
+            source: source.into(),
+        }
     }
 }
 
@@ -117,12 +128,19 @@ fn trouble(code: &str) -> Trouble {
             // Serialization failure, deadlock, lock timeout, statement cancelled, read-only standby.
             "40001" | "40P01" | "55P03" | "57014" | "25006" => Trouble::Away,
             // Connection trouble, too few resources, an operator at work.
-            _ if ["08", "53", "57P"].iter().any(|class| code.starts_with(class)) => Trouble::Away,
+            _ if ["08", "53", "57P"]
+                .iter()
+                .any(|class| code.starts_with(class)) =>
+            {
+                Trouble::Away
+            }
             _ => Trouble::Other,
         };
     }
     const SHARED_MEMORY_CANNOT_GROW: i64 = 4874;
-    let Ok(code) = code.parse::<i64>() else { return Trouble::Other };
+    let Ok(code) = code.parse::<i64>() else {
+        return Trouble::Other;
+    };
     match (code, code & 0xff) {
         // The index of the log is a file too, and growing it is what fails first.
         (SHARED_MEMORY_CANNOT_GROW, _) | (_, 13) => Trouble::Full,

@@ -111,7 +111,9 @@ async fn update(tx: &mut Tx, piece: &[Record<'_>]) -> Result<Vec<WorkloadId>> {
         ]);
     }
     let rows = tx.rows(DOING, AssertSqlSafe(sql), values).await?;
-    rows.iter().map(|row| Columns::of(DOING, row).parse()).collect()
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect()
 }
 
 /// A row of the log, by its values.
@@ -135,13 +137,26 @@ pub(super) fn log_row(
     let kind: Kind<'_> =
         serde_json::from_str(&body).map_err(|e| Error::internal("writing an event", e))?;
     let kind = Value::from(kind.kind);
-    Ok([workload.into(), seq.into(), at.into(), actor.into(), kind, body.into()])
+    Ok([
+        workload.into(),
+        seq.into(),
+        at.into(),
+        actor.into(),
+        kind,
+        body.into(),
+    ])
 }
 
 fn log_rows(record: &Record<'_>) -> Result<Vec<LogRow>> {
     let actor = actor_text(record.actor);
-    let row = |(event, seq): (&Event, u64)| log_row(record.workload.id, seq, record.at, &actor, event);
-    record.events.iter().zip(record.expected_version + 1..).map(row).collect()
+    let row =
+        |(event, seq): (&Event, u64)| log_row(record.workload.id, seq, record.at, &actor, event);
+    record
+        .events
+        .iter()
+        .zip(record.expected_version + 1..)
+        .map(row)
+        .collect()
 }
 
 /// Adds rows to the log.
@@ -152,7 +167,8 @@ pub(super) async fn insert(tx: &mut Tx, rows: Vec<LogRow>) -> Result<()> {
             tuples(piece.len(), LOG_COLUMNS_N, 1)
         );
         let values = piece.iter().flatten().cloned().collect();
-        tx.execute("writing the event log", AssertSqlSafe(sql), values).await?;
+        tx.execute("writing the event log", AssertSqlSafe(sql), values)
+            .await?;
     }
     Ok(())
 }
@@ -160,17 +176,14 @@ pub(super) async fn insert(tx: &mut Tx, rows: Vec<LogRow>) -> Result<()> {
 /// The whole log of a workload; empty when there is no such workload.
 pub async fn of_workload(tx: &mut Tx, workload: WorkloadId) -> Result<Vec<Logged>> {
     let sql = "select seq, at, actor, body from event where workload = $1 order by seq";
-    let rows = tx.rows("reading the event log", sql, values![workload]).await?;
+    let rows = tx
+        .rows("reading the event log", sql, values![workload])
+        .await?;
     rows.iter().map(of_row).collect()
 }
 
 /// The log of a workload after the event `seq` (0 for all), at most `limit` of it.
-pub async fn since(
-    tx: &mut Tx,
-    workload: WorkloadId,
-    seq: u64,
-    limit: u32,
-) -> Result<Vec<Logged>> {
+pub async fn since(tx: &mut Tx, workload: WorkloadId, seq: u64, limit: u32) -> Result<Vec<Logged>> {
     let sql = "select seq, at, actor, body from event \
           where workload = $1 and seq > $2 order by seq limit $3";
     let values = values![workload, seq, one_more(limit) - 1];

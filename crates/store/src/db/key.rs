@@ -58,7 +58,9 @@ pub async fn insert(tx: &mut Tx, key: &Key, hash: &str) -> Result<()> {
         key.last_used_at,
         key.revoked_at,
     ];
-    tx.execute("adding a key", sql, values).await.map_err(|e| e.taken("this key"))?;
+    tx.execute("adding a key", sql, values)
+        .await
+        .map_err(|e| e.taken("this key"))?;
     Ok(())
 }
 
@@ -83,7 +85,10 @@ pub async fn by_hash(tx: &mut Tx, hash: &str) -> Result<Option<(Key, User)>> {
 pub async fn touch(tx: &mut Tx, id: KeyId, at: Timestamp) -> Result<bool> {
     let sql = "update api_key set last_used_at = $2 \
           where id = $1 and (last_used_at is null or last_used_at < $2)";
-    Ok(tx.execute("noting that a key was used", sql, values![id, at]).await? == 1)
+    Ok(tx
+        .execute("noting that a key was used", sql, values![id, at])
+        .await?
+        == 1)
 }
 
 /// Takes a key back; `false` when it is not there or was taken back before.
@@ -98,5 +103,7 @@ pub async fn of_user(tx: &mut Tx, user: UserId) -> Result<Vec<Key>> {
     let sql = "select id, usr, name, scope, created_at, expires_at, last_used_at, revoked_at \
            from api_key where usr = $1 order by created_at, id";
     let rows = tx.rows(DOING, sql, values![user]).await?;
-    rows.iter().map(|row| read(&mut Columns::of(DOING, row))).collect()
+    rows.iter()
+        .map(|row| read(&mut Columns::of(DOING, row)))
+        .collect()
 }

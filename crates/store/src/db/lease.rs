@@ -18,14 +18,19 @@ pub async fn acquire(
          on conflict (name) do update set holder = excluded.holder, expires_at = excluded.expires_at \
             where lease.holder = excluded.holder or lease.expires_at <= $3 \
          returning name";
-    let row = tx.row("taking a lease", sql, values![name, holder, now, until]).await?;
+    let row = tx
+        .row("taking a lease", sql, values![name, holder, now, until])
+        .await?;
     Ok(row.is_some())
 }
 
 /// Gives a lease back; `false` when it is not the holder's.
 pub async fn release(tx: &mut Tx, name: &str, holder: &str) -> Result<bool> {
     let sql = "delete from lease where name = $1 and holder = $2";
-    Ok(tx.execute("giving a lease back", sql, values![name, holder]).await? == 1)
+    Ok(tx
+        .execute("giving a lease back", sql, values![name, holder])
+        .await?
+        == 1)
 }
 
 /// Who holds a lease, and until when.

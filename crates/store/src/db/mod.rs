@@ -36,6 +36,7 @@
 //! | [`key`] | `insert`, `by_hash` (with its user), `touch`, `revoke`, `of_user` |
 //! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy` |
 //! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with counts), `counts`, `set_deleted`, `restore` |
+//! | [`span`] | `of_runs`: from when to when runs ran |
 //! | [`workload`] | `insert`, `get`, `by_run_and_idx`, `list_of_run`, `list`, `open`, `all_ids`, `set_deleted`, `restore` |
 //! | [`purge`] | `runs`, `workloads` (what has been in the trash for long), `run`, `single` |
 //! | [`event`] | `record_many`, `of_workload`, `since` |

@@ -25,7 +25,11 @@ impl<T, C> Page<T, C> {
         let limit = rows(limit);
         let more = items.len() > limit;
         items.truncate(limit);
-        let next = if more { items.last().map(position) } else { None };
+        let next = if more {
+            items.last().map(position)
+        } else {
+            None
+        };
         Self { items, next }
     }
 }
@@ -51,7 +55,9 @@ pub struct Position<I> {
 /// The values that stand for a place in a statement: `(created_at, id) < ($1, $2)`.
 /// No place is before everything.
 pub(super) fn before<I: fmt::Display>(after: Option<&Position<I>>) -> (i64, String) {
-    after.map_or((i64::MAX, String::new()), |p| (p.at.as_millis(), p.id.to_string()))
+    after.map_or((i64::MAX, String::new()), |p| {
+        (p.at.as_millis(), p.id.to_string())
+    })
 }
 
 /// What is compared with an id that must be greater.  Nothing is less than every id.

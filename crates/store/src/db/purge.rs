@@ -36,8 +36,12 @@ pub async fn runs(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<Vec<RunI
             and not exists (select 1 from workload \
                              where workload.run = run.id and workload.finished_at is null) \
           order by deleted_at, id limit $2";
-    let rows = tx.rows(DOING, sql, values![before, one_more(limit) - 1]).await?;
-    rows.iter().map(|row| Columns::of(DOING, row).parse()).collect()
+    let rows = tx
+        .rows(DOING, sql, values![before, one_more(limit) - 1])
+        .await?;
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect()
 }
 
 /// Finished workloads that have been in the trash by themselves since before a time.
@@ -45,8 +49,12 @@ pub async fn workloads(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<Vec
     const DOING: &str = "looking for old experiments in the trash";
     let sql = "select id from workload where deleted_at < $1 and finished_at is not null \
           order by deleted_at, id limit $2";
-    let rows = tx.rows(DOING, sql, values![before, one_more(limit) - 1]).await?;
-    rows.iter().map(|row| Columns::of(DOING, row).parse()).collect()
+    let rows = tx
+        .rows(DOING, sql, values![before, one_more(limit) - 1])
+        .await?;
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect()
 }
 
 /// Removes a run that is in the trash, a part of its experiments at a time.  A run that is
@@ -56,19 +64,31 @@ pub async fn run(tx: &mut Tx, id: RunId) -> Result<Purged> {
     // Taken first, so that nobody restores it meanwhile.
     let sql = "update run set deleted_at = deleted_at where id = $1 and deleted_at is not null";
     if tx.execute(DOING, sql, values![id]).await? == 0 {
-        return Ok(Purged { done: true, ..Purged::default() });
+        return Ok(Purged {
+            done: true,
+            ..Purged::default()
+        });
     }
     let sql = "select id from workload where run = $1 order by idx limit $2";
-    let rows = tx.rows(DOING, sql, values![id, one_more(PURGE_WORKLOADS_MAX)]).await?;
-    let mut ids: Vec<WorkloadId> =
-        rows.iter().map(|row| Columns::of(DOING, row).parse()).collect::<Result<_>>()?;
+    let rows = tx
+        .rows(DOING, sql, values![id, one_more(PURGE_WORKLOADS_MAX)])
+        .await?;
+    let mut ids: Vec<WorkloadId> = rows
+        .iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect::<Result<_>>()?;
     let done = ids.len() <= PURGE_WORKLOADS_MAX as usize;
     ids.truncate(PURGE_WORKLOADS_MAX as usize);
     let (attempts, blobs) = remove(tx, &ids).await?;
     if done {
-        tx.execute(DOING, "delete from run where id = $1", values![id]).await?;
+        tx.execute(DOING, "delete from run where id = $1", values![id])
+            .await?;
     }
-    Ok(Purged { attempts, blobs, done })
+    Ok(Purged {
+        attempts,
+        blobs,
+        done,
+    })
 }
 
 /// Removes single workloads that are in the trash by themselves, at most
@@ -88,7 +108,11 @@ pub async fn single(tx: &mut Tx, ids: &[WorkloadId]) -> Result<Purged> {
     }
     deleted.sort_unstable();
     let (attempts, blobs) = remove(tx, &deleted).await?;
-    Ok(Purged { attempts, blobs, done: later.is_empty() })
+    Ok(Purged {
+        attempts,
+        blobs,
+        done: later.is_empty(),
+    })
 }
 
 /// Removes workloads with their events and artifacts; returns their attempts, and the blobs
@@ -100,8 +124,13 @@ async fn remove(tx: &mut Tx, ids: &[WorkloadId]) -> Result<(Vec<AttemptId>, Vec<
     for (list, values) in lists(ids) {
         let sql = format!("select state from workload where id in {list} order by id");
         for row in &tx.rows(DOING, AssertSqlSafe(sql), values.clone()).await? {
-            let Workload { id, attempts: last, .. } = Columns::of(DOING, row).json()?;
-            attempts.extend((1..=last).map(|number| AttemptId { workload: id, number }));
+            let Workload {
+                id, attempts: last, ..
+            } = Columns::of(DOING, row).json()?;
+            attempts.extend((1..=last).map(|number| AttemptId {
+                workload: id,
+                number,
+            }));
         }
         let sql = format!("select distinct blob from artifact where workload in {list}");
         for row in &tx.rows(DOING, AssertSqlSafe(sql), values.clone()).await? {

@@ -135,7 +135,9 @@ pub async fn insert(
         run.deleted.map(|deletion| deletion.at),
         run.deleted.map(|deletion| deletion.by),
     ];
-    tx.execute("adding a run", sql, values).await.map_err(|e| e.taken("this run name"))?;
+    tx.execute("adding a run", sql, values)
+        .await
+        .map_err(|e| e.taken("this run name"))?;
     let new = |(experiment, idx): (NewExperiment, u32)| workload::New {
         workload: experiment.workload,
         run: Some(run.id),
@@ -152,7 +154,9 @@ pub async fn insert(
 /// The run with an id, in the trash or not.
 pub async fn by_id(tx: &mut Tx, id: RunId) -> Result<Option<Run>> {
     let sql = format!("select {COLUMNS} from run r where r.id = $1");
-    let row = tx.row("reading a run", AssertSqlSafe(sql), values![id]).await?;
+    let row = tx
+        .row("reading a run", AssertSqlSafe(sql), values![id])
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -182,14 +186,22 @@ pub async fn by_name(
                    r.created_at desc, r.id desc limit 1",
         trash.condition("r.deleted_at")
     );
-    let row = tx.row("looking for a run", AssertSqlSafe(sql), values![creator, name]).await?;
+    let row = tx
+        .row(
+            "looking for a run",
+            AssertSqlSafe(sql),
+            values![creator, name],
+        )
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
 /// Which of these names a creator can not give to a run now.
 pub async fn names_taken(tx: &mut Tx, creator: UserId, names: &[&str]) -> Result<Vec<String>> {
     const DOING: &str = "looking for taken names";
-    let Some((list, more)) = in_list(names, 2) else { return Ok(Vec::new()) };
+    let Some((list, more)) = in_list(names, 2) else {
+        return Ok(Vec::new());
+    };
     let sql = format!(
         "select name from run where creator = $1 and name in {list} and deleted_at is null \
           order by name"
@@ -197,7 +209,9 @@ pub async fn names_taken(tx: &mut Tx, creator: UserId, names: &[&str]) -> Result
     let mut values = values![creator];
     values.extend(more);
     let rows = tx.rows(DOING, AssertSqlSafe(sql), values).await?;
-    rows.iter().map(|row| Columns::of(DOING, row).text()).collect()
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).text())
+        .collect()
 }
 
 /// Runs with the counts of their experiments, the newest first.
@@ -207,13 +221,22 @@ pub async fn list(
     limit: u32,
 ) -> Result<Page<Listed, Position<RunId>>> {
     let mut found = find(tx, filter, limit).await?;
-    let position = |run: &Run| Position { at: run.created_at, id: run.id };
+    let position = |run: &Run| Position {
+        at: run.created_at,
+        id: run.id,
+    };
     found.sort_by_key(|run| std::cmp::Reverse(position(run)));
     let page = Page::cut(found, limit, position);
     let ids: Vec<RunId> = page.items.iter().map(|run| run.id).collect();
     let mut counted = counts(tx, &ids).await?;
-    let count = |run: Run| Listed { counts: counted.remove(&run.id).unwrap_or_default(), run };
-    Ok(Page { items: page.items.into_iter().map(count).collect(), next: page.next })
+    let count = |run: Run| Listed {
+        counts: counted.remove(&run.id).unwrap_or_default(),
+        run,
+    };
+    Ok(Page {
+        items: page.items.into_iter().map(count).collect(),
+        next: page.next,
+    })
 }
 
 /// At least the first `limit` of the runs, in no order.
@@ -225,9 +248,17 @@ async fn find(tx: &mut Tx, filter: &Filter<'_>, limit: u32) -> Result<Vec<Run>> 
               where finished_at is null and deleted_at is null and run is not null) as a \
          cross join run r";
     let (from, joined, parts) = if filter.active {
-        (ACTIVE, "r.id = a.run", vec![filter.scope.whole("r.creator", "r.team", FIXED_N + 1)])
+        (
+            ACTIVE,
+            "r.id = a.run",
+            vec![filter.scope.whole("r.creator", "r.team", FIXED_N + 1)],
+        )
     } else {
-        ("run r", "1 = 1", filter.scope.parts("r.creator", "r.team", FIXED_N + 1))
+        (
+            "run r",
+            "1 = 1",
+            filter.scope.parts("r.creator", "r.team", FIXED_N + 1),
+        )
     };
     let (at, id) = before(filter.after.as_ref());
     let name = filter.name_contains.map(pattern);
@@ -284,7 +315,10 @@ pub async fn counts(tx: &mut Tx, runs: &[RunId]) -> Result<HashMap<RunId, Counts
             let mut columns = Columns::of(DOING, row);
             let run = columns.parse()?;
             let status = columns.word(Status::parse)?;
-            counts.entry(run).or_default().add(status, columns.number()?);
+            counts
+                .entry(run)
+                .or_default()
+                .add(status, columns.number()?);
         }
     }
     Ok(counts)
@@ -295,7 +329,10 @@ pub async fn counts(tx: &mut Tx, runs: &[RunId]) -> Result<HashMap<RunId, Counts
 pub async fn set_deleted(tx: &mut Tx, id: RunId, by: UserId, at: Timestamp) -> Result<bool> {
     let sql = "update run set deleted_at = $2, deleted_by = $3 \
           where id = $1 and deleted_at is null";
-    Ok(tx.execute("deleting a run", sql, values![id, at, by]).await? == 1)
+    Ok(tx
+        .execute("deleting a run", sql, values![id, at, by])
+        .await?
+        == 1)
 }
 
 /// Takes a run out of the trash, with all but what was deleted by itself; `false` when it is
@@ -304,5 +341,6 @@ pub async fn restore(tx: &mut Tx, id: RunId) -> Result<bool> {
     let sql = "update run set deleted_at = null, deleted_by = null \
           where id = $1 and deleted_at is not null";
     let done = tx.execute("restoring a run", sql, values![id]).await;
-    done.map(|rows| rows == 1).map_err(|e| e.taken("this run name"))
+    done.map(|rows| rows == 1)
+        .map_err(|e| e.taken("this run name"))
 }

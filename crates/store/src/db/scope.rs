@@ -24,7 +24,12 @@ pub(super) type Condition = (String, Vec<Value>);
 impl Scope<'_> {
     /// Conditions that hold for disjoint parts of the list: reading each part and merging
     /// them is reading the list.  Placeholders begin at `$first`.
-    pub(super) fn parts(self, owner_column: &str, team_column: &str, first: usize) -> Vec<Condition> {
+    pub(super) fn parts(
+        self,
+        owner_column: &str,
+        team_column: &str,
+        first: usize,
+    ) -> Vec<Condition> {
         match (self.owner, self.teams) {
             (None, Some(teams)) if teams.len() <= TEAMS_APART_MAX => {
                 let mut teams = teams.to_vec();

@@ -74,14 +74,22 @@ pub async fn insert_or_get(tx: &mut Tx, snapshot: &Snapshot) -> Result<Snapshot>
 /// The snapshot with an id.
 pub async fn by_id(tx: &mut Tx, id: SnapshotId) -> Result<Option<Snapshot>> {
     let sql = format!("select {COLUMNS} from snapshot where id = $1");
-    let row = tx.row("reading a snapshot", AssertSqlSafe(sql), values![id]).await?;
+    let row = tx
+        .row("reading a snapshot", AssertSqlSafe(sql), values![id])
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
 /// The snapshot that a team has of a tree.
 pub async fn by_digest(tx: &mut Tx, team: TeamId, digest: &str) -> Result<Option<Snapshot>> {
     let sql = format!("select {COLUMNS} from snapshot where team = $1 and digest = $2");
-    let row = tx.row("looking for a snapshot", AssertSqlSafe(sql), values![team, digest]).await?;
+    let row = tx
+        .row(
+            "looking for a snapshot",
+            AssertSqlSafe(sql),
+            values![team, digest],
+        )
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -93,7 +101,9 @@ pub async fn all(
 ) -> Result<Page<Snapshot, SnapshotId>> {
     let sql = format!("select {COLUMNS} from snapshot where id > $1 order by id limit $2");
     let values = values![greater(after.as_ref()), one_more(limit)];
-    let rows = tx.rows("listing snapshots", AssertSqlSafe(sql), values).await?;
+    let rows = tx
+        .rows("listing snapshots", AssertSqlSafe(sql), values)
+        .await?;
     let all: Vec<Snapshot> = rows.iter().map(of_row).collect::<Result<_>>()?;
     Ok(Page::cut(all, limit, |snapshot| snapshot.id))
 }
@@ -106,7 +116,9 @@ pub async fn unreferenced(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<
           order by id limit $2"
     );
     let values = values![before, one_more(limit) - 1];
-    let rows = tx.rows("looking for unused snapshots", AssertSqlSafe(sql), values).await?;
+    let rows = tx
+        .rows("looking for unused snapshots", AssertSqlSafe(sql), values)
+        .await?;
     rows.iter().map(of_row).collect()
 }
 

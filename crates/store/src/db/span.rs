@@ -31,7 +31,10 @@ pub async fn of_runs(tx: &mut Tx, runs: &[RunId]) -> Result<HashMap<RunId, Span>
         for row in &tx.rows(DOING, AssertSqlSafe(sql), values).await? {
             let mut columns = Columns::of(DOING, row);
             let run = columns.parse()?;
-            let span = Span { started_at: columns.opt_time()?, finished_at: columns.opt_time()? };
+            let span = Span {
+                started_at: columns.opt_time()?,
+                finished_at: columns.opt_time()?,
+            };
             spans.insert(run, span);
         }
     }

@@ -15,14 +15,14 @@ use sqlx::{Arguments, Row};
 use super::error::{Error, Result};
 use super::page::Deletion;
 
-/// Rows of one statement that writes many.  More: SQLite, which looks for each `$n` among
-/// all before it, spends its time there, and the limit of 32,766 values comes near.
-/// Fewer: the way to the database and back is paid more often.
-const ROWS_PER_STATEMENT: usize = 64;
+/// Rows of one statement that writes many.  More: SQLite, which looks for the name of each
+/// `$n` among all before it, spends its time there, and the limit of 32,766 values comes
+/// near.  Fewer: the way to the database and back is paid more often.
+const ROWS_PER_STATEMENT: usize = 32;
 
 /// Sizes in which many rows are written, so that only a few different statements exist
 /// and each is prepared once.
-const SIZES: [usize; 4] = [ROWS_PER_STATEMENT, 16, 4, 1];
+const SIZES: [usize; 3] = [ROWS_PER_STATEMENT, 4, 1];
 
 /// Splits rows into pieces of the few sizes that statements have.
 pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
@@ -58,7 +58,9 @@ pub(super) fn lists<T: Copy>(members: &[T]) -> impl Iterator<Item = (String, Vec
 where
     Value: From<T>,
 {
-    members.chunks(MEMBERS_PER_LIST).filter_map(|chunk| list(chunk, 1))
+    members
+        .chunks(MEMBERS_PER_LIST)
+        .filter_map(|chunk| list(chunk, 1))
 }
 
 /// One list for `in (…)`, its placeholders from `$first` on; `None` without members.  It is
@@ -73,7 +75,11 @@ where
     while size < members.len() {
         size *= 4;
     }
-    let values = members.iter().copied().chain(std::iter::repeat(last)).take(size);
+    let values = members
+        .iter()
+        .copied()
+        .chain(std::iter::repeat(last))
+        .take(size);
     Some((tuples(1, size, first), values.map(Value::from).collect()))
 }
 
@@ -92,7 +98,9 @@ macro_rules! values {
 }
 pub(super) use values;
 
-pub(super) fn arguments(values: Vec<Value>) -> Result<AnyArguments, Box<dyn StdError + Send + Sync>> {
+pub(super) fn arguments(
+    values: Vec<Value>,
+) -> Result<AnyArguments, Box<dyn StdError + Send + Sync>> {
     let mut arguments = AnyArguments::default();
     arguments.reserve(values.len(), 0);
     for value in values {
@@ -182,7 +190,9 @@ macro_rules! displayed {
         }
     )*};
 }
-displayed!(BlobId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId);
+displayed!(
+    BlobId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId
+);
 
 /// A document for a column of JSON.
 pub(super) fn json(document: &impl Serialize) -> Result<String> {
@@ -198,7 +208,11 @@ pub(super) struct Columns<'r> {
 
 impl<'r> Columns<'r> {
     pub(super) fn of(doing: &'static str, row: &'r AnyRow) -> Self {
-        Self { row, next: 0, doing }
+        Self {
+            row,
+            next: 0,
+            doing,
+        }
     }
 
     fn get<T>(&mut self) -> Result<T>
@@ -207,7 +221,9 @@ impl<'r> Columns<'r> {
     {
         let index = self.next;
         self.next += 1;
-        self.row.try_get(index).map_err(|e| Error::internal(self.doing, e))
+        self.row
+            .try_get(index)
+            .map_err(|e| Error::internal(self.doing, e))
     }
 
     pub(super) fn str(&mut self) -> Result<&'r str> {
@@ -255,7 +271,9 @@ impl<'r> Columns<'r> {
     where
         T::Err: StdError + Send + Sync + 'static,
     {
-        self.str()?.parse().map_err(|e: T::Err| Error::internal(self.doing, e))
+        self.str()?
+            .parse()
+            .map_err(|e: T::Err| Error::internal(self.doing, e))
     }
 
     pub(super) fn opt_parse<T: FromStr>(&mut self) -> Result<Option<T>>
@@ -263,7 +281,9 @@ impl<'r> Columns<'r> {
         T::Err: StdError + Send + Sync + 'static,
     {
         let text = self.opt_str()?;
-        text.map(str::parse).transpose().map_err(|e| Error::internal(self.doing, e))
+        text.map(str::parse)
+            .transpose()
+            .map_err(|e| Error::internal(self.doing, e))
     }
 
     /// The two columns that say whether it is in the trash.
@@ -275,7 +295,8 @@ impl<'r> Columns<'r> {
     /// A word of a closed set.
     pub(super) fn word<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         let word = self.str()?;
-        parse(word).ok_or_else(|| Error::internal(self.doing, format!("'{word}' is not a word for it")))
+        parse(word)
+            .ok_or_else(|| Error::internal(self.doing, format!("'{word}' is not a word for it")))
     }
 
     pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
@@ -293,7 +314,10 @@ mod tests {
             let rows: Vec<usize> = (0..n).collect();
             let back: Vec<usize> = pieces(&rows).flatten().copied().collect();
             assert_eq!(back, rows);
-            assert!(pieces(&rows).all(|piece| SIZES.contains(&piece.len())), "{n}");
+            assert!(
+                pieces(&rows).all(|piece| SIZES.contains(&piece.len())),
+                "{n}"
+            );
         }
     }
 
@@ -307,6 +331,9 @@ mod tests {
         assert!(list::<i64>(&[], 1).is_none());
         let (text, values) = list(&[5_i64, 6], 2).unwrap();
         assert_eq!(text, "($2, $3, $4, $5)");
-        assert!(matches!(values[..], [Value::Int(5), Value::Int(6), Value::Int(6), Value::Int(6)]));
+        assert!(matches!(
+            values[..],
+            [Value::Int(5), Value::Int(6), Value::Int(6), Value::Int(6)]
+        ));
     }
 }

@@ -57,7 +57,9 @@ fn of_row(row: &AnyRow) -> Result<Team> {
 }
 
 fn sharing(word: &str) -> Option<Sharing> {
-    [Sharing::Team, Sharing::Creator].into_iter().find(|sharing| sharing_word(*sharing) == word)
+    [Sharing::Team, Sharing::Creator]
+        .into_iter()
+        .find(|sharing| sharing_word(*sharing) == word)
 }
 
 fn sharing_word(sharing: Sharing) -> &'static str {
@@ -79,14 +81,18 @@ pub async fn insert(tx: &mut Tx, team: &Team) -> Result<()> {
         sharing_word(team.policy.jupyter_access),
         team.created_at,
     ];
-    tx.execute("adding a team", sql, values).await.map_err(|e| e.taken("this team name"))?;
+    tx.execute("adding a team", sql, values)
+        .await
+        .map_err(|e| e.taken("this team name"))?;
     Ok(())
 }
 
 /// The team with an id.
 pub async fn by_id(tx: &mut Tx, id: TeamId) -> Result<Option<Team>> {
     let sql = format!("select {COLUMNS} from team t where t.id = $1");
-    let row = tx.row("reading a team", AssertSqlSafe(sql), values![id]).await?;
+    let row = tx
+        .row("reading a team", AssertSqlSafe(sql), values![id])
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -106,7 +112,9 @@ pub async fn by_ids(tx: &mut Tx, ids: &[TeamId]) -> Result<Vec<Team>> {
 /// The team with a name.
 pub async fn by_name(tx: &mut Tx, name: &str) -> Result<Option<Team>> {
     let sql = format!("select {COLUMNS} from team t where t.name = $1");
-    let row = tx.row("looking for a team", AssertSqlSafe(sql), values![name]).await?;
+    let row = tx
+        .row("looking for a team", AssertSqlSafe(sql), values![name])
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -130,7 +138,9 @@ pub async fn visible_teams(tx: &mut Tx, user: UserId) -> Result<Vec<TeamId>> {
     const DOING: &str = "looking at the teams of a user";
     let sql = "select team from membership where usr = $1 order by team";
     let rows = tx.rows(DOING, sql, values![user]).await?;
-    rows.iter().map(|row| Columns::of(DOING, row).parse()).collect()
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect()
 }
 
 /// The people of a team, by name.
@@ -144,7 +154,11 @@ pub async fn members(tx: &mut Tx, team: TeamId) -> Result<Vec<Member>> {
     let member = |row| {
         let mut columns = Columns::of(DOING, row);
         let user = user::read(&mut columns)?;
-        Ok(Member { user, role: columns.word(Role::parse)?, since: columns.time()? })
+        Ok(Member {
+            user,
+            role: columns.word(Role::parse)?,
+            since: columns.time()?,
+        })
     };
     rows.iter().map(member).collect()
 }
@@ -154,7 +168,9 @@ pub async fn role_of(tx: &mut Tx, user: UserId, team: TeamId) -> Result<Option<R
     const DOING: &str = "looking for a role";
     let sql = "select role from membership where team = $1 and usr = $2";
     let row = tx.row(DOING, sql, values![team, user]).await?;
-    row.as_ref().map(|row| Columns::of(DOING, row).word(Role::parse)).transpose()
+    row.as_ref()
+        .map(|row| Columns::of(DOING, row).word(Role::parse))
+        .transpose()
 }
 
 /// Puts a user into a team, or changes what it is there.
@@ -167,19 +183,31 @@ pub async fn set_role(
 ) -> Result<()> {
     let sql = "insert into membership (team, usr, role, created_at) values ($1, $2, $3, $4) \
          on conflict (team, usr) do update set role = excluded.role";
-    tx.execute("setting a role", sql, values![team, user, role.as_str(), at]).await.map(drop)
+    tx.execute(
+        "setting a role",
+        sql,
+        values![team, user, role.as_str(), at],
+    )
+    .await
+    .map(drop)
 }
 
 /// Takes a user out of a team; `false` when it was not in it.
 pub async fn remove_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> {
     let sql = "delete from membership where team = $1 and usr = $2";
-    Ok(tx.execute("removing a member", sql, values![team, user]).await? == 1)
+    Ok(tx
+        .execute("removing a member", sql, values![team, user])
+        .await?
+        == 1)
 }
 
 /// Sets the switches of a team; `false` when there is no such team.
 pub async fn set_policy(tx: &mut Tx, team: TeamId, policy: TeamPolicy) -> Result<bool> {
     let sql = "update team set run_control = $2, jupyter_access = $3 where id = $1";
-    let values =
-        values![team, sharing_word(policy.run_control), sharing_word(policy.jupyter_access)];
+    let values = values![
+        team,
+        sharing_word(policy.run_control),
+        sharing_word(policy.jupyter_access)
+    ];
     Ok(tx.execute("setting a policy", sql, values).await? == 1)
 }

@@ -45,7 +45,9 @@ impl Tx {
         values: Vec<Value>,
     ) -> Result<Vec<AnyRow>> {
         let (sql, arguments) = self.prepare(doing, sql, values)?;
-        let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *self.inner).await;
+        let rows = sqlx::query_with(sql, arguments)
+            .fetch_all(&mut *self.inner)
+            .await;
         rows.map_err(|e| self.fail(doing, e))
     }
 
@@ -68,8 +70,11 @@ impl Tx {
         values: Vec<Value>,
     ) -> Result<u64> {
         let (sql, arguments) = self.prepare(doing, sql, values)?;
-        let done = sqlx::query_with(sql, arguments).execute(&mut *self.inner).await;
-        done.map(|done: AnyQueryResult| done.rows_affected()).map_err(|e| self.fail(doing, e))
+        let done = sqlx::query_with(sql, arguments)
+            .execute(&mut *self.inner)
+            .await;
+        done.map(|done: AnyQueryResult| done.rows_affected())
+            .map_err(|e| self.fail(doing, e))
     }
 
     fn prepare(
@@ -88,7 +93,10 @@ impl Tx {
 
     fn usable(&self, doing: &'static str) -> Result<()> {
         if self.failed {
-            return Err(Error::internal(doing, "an earlier statement of the transaction failed"));
+            return Err(Error::internal(
+                doing,
+                "an earlier statement of the transaction failed",
+            ));
         }
         Ok(())
     }

@@ -11,7 +11,11 @@ use super::sql::Columns;
 impl Db {
     /// Whether it answers.
     pub async fn ping(&self) -> Result<()> {
-        self.read().await?.rows("asking whether it is there", "select 1", vec![]).await.map(drop)
+        self.read()
+            .await?
+            .rows("asking whether it is there", "select 1", vec![])
+            .await
+            .map(drop)
     }
 
     /// How many bytes it takes on disk, without the log of what is not yet merged.
@@ -25,7 +29,8 @@ impl Db {
             Backend::Postgres => "select cast(pg_database_size(current_database()) as bigint)",
         };
         let row = self.read().await?.row(DOING, sql, vec![]).await?;
-        row.as_ref().map_or(Ok(0), |row| Columns::of(DOING, row).number())
+        row.as_ref()
+            .map_or(Ok(0), |row| Columns::of(DOING, row).number())
     }
 
     /// Writes a consistent copy to a new file, while everything goes on.
@@ -41,13 +46,19 @@ impl Db {
             )));
         }
         if path.exists() {
-            let message = format!("{} exists: choose a new name for the backup", path.display());
+            let message = format!(
+                "{} exists: choose a new name for the backup",
+                path.display()
+            );
             return Err(Error::Refused(message));
         }
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let copied = self.copy_to(&partial).await.and_then(|()| publish(&partial, path));
+        let copied = self
+            .copy_to(&partial)
+            .await
+            .and_then(|()| publish(&partial, path));
         if copied.is_err() {
             // The error says why; a leftover would only take room.
             let _ = std::fs::remove_file(&partial);
@@ -62,12 +73,19 @@ impl Db {
             std::fs::remove_file(partial).map_err(|e| Error::of(DOING, e.into()))?;
         }
         let name = partial.to_str().ok_or_else(|| {
-            Error::Refused(format!("the name of the backup is not UTF-8: {}", partial.display()))
+            Error::Refused(format!(
+                "the name of the backup is not UTF-8: {}",
+                partial.display()
+            ))
         })?;
         // A connection of its own, because those of the pool may not write any file.
-        let mut connection =
-            AnyConnection::connect(&self.url).await.map_err(|e| Error::of(DOING, e))?;
-        let copied = sqlx::query("vacuum into $1").bind(name).execute(&mut connection).await;
+        let mut connection = AnyConnection::connect(&self.url)
+            .await
+            .map_err(|e| Error::of(DOING, e))?;
+        let copied = sqlx::query("vacuum into $1")
+            .bind(name)
+            .execute(&mut connection)
+            .await;
         let closed = connection.close().await;
         copied.map_err(|e| Error::of(DOING, e))?;
         closed.map_err(|e| Error::of(DOING, e))
@@ -80,7 +98,9 @@ fn publish(partial: &Path, path: &Path) -> Result<()> {
     let sync = || {
         std::fs::File::open(partial)?.sync_all()?;
         std::fs::rename(partial, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     sync().map_err(|e: std::io::Error| Error::of(DOING, e.into()))
@@ -88,8 +108,12 @@ fn publish(partial: &Path, path: &Path) -> Result<()> {
 
 /// The address, fit for a terminal.
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let Some((user, place)) = rest.split_once('@') else { return url.to_owned() };
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let Some((user, place)) = rest.split_once('@') else {
+        return url.to_owned();
+    };
     let user = user.split(':').next().unwrap_or_default();
     format!("{scheme}://{user}@{place}")
 }
@@ -100,7 +124,13 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        assert_eq!(without_password("postgres://ada:secret@host:5432/grid"), "postgres://ada@host:5432/grid");
-        assert_eq!(without_password("postgres://host/grid"), "postgres://host/grid");
+        assert_eq!(
+            without_password("postgres://ada:secret@host:5432/grid"),
+            "postgres://ada@host:5432/grid"
+        );
+        assert_eq!(
+            without_password("postgres://host/grid"),
+            "postgres://host/grid"
+        );
     }
 }

@@ -77,14 +77,18 @@ pub async fn insert(tx: &mut Tx, user: &User) -> Result<()> {
         user.created_at,
         user.disabled_at,
     ];
-    tx.execute("adding a user", sql, values).await.map_err(|e| e.taken("this user name"))?;
+    tx.execute("adding a user", sql, values)
+        .await
+        .map_err(|e| e.taken("this user name"))?;
     Ok(())
 }
 
 /// The user with an id.
 pub async fn by_id(tx: &mut Tx, id: UserId) -> Result<Option<User>> {
     let sql = format!("select {COLUMNS} from usr u where u.id = $1");
-    let row = tx.row("reading a user", AssertSqlSafe(sql), values![id]).await?;
+    let row = tx
+        .row("reading a user", AssertSqlSafe(sql), values![id])
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -104,7 +108,13 @@ pub async fn by_ids(tx: &mut Tx, ids: &[UserId]) -> Result<Vec<User>> {
 /// The user with a name, whatever the case of its letters.
 pub async fn by_username(tx: &mut Tx, username: &str) -> Result<Option<User>> {
     let sql = format!("select {COLUMNS} from usr u where u.username_folded = $1");
-    let row = tx.row("looking for a user", AssertSqlSafe(sql), values![fold(username)]).await?;
+    let row = tx
+        .row(
+            "looking for a user",
+            AssertSqlSafe(sql),
+            values![fold(username)],
+        )
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -119,7 +129,9 @@ pub async fn by_login(tx: &mut Tx, login: &str) -> Result<Option<User>> {
         return Ok(None);
     }
     let sql = format!("select {COLUMNS} from usr u where u.email_folded = $1 limit 2");
-    let rows = tx.rows("looking for a user", AssertSqlSafe(sql), values![folded]).await?;
+    let rows = tx
+        .rows("looking for a user", AssertSqlSafe(sql), values![folded])
+        .await?;
     match &rows[..] {
         [row] => of_row(row).map(Some),
         _ => Ok(None),
@@ -141,7 +153,10 @@ pub async fn list(tx: &mut Tx, after: Option<&str>, limit: u32) -> Result<Page<U
 /// Sets the team that a user works in; `false` when there is no such user.
 pub async fn set_current_team(tx: &mut Tx, id: UserId, team: TeamId) -> Result<bool> {
     let sql = "update usr set current_team = $2 where id = $1";
-    Ok(tx.execute("setting the current team", sql, values![id, team]).await? == 1)
+    Ok(tx
+        .execute("setting the current team", sql, values![id, team])
+        .await?
+        == 1)
 }
 
 /// Keeps a user from signing in, or lets it again (`None`); `false` when there is no such user.

@@ -129,13 +129,24 @@ pub async fn insert(tx: &mut Tx, new: &[New], actor: Actor) -> Result<()> {
         for new in piece {
             values.extend(row_of(new)?);
         }
-        let done = tx.execute("adding workloads", AssertSqlSafe(sql), values).await;
+        let done = tx
+            .execute("adding workloads", AssertSqlSafe(sql), values)
+            .await;
         done.map_err(|e| e.taken("this experiment"))?;
     }
     let actor = actor_text(actor);
     let created = |new: &New| {
-        let Workload { id, kind, policy, created_at, .. } = &new.workload;
-        let event = Event::Created { workload: *kind, policy: policy.clone() };
+        let Workload {
+            id,
+            kind,
+            policy,
+            created_at,
+            ..
+        } = &new.workload;
+        let event = Event::Created {
+            workload: *kind,
+            policy: policy.clone(),
+        };
         log_row(*id, 1, *created_at, &actor, &event)
     };
     event::insert(tx, new.iter().map(created).collect::<Result<_>>()?).await
@@ -164,14 +175,22 @@ fn row_of(new: &New) -> Result<Vec<Value>> {
 /// The workload with an id, in the trash or not.
 pub async fn get(tx: &mut Tx, id: WorkloadId) -> Result<Option<Stored>> {
     let sql = format!("select {COLUMNS} from {FROM} where w.id = $1");
-    let row = tx.row("reading a workload", AssertSqlSafe(sql), values![id]).await?;
+    let row = tx
+        .row("reading a workload", AssertSqlSafe(sql), values![id])
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
 /// The experiment of a run with a number, in the trash or not.
 pub async fn by_run_and_idx(tx: &mut Tx, run: RunId, idx: u32) -> Result<Option<Stored>> {
     let sql = format!("select {COLUMNS} from {FROM} where w.run = $1 and w.idx = $2");
-    let row = tx.row("reading an experiment", AssertSqlSafe(sql), values![run, idx]).await?;
+    let row = tx
+        .row(
+            "reading an experiment",
+            AssertSqlSafe(sql),
+            values![run, idx],
+        )
+        .await?;
     row.as_ref().map(of_row).transpose()
 }
 
@@ -193,7 +212,9 @@ pub async fn list_of_run(
     );
     let mut values = values![run, after.map_or(-1, i64::from), one_more(limit)];
     values.extend(more);
-    let rows = tx.rows("listing experiments", AssertSqlSafe(sql), values).await?;
+    let rows = tx
+        .rows("listing experiments", AssertSqlSafe(sql), values)
+        .await?;
     let stored: Vec<Stored> = rows.iter().map(of_row).collect::<Result<_>>()?;
     Ok(Page::cut(stored, limit, |stored| stored.idx))
 }
@@ -209,8 +230,11 @@ pub async fn list(
     let kind = filter.kind.map(kind_word);
     let mut found: Vec<Stored> = Vec::new();
     for (scope, scope_values) in filter.scope.parts("w.owner", "w.team", FIXED_N + 1) {
-        let (status, status_values) =
-            status_condition("w.status", filter.statuses, FIXED_N + 1 + scope_values.len());
+        let (status, status_values) = status_condition(
+            "w.status",
+            filter.statuses,
+            FIXED_N + 1 + scope_values.len(),
+        );
         let sql = format!(
             "select {COLUMNS} from {FROM} where {scope} and (w.created_at, w.id) < ($1, $2) \
                 and (cast($3 as text) is null or w.kind = $3) and {} and {status} \
@@ -220,12 +244,17 @@ pub async fn list(
         let mut values = values![at, id.as_str(), kind, one_more(limit)];
         values.extend(scope_values);
         values.extend(status_values);
-        let rows = tx.rows("listing workloads", AssertSqlSafe(sql), values).await?;
+        let rows = tx
+            .rows("listing workloads", AssertSqlSafe(sql), values)
+            .await?;
         for row in &rows {
             found.push(of_row(row)?);
         }
     }
-    let position = |stored: &Stored| Position { at: stored.workload.created_at, id: stored.workload.id };
+    let position = |stored: &Stored| Position {
+        at: stored.workload.created_at,
+        id: stored.workload.id,
+    };
     found.sort_by_key(|stored| std::cmp::Reverse(position(stored)));
     Ok(Page::cut(found, limit, position))
 }
@@ -247,7 +276,13 @@ pub async fn open(
     const DOING: &str = "reading what is not finished";
     let sql = "select state, version, run, owner, team from workload \
           where finished_at is null and id > $1 order by id limit $2";
-    let rows = tx.rows(DOING, sql, values![greater(after.as_ref()), one_more(limit)]).await?;
+    let rows = tx
+        .rows(
+            DOING,
+            sql,
+            values![greater(after.as_ref()), one_more(limit)],
+        )
+        .await?;
     let open = |row| {
         let mut columns = Columns::of(DOING, row);
         Ok(Open {
@@ -270,9 +305,17 @@ pub async fn all_ids(
 ) -> Result<Page<WorkloadId, WorkloadId>> {
     const DOING: &str = "listing all workloads";
     let sql = "select id from workload where id > $1 order by id limit $2";
-    let rows = tx.rows(DOING, sql, values![greater(after.as_ref()), one_more(limit)]).await?;
-    let ids: Vec<WorkloadId> =
-        rows.iter().map(|row| Columns::of(DOING, row).parse()).collect::<Result<_>>()?;
+    let rows = tx
+        .rows(
+            DOING,
+            sql,
+            values![greater(after.as_ref()), one_more(limit)],
+        )
+        .await?;
+    let ids: Vec<WorkloadId> = rows
+        .iter()
+        .map(|row| Columns::of(DOING, row).parse())
+        .collect::<Result<_>>()?;
     Ok(Page::cut(ids, limit, |id| *id))
 }
 
@@ -280,7 +323,10 @@ pub async fn all_ids(
 pub async fn set_deleted(tx: &mut Tx, id: WorkloadId, by: UserId, at: Timestamp) -> Result<bool> {
     let sql = "update workload set deleted_at = $2, deleted_by = $3 \
           where id = $1 and deleted_at is null";
-    Ok(tx.execute("deleting a workload", sql, values![id, at, by]).await? == 1)
+    Ok(tx
+        .execute("deleting a workload", sql, values![id, at, by])
+        .await?
+        == 1)
 }
 
 /// Takes a workload out of the trash; `false` when it is not in it by itself.

@@ -154,7 +154,7 @@ create table workload (
 create index workload_open on workload (id) where finished_at is null;
 -- These two hold every column that their questions name, so that the rows are not read.
 create index workload_open_run on workload (run, deleted_at, finished_at) where finished_at is null;
-create index workload_run_status on workload (run, deleted_at, status);
+create index workload_run_status on workload (run, deleted_at, status, started_at, finished_at);
 create index workload_owner_age on workload (owner, created_at, id);
 create index workload_team_age on workload (team, created_at, id);
 create index workload_trash on workload (deleted_at, id) where deleted_at is not null;

@@ -36,7 +36,10 @@ async fn a_reader_sees_one_state(db: Db) {
     assert_eq!(setting::get(&mut reader, "k").await.unwrap(), None);
     drop(reader);
     let mut reader = db.read().await.unwrap();
-    assert_eq!(setting::get(&mut reader, "k").await.unwrap().as_deref(), Some("v"));
+    assert_eq!(
+        setting::get(&mut reader, "k").await.unwrap().as_deref(),
+        Some("v")
+    );
 }
 
 async fn a_reader_cannot_write(db: Db) {
@@ -92,12 +95,22 @@ async fn a_newer_schema_is_refused(db: Db) {
          (version, description, success, checksum, execution_time) \
          select 9999, description, success, checksum, execution_time from _sqlx_migrations \
           where version = 1";
-    assert_eq!(tx.execute("planting a newer version", sql, vec![]).await.unwrap(), 1);
+    assert_eq!(
+        tx.execute("planting a newer version", sql, vec![])
+            .await
+            .unwrap(),
+        1
+    );
     tx.commit().await.unwrap();
     for migrate in [true, false] {
-        let options = Options { migrate, connections_max: Some(2) };
+        let options = Options {
+            migrate,
+            connections_max: Some(2),
+        };
         let refused = Db::connect(&db.url, &options).await;
-        let Err(Error::TooNew { found: 9999, known }) = refused else { panic!("{refused:?}") };
+        let Err(Error::TooNew { found: 9999, known }) = refused else {
+            panic!("{refused:?}")
+        };
         assert!(known < 9999);
     }
 }
@@ -105,7 +118,10 @@ async fn a_newer_schema_is_refused(db: Db) {
 async fn connecting_again_changes_nothing(db: Db) {
     let (id, _) = somebody(&db, "ada").await;
     for migrate in [true, false] {
-        let options = Options { migrate, connections_max: Some(2) };
+        let options = Options {
+            migrate,
+            connections_max: Some(2),
+        };
         let again = Db::connect(&db.url, &options).await.unwrap();
         let mut tx = again.read().await.unwrap();
         assert!(user::by_id(&mut tx, id).await.unwrap().is_some());
@@ -124,19 +140,32 @@ async fn addresses_and_files_that_cannot_be_opened_are_told() {
     assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
     let folder = tempfile::tempdir().unwrap();
     let missing = open(&folder.path().join("no/such/folder/grid.db")).await;
-    assert!(matches!(missing, Err(Error::Unavailable { .. })), "{missing:?}");
-    std::fs::write(folder.path().join("text"), "this is not a database".repeat(500)).unwrap();
+    assert!(
+        matches!(missing, Err(Error::Unavailable { .. })),
+        "{missing:?}"
+    );
+    std::fs::write(
+        folder.path().join("text"),
+        "this is not a database".repeat(500),
+    )
+    .unwrap();
     let text = open(&folder.path().join("text")).await;
     assert!(matches!(text, Err(Error::Internal { .. })), "{text:?}");
     let nobody = Db::connect("postgres://grid@127.0.0.1:1/grid", &Options::default()).await;
-    assert!(matches!(nobody, Err(Error::Unavailable { .. })), "{nobody:?}");
+    assert!(
+        matches!(nobody, Err(Error::Unavailable { .. })),
+        "{nobody:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_older_database_is_refused_when_it_may_not_change() {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite_url(&folder.path().join("grid.db"));
-    let options = Options { migrate: false, connections_max: None };
+    let options = Options {
+        migrate: false,
+        connections_max: None,
+    };
     let refused = Db::connect(&url, &options).await;
     assert!(matches!(refused, Err(Error::TooOld)), "{refused:?}");
     let db = Db::connect(&url, &Options::default()).await.unwrap();
@@ -159,7 +188,10 @@ async fn a_backup_made_while_writing_is_whole() {
     };
     let runs = async |db: &Db| {
         let mut tx = db.read().await.unwrap();
-        run::list(&mut tx, &run::Filter::default(), 1000).await.unwrap().items
+        run::list(&mut tx, &run::Filter::default(), 1000)
+            .await
+            .unwrap()
+            .items
     };
     while runs(&db).await.len() < 5 {
         tokio::task::yield_now().await;
@@ -176,8 +208,13 @@ async fn a_backup_made_while_writing_is_whole() {
     assert!(listed.iter().all(|listed| listed.counts.total() == 50));
     let again = db.backup(&copy).await;
     assert!(matches!(again, Err(Error::Refused(_))), "{again:?}");
-    let nowhere = db.backup(&folder.path().join("no/such/folder/copy.db")).await;
-    assert!(matches!(nowhere, Err(Error::Unavailable { .. })), "{nowhere:?}");
+    let nowhere = db
+        .backup(&folder.path().join("no/such/folder/copy.db"))
+        .await;
+    assert!(
+        matches!(nowhere, Err(Error::Unavailable { .. })),
+        "{nowhere:?}"
+    );
     assert!(!folder.path().join("it's a copy.db.partial").exists());
 }
 
@@ -185,8 +222,13 @@ async fn a_backup_made_while_writing_is_whole() {
 async fn a_server_names_the_program_that_copies_it() {
     async fn check(db: Db) {
         let refused = db.backup(Path::new("/tmp/copy")).await;
-        let Err(Error::Refused(message)) = refused else { panic!("{refused:?}") };
-        assert!(message.contains("pg_dump --format=custom --file=/tmp/copy"), "{message}");
+        let Err(Error::Refused(message)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(
+            message.contains("pg_dump --format=custom --file=/tmp/copy"),
+            "{message}"
+        );
     }
     super::place::on_postgres(check).await;
 }
@@ -220,7 +262,11 @@ async fn a_full_disk_is_told_and_survived() {
     let who = somebody(&db, "ada").await;
     let filler = disk.path().join("filler");
     let stat = rustix::fs::statvfs(disk.path()).unwrap();
-    std::fs::write(&filler, vec![1; (stat.f_bavail * stat.f_bsize - 200_000) as usize]).unwrap();
+    std::fs::write(
+        &filler,
+        vec![1; (stat.f_bavail * stat.f_bsize - 200_000) as usize],
+    )
+    .unwrap();
     let mut made = 0;
     let full = loop {
         let run = super::place::a_run(who, &format!("run-{made}"), 100 + made);
@@ -239,7 +285,10 @@ async fn a_full_disk_is_told_and_survived() {
     std::fs::remove_file(&filler).unwrap();
     a_stored_run(&db, who, "later", 5000, 50).await;
     let mut tx = db.read().await.unwrap();
-    let runs = run::list(&mut tx, &run::Filter::default(), 1000).await.unwrap().items;
+    let runs = run::list(&mut tx, &run::Filter::default(), 1000)
+        .await
+        .unwrap()
+        .items;
     assert_eq!(i64::try_from(runs.len()).unwrap(), made + 1);
     assert!(runs.iter().all(|listed| listed.counts.total() == 50));
     drop(tx);
@@ -265,9 +314,17 @@ async fn invariants_of_the_schema_hold() {
         "delete from usr",
     ] {
         let mut tx = db.write().await.unwrap();
-        assert!(tx.execute("breaking a rule", sql, values![]).await.is_err(), "{sql}");
+        assert!(
+            tx.execute("breaking a rule", sql, values![]).await.is_err(),
+            "{sql}"
+        );
     }
     let mut tx = db.read().await.unwrap();
-    assert!(workload::get(&mut tx, workloads[0].id).await.unwrap().is_some());
+    assert!(
+        workload::get(&mut tx, workloads[0].id)
+            .await
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(at(100), workloads[0].created_at);
 }

@@ -40,8 +40,13 @@ where
     let statement = AssertSqlSafe(format!("create database {name}"));
     sqlx::raw_sql(statement).execute(&mut admin).await.unwrap();
     let (address, _) = server.rsplit_once('/').unwrap();
-    let options = Options { connections_max: Some(8), ..Options::default() };
-    let db = Db::connect(&format!("{address}/{name}"), &options).await.unwrap();
+    let options = Options {
+        connections_max: Some(8),
+        ..Options::default()
+    };
+    let db = Db::connect(&format!("{address}/{name}"), &options)
+        .await
+        .unwrap();
     // As a task, so that the database goes also when the test fails.
     let outcome = tokio::spawn(test(db.clone())).await;
     let statement = AssertSqlSafe(format!("drop database {name} with (force)"));
@@ -89,7 +94,9 @@ pub(super) async fn somebody(db: &Db, name: &str) -> (UserId, TeamId) {
     let mut tx = db.write().await.unwrap();
     user::insert(&mut tx, &user).await.unwrap();
     team::insert(&mut tx, &team).await.unwrap();
-    team::set_role(&mut tx, team.id, user.id, Role::Owner, at(8)).await.unwrap();
+    team::set_role(&mut tx, team.id, user.id, Role::Owner, at(8))
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     (user.id, team.id)
 }
@@ -113,15 +120,29 @@ pub(super) fn a_run((creator, team): (UserId, TeamId), name: &str, made: i64) ->
 }
 
 pub(super) fn a_workload(made: i64) -> Workload {
-    let policy = Policy { losses_max: 3, retries: 0, auto_resume: false };
-    let created = Event::Created { workload: Kind::Experiment, policy };
-    Workload::created(WorkloadId::from_parts(at(made), entropy()), &created, at(made))
+    let policy = Policy {
+        losses_max: 3,
+        retries: 0,
+        auto_resume: false,
+    };
+    let created = Event::Created {
+        workload: Kind::Experiment,
+        policy,
+    };
+    Workload::created(
+        WorkloadId::from_parts(at(made), entropy()),
+        &created,
+        at(made),
+    )
 }
 
 pub(super) fn experiments(n: u32, made: i64) -> Vec<NewExperiment> {
     let new = |idx: u32| NewExperiment {
         workload: a_workload(made),
-        params: vec![("lr".to_owned(), format!("0.{idx}")), ("名".to_owned(), "é\u{0301}".to_owned())],
+        params: vec![
+            ("lr".to_owned(), format!("0.{idx}")),
+            ("名".to_owned(), "é\u{0301}".to_owned()),
+        ],
         args: vec!["--lr".to_owned(), format!("0.{idx}")],
     };
     (0..n).map(new).collect()
@@ -135,11 +156,16 @@ pub(super) async fn a_stored_run(
     made: i64,
     n: u32,
 ) -> (RunId, Vec<Workload>) {
-    let run = Run { experiments: n, ..a_run(who, name, made) };
+    let run = Run {
+        experiments: n,
+        ..a_run(who, name, made)
+    };
     let new = experiments(n, made);
     let workloads = new.iter().map(|new| new.workload.clone()).collect();
     let mut tx = db.write().await.unwrap();
-    run::insert(&mut tx, &run, new, Actor::User(who.0)).await.unwrap();
+    run::insert(&mut tx, &run, new, Actor::User(who.0))
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     (run.id, workloads)
 }
@@ -151,7 +177,9 @@ pub(super) fn placed(number: u32) -> Event {
         gpus: vec![0, 3],
         memory_bytes: 1 << 30,
     };
-    Event::Placed { attempt: Attempt { number, placement } }
+    Event::Placed {
+        attempt: Attempt { number, placement },
+    }
 }
 
 pub(super) fn failed() -> Event {
@@ -160,11 +188,15 @@ pub(super) fn failed() -> Event {
         message: "ended with exit code 3: 'ß' \u{1F600}".to_owned(),
         exit_code: Some(3),
     };
-    Event::Finished { outcome: Outcome::Failed { reason } }
+    Event::Finished {
+        outcome: Outcome::Failed { reason },
+    }
 }
 
 pub(super) fn succeeded() -> Event {
-    Event::Finished { outcome: Outcome::Succeeded }
+    Event::Finished {
+        outcome: Outcome::Succeeded,
+    }
 }
 
 /// Applies events to a workload and records them.
@@ -173,10 +205,18 @@ pub(super) async fn happen(db: &Db, workload: &mut Workload, version: &mut u64, 
     for event in events {
         workload.apply(event, now);
     }
-    let record =
-        Record { workload, expected_version: *version, events, actor: Actor::Engine, at: now };
+    let record = Record {
+        workload,
+        expected_version: *version,
+        events,
+        actor: Actor::Engine,
+        at: now,
+    };
     let mut tx = db.write().await.unwrap();
-    assert_eq!(event::record_many(&mut tx, &[record]).await.unwrap(), [true]);
+    assert_eq!(
+        event::record_many(&mut tx, &[record]).await.unwrap(),
+        [true]
+    );
     tx.commit().await.unwrap();
     *version += events.len() as u64;
 }

@@ -7,12 +7,17 @@ use crate::db::event::{self, Record};
 use crate::db::run::Filter;
 use crate::db::sql::Columns;
 use crate::db::tx::Tx;
-use crate::db::{Db, Options, Position, Scope, Trash, artifact, audit, key, run, sqlite_url, workload};
+use crate::db::{
+    Db, Options, Position, Scope, Trash, artifact, audit, key, run, span, sqlite_url, workload,
+};
 
 async fn on_sqlite() -> (tempfile::TempDir, Db) {
     let folder = tempfile::tempdir().unwrap();
     let url = sqlite_url(&folder.path().join("grid.db"));
-    (folder, Db::connect(&url, &Options::default()).await.unwrap())
+    (
+        folder,
+        Db::connect(&url, &Options::default()).await.unwrap(),
+    )
 }
 
 /// How SQLite goes about the statements of a transaction, a line per step.
@@ -33,12 +38,20 @@ async fn plans(db: &Db, asked: &mut Tx) -> String {
     plans
 }
 
-fn check(what: &str, plans: &str, wanted: &[&str], unwanted: &[&str]) {
+/// Whether SQLite goes about what was just asked as it should.
+async fn check(db: &Db, asked: &mut Tx, what: &str, wanted: &[&str], unwanted: &[&str]) {
+    let plans = plans(db, asked).await;
     for wanted in wanted {
-        assert!(plans.contains(wanted), "{what} does not do '{wanted}':\n{plans}");
+        assert!(
+            plans.contains(wanted),
+            "{what} does not do '{wanted}':\n{plans}"
+        );
     }
     for unwanted in unwanted {
-        assert!(!plans.contains(unwanted), "{what} does '{unwanted}':\n{plans}");
+        assert!(
+            !plans.contains(unwanted),
+            "{what} does '{unwanted}':\n{plans}"
+        );
     }
 }
 
@@ -50,66 +63,211 @@ async fn lists_of_runs_walk_indexes() {
     let many: Vec<_> = (0..20).map(|n| a_team(&n.to_string()).id).collect();
     let after = Some(Position { at: at(500), id });
     let one = [who.1];
-    let scope = |owner, teams| Filter { scope: Scope { owner, teams }, after, ..Filter::default() };
+    let scope = |owner, teams| Filter {
+        scope: Scope { owner, teams },
+        after,
+        ..Filter::default()
+    };
     let mut tx = db.read().await.unwrap();
     let sorts = ["USE TEMP B-TREE FOR ORDER BY", "SCAN"];
     for (what, filter, index) in [
-        ("the list of a creator", scope(Some(who.0), None), "run_creator_age (creator=? AND created_at>? AND (created_at,id)<(?,?))"),
-        ("the list of a team", scope(None, Some(&one)), "run_team_age (team=? AND created_at>? AND (created_at,id)<(?,?))"),
-        ("the list of many teams", scope(None, Some(&many)), "run_age (created_at>? AND (created_at,id)<(?,?))"),
-        ("the list of all", scope(None, None), "run_age (created_at>? AND (created_at,id)<(?,?))"),
-        ("the trash", Filter { trash: Trash::Only, ..scope(Some(who.0), None) }, "run_creator_age"),
+        (
+            "the list of a creator",
+            scope(Some(who.0), None),
+            "run_creator_age (creator=? AND created_at>? AND (created_at,id)<(?,?))",
+        ),
+        (
+            "the list of a team",
+            scope(None, Some(&one)),
+            "run_team_age (team=? AND created_at>? AND (created_at,id)<(?,?))",
+        ),
+        (
+            "the list of many teams",
+            scope(None, Some(&many)),
+            "run_age (created_at>? AND (created_at,id)<(?,?))",
+        ),
+        (
+            "the list of all",
+            scope(None, None),
+            "run_age (created_at>? AND (created_at,id)<(?,?))",
+        ),
+        (
+            "the trash",
+            Filter {
+                trash: Trash::Only,
+                ..scope(Some(who.0), None)
+            },
+            "run_creator_age",
+        ),
     ] {
         run::list(&mut tx, &filter, 50).await.unwrap();
-        check(what, &plans(&db, &mut tx).await, &[index], &sorts);
+        check(&db, &mut tx, what, &[index], &sorts).await;
     }
-    let active = Filter { active: true, ..scope(Some(who.0), None) };
+}
+
+#[tokio::test]
+async fn questions_about_runs_walk_indexes() {
+    let (_folder, db) = on_sqlite().await;
+    let who = somebody(&db, "ada").await;
+    let (id, _) = a_stored_run(&db, who, "run", 100, 2).await;
+    let mut tx = db.read().await.unwrap();
+    let active = Filter {
+        active: true,
+        scope: Scope {
+            owner: Some(who.0),
+            teams: None,
+        },
+        ..Filter::default()
+    };
     run::list(&mut tx, &active, 50).await.unwrap();
-    let wanted = ["SEARCH workload USING COVERING INDEX workload_open_run (run>?)", "SEARCH r USING INDEX sqlite_autoindex_run_1 (id=?)"];
-    check("the list of what is active", &plans(&db, &mut tx).await, &wanted, &["SCAN r"]);
+    let wanted = [
+        "SEARCH workload USING COVERING INDEX workload_open_run (run>?)",
+        "SEARCH r USING INDEX sqlite_autoindex_run_1 (id=?)",
+    ];
+    check(
+        &db,
+        &mut tx,
+        "the list of what is active",
+        &wanted,
+        &["SCAN r"],
+    )
+    .await;
     run::counts(&mut tx, &[id]).await.unwrap();
-    let wanted = ["SEARCH workload USING COVERING INDEX workload_run_status (run=? AND deleted_at=?)"];
-    check("counting", &plans(&db, &mut tx).await, &wanted, &["TEMP B-TREE"]);
-    run::by_name(&mut tx, who.0, "run", Trash::With).await.unwrap();
-    check("looking for a name", &plans(&db, &mut tx).await, &["(creator=? AND name=?)"], &["SCAN"]);
+    let wanted =
+        ["SEARCH workload USING COVERING INDEX workload_run_status (run=? AND deleted_at=?)"];
+    check(&db, &mut tx, "counting", &wanted, &["TEMP B-TREE"]).await;
+    span::of_runs(&mut tx, &[id]).await.unwrap();
+    check(
+        &db,
+        &mut tx,
+        "looking when runs ran",
+        &wanted,
+        &["TEMP B-TREE"],
+    )
+    .await;
+    run::by_name(&mut tx, who.0, "run", Trash::With)
+        .await
+        .unwrap();
+    check(
+        &db,
+        &mut tx,
+        "looking for a name",
+        &["(creator=? AND name=?)"],
+        &["SCAN"],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn what_the_engine_asks_walks_indexes() {
     let (_folder, db) = on_sqlite().await;
     let who = somebody(&db, "ada").await;
-    let (id, mut workloads) = a_stored_run(&db, who, "run", 100, 64).await;
+    let (id, workloads) = a_stored_run(&db, who, "run", 100, 2).await;
     let mut tx = db.read().await.unwrap();
-    workload::open(&mut tx, Some(workloads[0].id), 50).await.unwrap();
+    workload::open(&mut tx, Some(workloads[0].id), 50)
+        .await
+        .unwrap();
     let wanted = ["SEARCH workload USING INDEX workload_open (id>?)"];
-    check("reading what is open", &plans(&db, &mut tx).await, &wanted, &["TEMP B-TREE"]);
-    workload::list_of_run(&mut tx, id, &[], Trash::Without, Some(3), 50).await.unwrap();
+    check(
+        &db,
+        &mut tx,
+        "reading what is open",
+        &wanted,
+        &["TEMP B-TREE"],
+    )
+    .await;
+    workload::list_of_run(&mut tx, id, &[], Trash::Without, Some(3), 50)
+        .await
+        .unwrap();
     let wanted = ["SEARCH w USING INDEX sqlite_autoindex_workload_2 (run=? AND idx>?)"];
-    check("experiments of a run", &plans(&db, &mut tx).await, &wanted, &["TEMP B-TREE", "SCAN"]);
+    check(
+        &db,
+        &mut tx,
+        "experiments of a run",
+        &wanted,
+        &["TEMP B-TREE", "SCAN"],
+    )
+    .await;
     for (scope, index) in [
-        (Scope { owner: Some(who.0), teams: None }, "workload_owner_age (owner=? AND (created_at,id)<(?,?))"),
-        (Scope { owner: None, teams: Some(&[who.1]) }, "workload_team_age (team=? AND (created_at,id)<(?,?))"),
+        (
+            Scope {
+                owner: Some(who.0),
+                teams: None,
+            },
+            "workload_owner_age (owner=? AND (created_at,id)<(?,?))",
+        ),
+        (
+            Scope {
+                owner: None,
+                teams: Some(&[who.1]),
+            },
+            "workload_team_age (team=? AND (created_at,id)<(?,?))",
+        ),
     ] {
-        let after = Some(Position { at: at(500), id: workloads[0].id });
-        let filter = workload::Filter { scope, after, ..Default::default() };
+        let after = Some(Position {
+            at: at(500),
+            id: workloads[0].id,
+        });
+        let filter = workload::Filter {
+            scope,
+            after,
+            ..Default::default()
+        };
         workload::list(&mut tx, &filter, 50).await.unwrap();
-        check("listing workloads", &plans(&db, &mut tx).await, &[index], &["TEMP B-TREE", "SCAN"]);
+        check(
+            &db,
+            &mut tx,
+            "listing workloads",
+            &[index],
+            &["TEMP B-TREE", "SCAN"],
+        )
+        .await;
     }
     event::since(&mut tx, workloads[0].id, 1, 10).await.unwrap();
     let wanted = ["(workload=? AND seq>?)"];
-    check("reading a log", &plans(&db, &mut tx).await, &wanted, &["TEMP B-TREE", "SCAN"]);
-    drop(tx);
+    check(
+        &db,
+        &mut tx,
+        "reading a log",
+        &wanted,
+        &["TEMP B-TREE", "SCAN"],
+    )
+    .await;
+}
 
+#[tokio::test]
+async fn recording_walks_an_index() {
+    let (_folder, db) = on_sqlite().await;
+    let who = somebody(&db, "ada").await;
+    let (_, mut workloads) = a_stored_run(&db, who, "run", 100, 64).await;
     let events = [placed(1), Event::Started { attempt: 1 }];
     for workload in &mut workloads {
-        events.iter().for_each(|event| workload.apply(event, at(200)));
+        events
+            .iter()
+            .for_each(|event| workload.apply(event, at(200)));
     }
-    let record = |workload| Record { workload, expected_version: 1, events: &events, actor: Actor::Engine, at: at(200) };
+    let record = |workload| Record {
+        workload,
+        expected_version: 1,
+        events: &events,
+        actor: Actor::Engine,
+        at: at(200),
+    };
     let records: Vec<_> = workloads.iter().map(record).collect();
     let mut tx = db.write().await.unwrap();
-    assert_eq!(event::record_many(&mut tx, &records).await.unwrap(), [true; 64]);
+    assert_eq!(
+        event::record_many(&mut tx, &records).await.unwrap(),
+        [true; 64]
+    );
     let wanted = ["SEARCH workload USING INDEX sqlite_autoindex_workload_1 (id=?)"];
-    check("recording", &plans(&db, &mut tx).await, &wanted, &["SCAN workload\n", "SCAN workload USING"]);
+    check(
+        &db,
+        &mut tx,
+        "recording",
+        &wanted,
+        &["SCAN workload\n", "SCAN workload USING"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -119,15 +277,41 @@ async fn other_hot_questions_walk_indexes() {
     let (_, workloads) = a_stored_run(&db, who, "run", 100, 1).await;
     let mut tx = db.read().await.unwrap();
     key::by_hash(&mut tx, "hash").await.unwrap();
-    check("signing in", &plans(&db, &mut tx).await, &["(hash=?)"], &["SCAN"]);
-    artifact::list(&mut tx, workloads[0].id, "out/", Some("out/a"), 50).await.unwrap();
+    check(&db, &mut tx, "signing in", &["(hash=?)"], &["SCAN"]).await;
+    artifact::list(&mut tx, workloads[0].id, "out/", Some("out/a"), 50)
+        .await
+        .unwrap();
     let wanted = ["(workload=? AND path>?)"];
-    check("listing artifacts", &plans(&db, &mut tx).await, &wanted, &["SCAN", "TEMP B-TREE"]);
+    check(
+        &db,
+        &mut tx,
+        "listing artifacts",
+        &wanted,
+        &["SCAN", "TEMP B-TREE"],
+    )
+    .await;
     artifact::blobs_referenced(&mut tx, None, 50).await.unwrap();
     let wanted = ["artifact_blob (blob>?)", "snapshot_blob (manifest_blob>?)"];
-    check("blobs in use", &plans(&db, &mut tx).await, &wanted, &["USING INDEX artifact_blob\n"]);
-    let filter = audit::Filter { team: Some(who.1), ..Default::default() };
+    check(
+        &db,
+        &mut tx,
+        "blobs in use",
+        &wanted,
+        &["USING INDEX artifact_blob\n"],
+    )
+    .await;
+    let filter = audit::Filter {
+        team: Some(who.1),
+        ..Default::default()
+    };
     audit::list(&mut tx, &filter, 50).await.unwrap();
     let wanted = ["audit_team (team=? AND at>? AND (at,id)<(?,?))"];
-    check("the audit log", &plans(&db, &mut tx).await, &wanted, &["SCAN", "TEMP B-TREE"]);
+    check(
+        &db,
+        &mut tx,
+        "the audit log",
+        &wanted,
+        &["SCAN", "TEMP B-TREE"],
+    )
+    .await;
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use grid_core::workload::{Actor, Event, State, Why, Workload};
 
 use super::conformance;
-use super::place::{a_stored_run, a_workload, at, failed, finish, happen, placed, somebody, succeeded};
+use super::place::{
+    a_stored_run, a_workload, at, failed, finish, happen, placed, somebody, succeeded,
+};
 use crate::db::event::{self, Record};
 use crate::db::workload::New;
 use crate::db::{Db, workload};
@@ -26,21 +28,44 @@ async fn what_is_recorded_reads_back_and_folds(db: Db) {
     let (_, mut workloads) = a_stored_run(&db, who, "run", 50, 2).await;
     let workload = &mut workloads[1];
     let mut version = 1;
-    let lost = Why::Lost { message: "the machine 'größe' is gone".to_owned() };
+    let lost = Why::Lost {
+        message: "the machine 'größe' is gone".to_owned(),
+    };
     happen(&db, workload, &mut version, &[placed(1)]).await;
-    happen(&db, workload, &mut version, &[Event::Requeued { attempt: 1, why: lost }]).await;
-    happen(&db, workload, &mut version, &[placed(2), Event::Started { attempt: 2 }]).await;
+    happen(
+        &db,
+        workload,
+        &mut version,
+        &[Event::Requeued {
+            attempt: 1,
+            why: lost,
+        }],
+    )
+    .await;
+    happen(
+        &db,
+        workload,
+        &mut version,
+        &[placed(2), Event::Started { attempt: 2 }],
+    )
+    .await;
     happen(&db, workload, &mut version, &[failed()]).await;
 
     let mut tx = db.read().await.unwrap();
     let stored = workload::get(&mut tx, workload.id).await.unwrap().unwrap();
     assert_eq!((&stored.workload, stored.version), (&*workload, 6));
     let log = event::of_workload(&mut tx, workload.id).await.unwrap();
-    assert_eq!(log.iter().map(|logged| logged.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(
+        log.iter().map(|logged| logged.seq).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
     let events = log.iter().map(|logged| (&logged.event, logged.at));
     assert_eq!(Workload::fold(workload.id, events), *workload);
     // The other one is as it was.
-    let other = workload::get(&mut tx, workloads[0].id).await.unwrap().unwrap();
+    let other = workload::get(&mut tx, workloads[0].id)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((other.workload, other.version), (workloads[0].clone(), 1));
 }
 
@@ -58,8 +83,16 @@ async fn an_older_version_records_nothing(db: Db) {
         actor: Actor::Engine,
         at: at(99),
     };
-    let records = [record(&old, 1), record(&unknown, 1), record(&old, 3), record(&old, 0)];
-    assert_eq!(event::record_many(&mut tx, &records).await.unwrap(), [false; 4]);
+    let records = [
+        record(&old, 1),
+        record(&unknown, 1),
+        record(&old, 3),
+        record(&old, 0),
+    ];
+    assert_eq!(
+        event::record_many(&mut tx, &records).await.unwrap(),
+        [false; 4]
+    );
     assert!(event::record_many(&mut tx, &[]).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     let mut tx = db.read().await.unwrap();
@@ -77,7 +110,9 @@ async fn of_racing_writers_one_wins(db: Db) {
         let (db, mut workloads) = (db.clone(), workloads.clone());
         tokio::spawn(async move {
             let events = [placed(1)];
-            workloads.iter_mut().for_each(|workload| workload.apply(&events[0], at(60)));
+            workloads
+                .iter_mut()
+                .for_each(|workload| workload.apply(&events[0], at(60)));
             let record = |workload| Record {
                 workload,
                 expected_version: 1,
@@ -96,7 +131,12 @@ async fn of_racing_writers_one_wins(db: Db) {
     let mut winners = Vec::new();
     for racer in racers {
         let (number, won) = racer.await.unwrap();
-        winners.extend(won.iter().zip(&workloads).filter(|(won, _)| **won).map(|(_, w)| (w.id, number)));
+        winners.extend(
+            won.iter()
+                .zip(&workloads)
+                .filter(|(won, _)| **won)
+                .map(|(_, w)| (w.id, number)),
+        );
     }
     assert_eq!(winners.len(), workloads.len());
     let mut tx = db.read().await.unwrap();
@@ -113,7 +153,9 @@ async fn many_records_in_one_call_each_have_their_answer(db: Db) {
     let (_, mut workloads) = a_stored_run(&db, who, "run", 50, 300).await;
     let events = [placed(1), Event::Started { attempt: 1 }];
     for workload in &mut workloads {
-        events.iter().for_each(|event| workload.apply(event, at(60)));
+        events
+            .iter()
+            .for_each(|event| workload.apply(event, at(60)));
     }
     // Every seventh expects what is not.
     let expected = |n: usize| if n.is_multiple_of(7) { 2 } else { 1 };
@@ -170,7 +212,13 @@ async fn records_of_one_workload_are_taken_in_order(db: Db) {
     assert_eq!(done, [true, true, true, false, true]);
     let stored = workload::get(&mut tx, states[0].id).await.unwrap().unwrap();
     assert_eq!((stored.version, &stored.workload), (4, &states[3]));
-    assert_eq!(event::of_workload(&mut tx, states[0].id).await.unwrap().len(), 4);
+    assert_eq!(
+        event::of_workload(&mut tx, states[0].id)
+            .await
+            .unwrap()
+            .len(),
+        4
+    );
 }
 
 async fn what_is_finished_can_be_tried_again(db: Db) {
@@ -183,7 +231,10 @@ async fn what_is_finished_can_be_tried_again(db: Db) {
     happen(&db, &mut workloads[0], &mut 4, &[Event::Retried]).await;
     let mut tx = db.read().await.unwrap();
     let open = workload::open(&mut tx, None, 10).await.unwrap().items;
-    assert_eq!((open.len(), &open[0].workload, open[0].version), (1, &workloads[0], 5));
+    assert_eq!(
+        (open.len(), &open[0].workload, open[0].version),
+        (1, &workloads[0], 5)
+    );
     assert_eq!(open[0].workload.state, State::Queued);
 }
 
@@ -200,7 +251,9 @@ async fn what_is_open_is_read_in_pages(db: Db) {
         team: who.1,
     };
     let mut tx = db.write().await.unwrap();
-    workload::insert(&mut tx, std::slice::from_ref(&session), Actor::Engine).await.unwrap();
+    workload::insert(&mut tx, std::slice::from_ref(&session), Actor::Engine)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     for workload in workloads.iter_mut().step_by(5) {
         finish(&db, workload, succeeded()).await;
@@ -211,7 +264,10 @@ async fn what_is_open_is_read_in_pages(db: Db) {
         let page = workload::open(&mut tx, after, 7).await.unwrap();
         pages += 1;
         for open in page.items {
-            assert_eq!(open.run, (open.workload.id != session.workload.id).then_some(run));
+            assert_eq!(
+                open.run,
+                (open.workload.id != session.workload.id).then_some(run)
+            );
             assert_eq!((open.owner, open.team, open.version), (who.0, who.1, 1));
             assert!(seen.insert(open.workload.id));
         }
@@ -220,7 +276,11 @@ async fn what_is_open_is_read_in_pages(db: Db) {
             break;
         }
     }
-    let open = workloads.iter().enumerate().filter(|(n, _)| n % 5 != 0).map(|(_, w)| w.id);
+    let open = workloads
+        .iter()
+        .enumerate()
+        .filter(|(n, _)| n % 5 != 0)
+        .map(|(_, w)| w.id);
     let expected: BTreeSet<_> = open.chain([session.workload.id]).collect();
     assert_eq!((seen, pages), (expected, 3));
     let all = workload::all_ids(&mut tx, None, 26).await.unwrap();
