@@ -1,15 +1,17 @@
 //! How many processes per second the keeper starts, ends and forgets.
 //!
-//! `cargo run -p grid-runner --example spawn_rate -- [tasks] [at a time] [bytes of output] [cgroup.procs …]`
+//! `cargo run -p grid-runner --example spawn_rate -- [tasks] [at a time] [bytes of output] \
+//! [plain|sandbox] [cgroup.procs …]`
 
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use grid_runner::keeper;
 use grid_runner::keeper::client::{Client, Starter};
 use grid_runner::keeper::protocol::Spawn;
+use grid_runner::sandbox::{Room, Sandbox};
+use grid_runner::{detect, keeper};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 
@@ -36,7 +38,12 @@ fn main() -> ExitCode {
 async fn measure(args: &[String]) -> Result<(), Box<dyn Error>> {
     let number = |at: usize, default: usize| args.get(at).map_or(Ok(default), |text| text.parse());
     let (tasks, at_a_time, bytes) = (number(1, 2_000)?, number(2, 4)?, number(3, 0)?);
-    let cgroup: Vec<PathBuf> = args.iter().skip(4).map(PathBuf::from).collect();
+    let sandbox = match args.get(4).map(String::as_str) {
+        Some("sandbox") => Sandbox::Require,
+        _ => Sandbox::Off,
+    };
+    let isolation = sandbox.resolve(&detect::bubblewrap("/usr/bin:/bin".as_ref()))?;
+    let cgroup: Vec<PathBuf> = args.iter().skip(5).map(PathBuf::from).collect();
     let dir = tempfile::tempdir()?;
     let starter = Starter {
         program: "/proc/self/exe".into(),
@@ -49,6 +56,7 @@ async fn measure(args: &[String]) -> Result<(), Box<dyn Error>> {
     let mut running = JoinSet::new();
     for task in 0..tasks {
         let (client, spawn) = (client.clone(), spawn(dir.path(), task, bytes, &cgroup));
+        let spawn = isolation.enclose(spawn, &Room::default());
         running.spawn(async move { one(&client, spawn).await });
         if running.len() >= at_a_time
             && let Some(done) = running.join_next().await

@@ -362,4 +362,55 @@ mod tests {
             spawn
         );
     }
+
+    #[test]
+    fn only_the_given_gpus_are_there() {
+        let enclosed = |gpus: Vec<u32>| {
+            let room = Room {
+                gpus,
+                ..Room::default()
+            };
+            let isolation = Isolation::Bubblewrap("/b".into());
+            isolation.enclose(Spawn::default(), &room).argv
+        };
+        let devices = enclosed(vec![1, 3]);
+        for (device, is_there) in [
+            ("/dev/nvidia0", false),
+            ("/dev/nvidia1", true),
+            ("/dev/nvidia3", true),
+            ("/dev/nvidia-uvm", true),
+        ] {
+            let bound = ["--dev-bind-try", device, device];
+            let found = devices.windows(3).any(|words| words == bound);
+            assert_eq!(found, is_there, "{device}");
+        }
+        assert!(
+            !enclosed(Vec::new())
+                .iter()
+                .any(|word| word.contains("nvidia"))
+        );
+    }
+
+    #[test]
+    fn inner_folders_come_after_outer_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        let room = Room {
+            hidden: vec![inner.clone(), folder.path().to_owned()],
+            writable: vec![inner.clone()],
+            tmp: Some("/somewhere".into()),
+            ..Room::default()
+        };
+        let argv = Isolation::Bubblewrap("/b".into())
+            .enclose(Spawn::default(), &room)
+            .argv;
+        let at = |words: &[&str]| argv.windows(words.len()).position(|window| window == words);
+        let tmp = at(&["--bind", "/somewhere", "/tmp"]).unwrap();
+        let work = at(&["--bind", &text(&inner), &text(&inner)]).unwrap();
+        assert!(tmp < work);
+        // What is hidden already is not hidden once more.
+        assert_eq!(at(&["--tmpfs", &text(&inner)]), None);
+        assert_eq!(at(&["--tmpfs", "/tmp"]), None);
+    }
 }

@@ -15,7 +15,8 @@
 //! - A full disk loses nothing: the process blocks on its pipe until there is room.
 //! - When a process has ended, what it left behind in its process group, its
 //!   cgroup or its pid namespace is killed before the end is announced.
-//! - One task is one process: nothing else is started beside it.
+//! - One task is one process, in a process group of its own: nothing else is
+//!   started beside it.
 //! - Nothing that a user process or a client does ends the keeper.  It goes when it
 //!   was told to and nothing runs.  While nothing happens it uses no CPU.
 //! - After `kill -9` of the keeper itself, the next one kills what the old one left

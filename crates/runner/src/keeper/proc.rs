@@ -48,13 +48,6 @@ impl Stat {
 /// `starttime` is field 22 of the line and `pgrp` field 5.
 const START_TIME_AFTER_GROUP: usize = 16;
 
-/// The start time in the line of `/proc/self/stat`.  Allocates nothing, for use
-/// between fork and exec.
-pub(crate) fn start_time_of_line(line: &[u8]) -> Option<u64> {
-    // State, parent and group come first.
-    number(fields_after_name(line)?.nth(3 + START_TIME_AFTER_GROUP)?)
-}
-
 /// The name stands in parentheses and may hold anything: count from the last one.
 fn fields_after_name(line: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
@@ -140,12 +133,11 @@ fn mark_of(pid: i32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Stat, start_time_of_line};
+    use super::Stat;
 
     #[test]
     fn names_with_spaces_and_parentheses_are_skipped() {
         let line = b"77 (a) b (c)) S 5 76 75 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 9876 2 3";
-        assert_eq!(start_time_of_line(line), Some(9876));
         let stat = Stat::parse(line).unwrap();
         assert_eq!(
             (stat.pid, stat.parent, stat.group, stat.start_time),
@@ -158,6 +150,6 @@ mod tests {
     fn own_line_parses() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(Stat::of(own).is_some_and(|stat| stat.pid == own && stat.start_time > 0));
-        assert_eq!(start_time_of_line(b"garbage"), None);
+        assert_eq!(Stat::parse(b"garbage"), None);
     }
 }

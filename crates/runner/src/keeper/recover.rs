@@ -138,7 +138,7 @@ fn kill(records: &[&TaskRecord]) -> bool {
     false
 }
 
-/// Kills the process group of a task, unless its leader is somebody else by now.
+/// Kills the process group of a task (if that was noted in time), unless its leader is somebody else by now.
 /// While a member lives, the number of the group is not given away, so that a
 /// group whose leader is gone is not touched: its members carry the mark.
 fn kill_group(record: &TaskRecord) -> bool {

@@ -5,14 +5,16 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::Mode;
+use rustix::io::FdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::{Refused, STATUS_FD_ARGUMENT, Spawn};
@@ -20,7 +22,7 @@ use super::{clock, proc, sys};
 
 /// How much more readily user processes are killed than others when memory runs out.
 /// Higher: they go even when something else leaks.  Lower: the server may go first.
-const OOM_SCORE_ADJ: &[u8] = b"300";
+const OOM_SCORE_ADJ: &str = "300";
 
 /// The record of a task.
 pub(crate) const TASK_FILE: &str = "task.json";
@@ -36,7 +38,7 @@ pub(crate) struct TaskRecord {
     pub(crate) boot_id: String,
     pub(crate) cgroup: Vec<PathBuf>,
     pub(crate) started_at_ms: i64,
-    /// Also the process group and the session.
+    /// Also the process group.  Zero until the process is there.
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
 }
@@ -124,77 +126,64 @@ impl Spawner {
 
     fn start_in_folder(&self, spawn: &Spawn) -> Result<Started, Failed> {
         let failed = |doing: &'static str| move |error: io::Error| Failed::new(doing, &error);
-        let record_path = spawn.spool_dir.join(TASK_FILE);
-        let record = File::options()
-            .create(true)
-            .truncate(true)
-            .read(true)
-            .write(true)
-            .open(record_path);
-        let mut record = record.map_err(failed("cannot write the task's record"))?;
-        let mark = mark(spawn);
-        let started_at_ms = clock::wall_ms();
+        let record_failed = failed("cannot write the task's record");
+        let mut record = self.record(spawn);
+        let file = File::create(spawn.spool_dir.join(TASK_FILE)).map_err(record_failed)?;
+        // First without the process, which the mark in its environment gives away:
+        // a keeper that is killed at any moment leaves none that is not found.
+        write(&file, &record).map_err(record_failed)?;
         let (stdout, child_stdout) = pipe().map_err(failed("cannot make a pipe"))?;
         let (stderr, child_stderr) = pipe().map_err(failed("cannot make a pipe"))?;
         let status = if spawn.sandboxed {
-            let file = File::create(spawn.spool_dir.join(SANDBOX_FILE));
-            Some(OwnedFd::from(
-                file.map_err(failed("cannot write the sandbox's status"))?,
-            ))
+            let status = sandbox_status(&spawn.spool_dir);
+            Some(status.map_err(failed("cannot write the sandbox's status"))?)
         } else {
             None
         };
 
-        let mut command = command(spawn, &mark, status.as_ref())?;
-        command
-            .stdin(Stdio::null())
-            .stdout(child_stdout)
-            .stderr(child_stderr);
-        let mut setup = Setup {
-            record: record
-                .try_clone()
-                .map_err(failed("cannot write the task's record"))?,
-            text: self.record_text(spawn, &mark, started_at_ms),
-            cgroups: cgroups(&spawn.cgroup)?,
-            status,
-            nofile: self.nofile,
-            umask: spawn.umask.map(Mode::from_raw_mode),
-            nice: spawn.nice,
-        };
-        sys::before_exec(&mut command, move || setup.apply());
+        let mut command = command(spawn, &record.mark, status.as_ref())?;
+        command.stdin(Stdio::null());
+        command.stdout(child_stdout).stderr(child_stderr);
+        if let Some(setup) = Setup::new(spawn)? {
+            sys::before_exec(&mut command, move || setup.apply());
+        }
         let child = command
             .spawn()
             .map_err(|error| cannot_start(spawn, &error))?;
-        let pid = i32::try_from(child.id()).unwrap_or(0);
-        // Read back what the child wrote: by now it may have ended already.
-        let start_time = read_back(&mut record).map_or(0, |found| found.start_time);
+        record.pid = i32::try_from(child.id()).unwrap_or(0);
+        // It may have ended already, but nobody reaps it before this start is known.
+        record.start_time = proc::Stat::of(record.pid).map_or(0, |stat| stat.start_time);
+        self.settle(record.pid);
+        // Should the disk be full just now, the mark is still in it.
+        let _ = write(&file, &record);
         Ok(Started {
-            pid,
-            start_time,
-            started_at_ms,
-            mark,
+            pid: record.pid,
+            start_time: record.start_time,
+            started_at_ms: record.started_at_ms,
+            mark: record.mark,
             stdout,
             stderr,
         })
     }
 
-    /// The record but for what only the child knows: it appends to this, see [`Setup`].
-    fn record_text(&self, spawn: &Spawn, mark: &str, started_at_ms: i64) -> Vec<u8> {
-        let unfinished = TaskRecord {
+    fn record(&self, spawn: &Spawn) -> TaskRecord {
+        TaskRecord {
             key: spawn.key.clone(),
-            mark: mark.to_owned(),
+            mark: mark(spawn),
             boot_id: self.boot_id.clone(),
             cgroup: spawn.cgroup.clone(),
-            started_at_ms,
+            started_at_ms: clock::wall_ms(),
             pid: 0,
             start_time: 0,
-        };
-        let mut text = serde_json::to_vec(&unfinished).unwrap_or_default();
-        let tail = br#""pid":0,"start_time":0}"#;
-        text.truncate(text.len().saturating_sub(tail.len()));
-        // So that the child need not allocate.
-        text.reserve(RECORD_TAIL_BYTES);
-        text
+        }
+    }
+
+    /// Takes from a new process what it inherited and is only for the keeper.  Done
+    /// from here, since a process that has nothing to do before it is executed is
+    /// started without copying the keeper's memory, in half the time.
+    fn settle(&self, pid: i32) {
+        let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), OOM_SCORE_ADJ);
+        let _ = rustix::process::prlimit(Pid::from_raw(pid), Resource::Nofile, self.nofile);
     }
 
     fn note_spools(&mut self, spool_dir: &Path) -> io::Result<()> {
@@ -253,12 +242,20 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
 
+/// The file for what bubblewrap reports, open for the process to be started.  No
+/// other process is started meanwhile: this thread starts them all.
+fn sandbox_status(folder: &Path) -> io::Result<OwnedFd> {
+    let status = OwnedFd::from(File::create(folder.join(SANDBOX_FILE))?);
+    rustix::io::fcntl_setfd(&status, FdFlags::empty())?;
+    Ok(status)
+}
+
 fn command(spawn: &Spawn, mark: &str, status: Option<&OwnedFd>) -> Result<Command, Failed> {
     let invalid = |message: &str| Failed {
         why: Refused::Invalid,
         message: message.to_owned(),
     };
-    let (program, arguments) = spawn
+    let (name, arguments) = spawn
         .argv
         .split_first()
         .ok_or_else(|| invalid("no program to start"))?;
@@ -266,7 +263,20 @@ fn command(spawn: &Spawn, mark: &str, status: Option<&OwnedFd>) -> Result<Comman
     if spawn.env.iter().any(|(name, _)| bad_name(name)) {
         return Err(invalid("an environment variable has no usable name"));
     }
-    let mut command = Command::new(program);
+    let program = find_program(name, spawn).ok_or_else(|| Failed {
+        why: Refused::CannotStart,
+        message: format!("cannot start {name}: there is no such program in PATH"),
+    })?;
+    let mut command = if is_plain_text(&program, &spawn.cwd) {
+        // A script that does not say what for: for the shell, as everywhere.
+        let mut shell = Command::new("/bin/sh");
+        shell.arg(&program);
+        shell
+    } else {
+        let mut command = Command::new(&program);
+        command.arg0(name);
+        command
+    };
     for argument in arguments {
         match status {
             Some(status) if argument == STATUS_FD_ARGUMENT => {
@@ -280,8 +290,29 @@ fn command(spawn: &Spawn, mark: &str, status: Option<&OwnedFd>) -> Result<Comman
         .envs(spawn.env.iter().map(|(name, value)| (name, value)));
     command
         .env(proc::MARK, OsStr::new(mark))
-        .current_dir(&spawn.cwd);
+        .current_dir(&spawn.cwd)
+        .process_group(0);
     Ok(command)
+}
+
+/// The program of a name, by the `PATH` of the task.
+fn find_program(name: &str, spawn: &Spawn) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(name.into());
+    }
+    let (_, path) = spawn.env.iter().find(|(name, _)| name == "PATH")?;
+    crate::detect::find(name, OsStr::new(path))
+}
+
+/// Whether this is executable and neither a binary nor a script with a `#!` line.
+fn is_plain_text(program: &Path, cwd: &Path) -> bool {
+    let mut start = [0; 2];
+    let read = File::open(cwd.join(program)).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok()
+        && start != *b"#!"
+        && start
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
 }
 
 fn cgroups(paths: &[PathBuf]) -> Result<Vec<File>, Failed> {
@@ -308,106 +339,44 @@ fn cannot_start(spawn: &Spawn, error: &io::Error) -> Failed {
     Failed::new(&format!("cannot start {program}"), error)
 }
 
-fn read_back(record: &mut File) -> Option<TaskRecord> {
-    use std::os::unix::fs::FileExt;
-    let mut text = vec![0; usize::try_from(record.metadata().ok()?.len()).ok()?];
-    record.read_exact_at(&mut text, 0).ok()?;
-    serde_json::from_slice(&text).ok()
+fn write(file: &File, record: &TaskRecord) -> io::Result<()> {
+    let mut text = serde_json::to_vec(record).map_err(io::Error::other)?;
+    text.push(b'\n');
+    file.write_all_at(&text, 0)
 }
-
-/// Room for what the child appends to its record, in bytes.
-const RECORD_TAIL_BYTES: usize = 80;
 
 /// What the child does between fork and exec.  Must not allocate or lock: only
 /// this thread exists after the fork, and another may have held any lock.
 struct Setup {
-    record: File,
-    text: Vec<u8>,
     cgroups: Vec<File>,
-    status: Option<OwnedFd>,
-    nofile: Rlimit,
     umask: Option<Mode>,
     nice: Option<i32>,
 }
 
 impl Setup {
-    fn apply(&mut self) -> io::Result<()> {
-        rustix::process::setsid()?;
+    /// `None` when there is nothing to do, which makes the start much faster.
+    fn new(spawn: &Spawn) -> Result<Option<Self>, Failed> {
+        if spawn.cgroup.is_empty() && spawn.umask.is_none() && spawn.nice.is_none() {
+            return Ok(None);
+        }
+        let umask = spawn.umask.map(Mode::from_raw_mode);
+        Ok(Some(Self {
+            cgroups: cgroups(&spawn.cgroup)?,
+            umask,
+            nice: spawn.nice,
+        }))
+    }
+
+    fn apply(&self) -> io::Result<()> {
         for mut cgroup in &self.cgroups {
             cgroup.write_all(b"0")?;
         }
-        if let Ok(file) = open_own(c"/proc/self/oom_score_adj", rustix::fs::OFlags::WRONLY) {
-            let _ = rustix::io::write(&file, OOM_SCORE_ADJ);
-        }
-        let _ = rustix::process::setrlimit(Resource::Nofile, self.nofile);
         if let Some(umask) = self.umask {
             rustix::process::umask(umask);
         }
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice)?;
         }
-        if let Some(status) = &self.status {
-            sys::keep_over_exec(status.as_fd())?;
-        }
-        self.write_record()
-    }
-
-    /// Completes the record.  After this, and not before, the program may run: a
-    /// keeper that is killed at any moment leaves no process without a record.
-    fn write_record(&mut self) -> io::Result<()> {
-        let pid = rustix::process::getpid().as_raw_nonzero().get();
-        self.text.extend_from_slice(br#""pid":"#);
-        push_number(&mut self.text, u64::try_from(pid).unwrap_or(0));
-        self.text.extend_from_slice(br#","start_time":"#);
-        push_number(&mut self.text, own_start_time().unwrap_or(0));
-        self.text.extend_from_slice(b"}\n");
-        (&self.record).write_all(&self.text)
-    }
-}
-
-fn own_start_time() -> Option<u64> {
-    let mut file = File::from(open_own(c"/proc/self/stat", rustix::fs::OFlags::RDONLY).ok()?);
-    let mut line = [0; 1024];
-    let length = file.read(&mut line).ok()?;
-    proc::start_time_of_line(line.get(..length)?)
-}
-
-fn open_own(path: &std::ffi::CStr, flags: rustix::fs::OFlags) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(
-        path,
-        flags | rustix::fs::OFlags::CLOEXEC,
-        Mode::empty(),
-    )?)
-}
-
-/// Appends a decimal number without allocating, as long as there is room.
-fn push_number(text: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut rest = number;
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        if let (Some(digit), Ok(value)) = (digits.get_mut(start), u8::try_from(rest % 10)) {
-            *digit = b'0' + value;
-        }
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    text.extend_from_slice(digits.get(start..).unwrap_or_default());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::push_number;
-
-    #[test]
-    fn numbers_are_decimal() {
-        for number in [0, 7, 10, 4_194_304, u64::MAX] {
-            let mut text = Vec::new();
-            push_number(&mut text, number);
-            assert_eq!(text, number.to_string().into_bytes());
-        }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -165,7 +165,7 @@ pub(crate) fn kill(target: i32, signal: i32) -> bool {
 /// Sets what the child does between fork and exec.
 #[expect(
     unsafe_code,
-    reason = "cgroups must be joined and the record written by the child itself, before exec"
+    reason = "cgroups must be joined by the child itself, before exec"
 )]
 pub(crate) fn before_exec(
     command: &mut Command,
@@ -193,11 +193,6 @@ pub(crate) fn close_inherited() {
             }
         }
     }
-}
-
-/// Lets a file stay open over exec, under the number it has.
-pub(crate) fn keep_over_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
 }
 
 /// Orphans of user processes come to the keeper, so that none outlives its task

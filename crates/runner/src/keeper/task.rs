@@ -179,7 +179,6 @@ impl Task {
     /// and that of its group, still belong to nobody else.
     pub(crate) fn kill_rest(&self) {
         sys::kill(-self.pid, libc::SIGKILL);
-        proc::kill_members(&self.cgroup);
     }
 
     pub(crate) fn exited(&mut self, status: sys::Status, usage: Usage, now: i64) {
@@ -247,6 +246,13 @@ impl Task {
             Moved::End => {
                 channel.pipe = None;
                 channel.look_at = None;
+                return;
+            }
+            Moved::Stalled(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The spool folder was removed: nobody wants to know any more.
+                channel.pipe = None;
+                channel.look_at = None;
+                channel.stalled = false;
                 return;
             }
             Moved::Stalled(error) => {
@@ -410,11 +416,15 @@ impl Task {
     }
 }
 
-/// Completes a spool, after its repair if its keeper was killed.
+/// Completes a spool, after its repair if its keeper was killed.  A spool that was
+/// removed meanwhile is complete.
 fn finish(spool: &mut Spool, is_repaired: &mut bool, exit: &Exit) -> io::Result<()> {
     if !*is_repaired {
         *spool = spool::repair(spool.folder())?;
         *is_repaired = true;
     }
-    spool.finish(exit)
+    match spool.finish(exit) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }

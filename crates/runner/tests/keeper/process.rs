@@ -34,48 +34,79 @@ async fn output_and_codes() {
 #[tokio::test]
 async fn the_environment_is_what_was_given_and_nothing_else() {
     let keeper = Keeper::start().await;
-    let mut spawn = keeper.shell(
-        "a",
-        "env; umask; pwd; ulimit -n; cat /proc/self/stat /proc/self/status; ls -l /proc/self/fd",
-    );
-    spawn.env.push(("GIVEN".to_owned(), "a b\nc".to_owned()));
-    spawn.umask = Some(0o027);
-    spawn.nice = Some(3);
-    keeper.client.spawn(spawn).await.unwrap();
-    assert!(keeper.wait("a").await.how.is_success());
-    let text = keeper.text("a");
-    assert!(
-        text.contains("GIVEN=a b\nc\n") && text.contains("\n0027\n"),
-        "{text}"
-    );
-    assert!(
-        !text.contains("GRID_TEST_KEEPER_DIR") && !text.contains("HOME="),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!("\n{}\n", keeper.dir.path().display())),
-        "{text}"
-    );
-    for mask in ["SigBlk:\t", "SigIgn:\t"] {
-        let signals = text
-            .lines()
-            .find_map(|line| line.strip_prefix(mask))
-            .unwrap();
-        // Those beyond 31 are inherited from whoever started the tests.
-        let signals = u64::from_str_radix(signals, 16).unwrap() & 0x7fff_ffff;
-        assert_eq!(signals, 0, "{mask}");
+    let script = "env; pwd; cat /proc/self/status; ls -l /proc/self/fd; umask; \
+                  cut -d ' ' -f 19 /proc/self/stat";
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let inherited = own.lines().find_map(|line| line.strip_prefix("Umask:\t"));
+    // With something to do before the program is executed, it is started another way.
+    let ways = [
+        ("plain", None, None, [inherited.unwrap(), "0"]),
+        ("set", Some(0o027), Some(3), ["0027", "3"]),
+    ];
+    for (key, umask, nice, last) in ways {
+        let mut spawn = Spawn {
+            umask,
+            nice,
+            ..keeper.shell(key, script)
+        };
+        spawn.env.push(("GIVEN".to_owned(), "a b\nc".to_owned()));
+        keeper.client.spawn(spawn).await.unwrap();
+        assert!(keeper.wait(key).await.how.is_success());
+        let text = keeper.text(key);
+        assert!(text.contains("GIVEN=a b\nc\n"), "{text}");
+        assert!(
+            !text.contains("GRID_TEST_KEEPER_DIR") && !text.contains("HOME="),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("\n{}\n", keeper.dir.path().display())),
+            "{text}"
+        );
+        for mask in ["SigBlk:\t", "SigIgn:\t"] {
+            let signals = text
+                .lines()
+                .find_map(|line| line.strip_prefix(mask))
+                .unwrap();
+            // Those beyond 31 are inherited from whoever started the tests.
+            let signals = u64::from_str_radix(signals, 16).unwrap() & 0x7fff_ffff;
+            assert_eq!(signals, 0, "{mask}");
+        }
+        // Standard input, output and error, and the folder that `ls` reads.
+        let files: Vec<&str> = text.lines().filter(|line| line.contains(" -> ")).collect();
+        assert_eq!(files.len(), 4, "{files:?}");
+        assert!(files[0].ends_with("/dev/null"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[lines.len() - 2..], last, "umask and nice");
     }
-    let stat: Vec<&str> = text
-        .lines()
-        .find(|line| line.contains(" (cat) "))
-        .unwrap()
-        .split(' ')
-        .collect();
-    assert_eq!(stat[18], "3", "nice");
-    // Standard input, output and error, and the folder that `ls` reads.
-    let files: Vec<&str> = text.lines().filter(|line| line.contains(" -> ")).collect();
-    assert_eq!(files.len(), 4, "{files:?}");
-    assert!(files[0].ends_with("/dev/null"));
+}
+
+#[tokio::test]
+async fn programs_are_found_as_a_shell_finds_them() {
+    let keeper = Keeper::start().await;
+    let script = keeper.dir.path().join("script");
+    fs::write(&script, "echo plain $0 $1").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (key, program, expected) in [
+        ("looked-up", "echo", "x\n".to_owned()),
+        ("relative", "./script", "plain ./script x\n".to_owned()),
+        (
+            "absolute",
+            script.to_str().unwrap(),
+            format!("plain {} x\n", script.display()),
+        ),
+    ] {
+        let argv = vec![program.to_owned(), "x".to_owned()];
+        keeper
+            .client
+            .spawn(Spawn {
+                argv,
+                ..keeper.shell(key, "")
+            })
+            .await
+            .unwrap();
+        assert!(keeper.wait(key).await.how.is_success());
+        assert_eq!(keeper.text(key), expected);
+    }
 }
 
 #[tokio::test]
@@ -93,6 +124,15 @@ async fn what_cannot_start_is_said_and_can_be_tried_again() {
     assert_eq!(why, Refused::CannotStart);
     assert!(
         message.contains("/no/such/program") && message.contains("No such file"),
+        "{message}"
+    );
+    let lookup = Spawn {
+        argv: vec!["no-such-program".to_owned()],
+        ..keeper.shell("a", "")
+    };
+    let (why, message) = refused(keeper.client.spawn(lookup).await);
+    assert!(
+        why == Refused::CannotStart && message.contains("in PATH"),
         "{message}"
     );
     let folder = Spawn {
@@ -299,8 +339,9 @@ async fn stop_is_gentle_first_and_reaches_the_whole_group() {
         .await
         .unwrap();
     assert_eq!(exit.how, Ending::Code { code: 0 });
-    assert!(keeper.text("kind").ends_with("got it\n"));
-    let pid = keeper.text("kind").lines().next().unwrap().parse().unwrap();
+    let text = String::from_utf8(keeper.stream("kind", Stream::Stdout)).unwrap();
+    assert!(text.ends_with("got it\n"), "{text}");
+    let pid = text.lines().next().unwrap().parse().unwrap();
     eventually("its child is dead", || !is_alive(pid)).await;
 
     keeper
@@ -421,6 +462,84 @@ async fn a_killed_keeper_is_replaced_and_its_tasks_are_lost() {
     assert_eq!(keeper.text("lost").lines().count(), 2);
     // A lost task is forgotten like any other.
     keeper.client.forget("lost").await.unwrap();
+    keeper.reconnect().await;
+    assert!(keeper.client.look("lost").await.is_err());
+}
+
+#[tokio::test]
+async fn a_keeper_killed_in_the_middle_of_a_start_leaves_nobody() {
+    let mut keeper = Keeper::start().await;
+    let script = "echo $$; while :; do sleep 0.1; done";
+    keeper
+        .client
+        .spawn(keeper.shell("a", script))
+        .await
+        .unwrap();
+    eventually("it wrote", || keeper.text("a").lines().count() == 1).await;
+    let pid: i32 = keeper.text("a").trim().parse().unwrap();
+    keeper.kill();
+    while keeper.events.next().await.is_some() {}
+    // As it is before the keeper has noted who the process is.
+    let record = keeper.spool("a").join("task.json");
+    let text = fs::read_to_string(&record).unwrap();
+    let before = text.replace(&format!("\"pid\":{pid}"), "\"pid\":0");
+    assert_ne!(before, text);
+    fs::write(&record, before).unwrap();
+    assert!(is_alive(pid));
+    keeper.reconnect().await;
+    assert_eq!(keeper.wait("a").await.how, Ending::Lost);
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test]
+async fn asked_to_terminate_it_stays_until_nothing_runs() {
+    let mut keeper = Keeper::start().await;
+    let go = keeper.dir.path().join("go");
+    let script = format!(
+        "while [ ! -e {} ]; do sleep 0.02; done; echo done",
+        go.display()
+    );
+    keeper
+        .client
+        .spawn(keeper.shell("a", &script))
+        .await
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(keeper.pid()).unwrap();
+    for signal in ["TERM", "INT", "HUP", "QUIT", "PIPE", "XFSZ"] {
+        let named = std::process::Command::new("/bin/kill")
+            .args(["-s", signal, &keeper.pid().to_string()])
+            .status();
+        assert!(named.unwrap().success());
+    }
+    keeper.reconnect().await;
+    assert!(rustix::process::test_kill_process(pid).is_ok());
+    keeper.run("b", "true").await;
+    fs::write(go, "").unwrap();
+    while keeper.events.next().await.is_some() {}
+    assert_eq!(keeper.text("a"), "done\n");
+    eventually("the keeper is gone", || !is_alive(keeper.pid())).await;
+}
+
+#[tokio::test]
+async fn a_spool_that_is_removed_holds_nobody_up() {
+    let keeper = Keeper::start().await;
+    let script = "echo x; while [ -e x ] || ! echo y 2>/dev/null; do sleep 0.02; done";
+    let cwd = keeper.dir.path().join("cwd");
+    fs::create_dir(&cwd).unwrap();
+    fs::write(cwd.join("x"), "").unwrap();
+    keeper
+        .client
+        .spawn(Spawn {
+            cwd: cwd.clone(),
+            ..keeper.shell("a", script)
+        })
+        .await
+        .unwrap();
+    eventually("it wrote", || !keeper.read("a").is_empty()).await;
+    fs::remove_dir_all(keeper.spool("a")).unwrap();
+    fs::remove_file(cwd.join("x")).unwrap();
+    keeper.wait("a").await;
+    keeper.client.forget("a").await.unwrap();
 }
 
 #[tokio::test]

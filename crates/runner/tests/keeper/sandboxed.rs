@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use grid_runner::detect;
 use grid_runner::keeper::protocol::{Ending, Spawn};
+use grid_runner::keeper::reader::Stream;
 use grid_runner::sandbox::{Isolation, Room, Sandbox};
 
 use crate::support::{Keeper, eventually, is_alive, skipped};
@@ -162,7 +163,11 @@ async fn check_signals(isolation: &Isolation, keeper: &Keeper) {
     eventually("it is ready", || keeper.text("child").contains("ready")).await;
     keeper.client.signal("child", 15, true).await.unwrap();
     assert_eq!(keeper.wait("child").await.how, Ending::Code { code: 5 });
-    assert!(keeper.text("child").ends_with("all gone\n"));
+    assert!(
+        keeper
+            .stream("child", Stream::Stdout)
+            .ends_with(b"all gone\n")
+    );
 
     // At any moment of the start: it ends, and is not left behind.
     for number in 0..10 {
@@ -255,7 +260,7 @@ async fn a_library_to_preload_is_not_loaded_outside() {
     // Programs inside complain, once each; bubblewrap would have been one more.
     let text = keeper.text("a");
     assert_eq!(text.matches("cannot be preloaded").count(), 1, "{text}");
-    assert!(text.ends_with("/no/such/library.so\n"), "{text}");
+    assert_eq!(keeper.stream("a", Stream::Stdout), b"/no/such/library.so\n");
 }
 
 #[tokio::test]
