@@ -7,7 +7,7 @@ use crate::paths;
 use crate::process::cargo;
 
 /// Tells tests which `grid` to run.
-pub(crate) const BINARY_VARIABLE: &str = "GRID_TEST_BINARY";
+pub(crate) const BINARY_VARIABLE: &str = "GRID_BIN";
 
 /// Builds everything, tests included.
 ///

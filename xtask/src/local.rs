@@ -20,14 +20,6 @@ use crate::{build, clock, interrupt, setup, ui};
 /// Lower, and a busy machine counts as broken; higher, and a broken server is noticed late.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// Variables that would win over what a person's home folder says.
-const OVERRIDES: &[&str] = &[
-    "GRID_URL",
-    "GRID_USER_ID",
-    "GRID_API_KEY",
-    "GRID_CREDENTIAL_PATH",
-];
-
 /// A running server and its folder.
 pub(crate) struct Server {
     child: Child,
@@ -192,9 +184,12 @@ impl Person {
     }
 }
 
+/// Removes the caller's own `GRID_…`, which would win over what stands in the home folder.
 fn without_overrides(command: &mut Command) -> &mut Command {
-    for name in OVERRIDES {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("GRID_") {
+            command.env_remove(name);
+        }
     }
     command
 }
@@ -232,6 +227,8 @@ mod tests {
                 .map(|(_, value)| value)
         };
         assert_eq!(value("HOME"), Some(Some("/tmp/ada".as_ref())));
-        assert_eq!(value("GRID_API_KEY"), Some(None));
+        let own = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        let mut own = own.filter(|name| name.starts_with("GRID_"));
+        assert!(own.all(|name| value(&name) == Some(None)));
     }
 }

@@ -32,6 +32,19 @@ pub(super) struct Source {
     pub(super) rust: Option<Masked>,
 }
 
+impl Source {
+    /// Where the tests begin in the code of a Rust file: for a file of tests, at once.
+    pub(super) fn tests_from(&self) -> usize {
+        let is_test = self.path.starts_with("e2e/")
+            || self.path.contains("/tests/")
+            || self.path.ends_with("/tests.rs");
+        match &self.rust {
+            Some(rust) if !is_test => rust.code_before_tests().len(),
+            _ => 0,
+        }
+    }
+}
+
 /// All files, in the order of their paths.
 pub(super) struct Sources {
     files: BTreeMap<String, Source>,

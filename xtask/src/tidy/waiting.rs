@@ -1,6 +1,6 @@
 //! Tests wait for a condition, never for a time.
 
-use super::sources::{Source, Sources};
+use super::sources::Sources;
 use super::{Exception, Finding, stale};
 
 /// The helpers that wait: each looks at a condition until a deadline.
@@ -8,6 +8,14 @@ const WAITING_HELPERS: &[Exception] = &[
     Exception {
         path: "crates/runner/tests/keeper/support.rs",
         reason: "waits for what a keeper does, with a deadline",
+    },
+    Exception {
+        path: "crates/runner/tests/runner/support.rs",
+        reason: "waits for what a runner does, with a deadline",
+    },
+    Exception {
+        path: "e2e/src/lib.rs",
+        reason: "the harness: waits for what a person would see, with a deadline",
     },
     Exception {
         path: "crates/runner/tests/keeper/sandboxed.rs",
@@ -19,11 +27,7 @@ pub(super) fn check(sources: &Sources) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut used = Vec::new();
     for (source, rust) in sources.rust() {
-        let from = if is_test_file(source) {
-            0
-        } else {
-            rust.code_before_tests().len()
-        };
+        let from = source.tests_from();
         let before = rust.code[..from].matches('\n').count();
         for (index, line) in rust.code[from..]
             .lines()
@@ -51,12 +55,6 @@ pub(super) fn check(sources: &Sources) -> Vec<Finding> {
         "the ban on sleeping",
     ));
     findings
-}
-
-fn is_test_file(source: &Source) -> bool {
-    source.path.starts_with("e2e/")
-        || source.path.contains("/tests/")
-        || source.path.ends_with("/tests.rs")
 }
 
 fn sleeps(line: &str) -> bool {
