@@ -1,0 +1,429 @@
+//! The cache of code on this machine.
+//!
+//! Files are kept by the hash of their content, so that of a tree that changed only
+//! what changed is fetched; trees are kept as lists.  What was not used for longest
+//! goes when the cache is full.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use futures::StreamExt;
+use grid_api::blob::{HEADER_BYTES, parse_header};
+use grid_api::client;
+use grid_api::runner::BlobsFetch;
+use grid_api::snapshot::{SnapshotTree, TreeKind};
+use grid_core::blob::BlobId;
+use grid_core::id::SnapshotId;
+use reqwest::Method;
+
+use super::tree::{self, Origin, Tree, blob_path};
+use crate::attempt::Attempt;
+use crate::context::Context;
+
+/// Size of the cache at which the oldest trees go.  Higher: more disk; lower: code
+/// is fetched again more often.
+const CACHE_BYTES_MAX: u64 = 10 << 30;
+
+/// What is left of it then, in percent.
+const CACHE_KEPT_PERCENT: u64 = 80;
+
+/// Most blobs of one request; what the server allows.
+const FETCH_BLOBS_MAX: usize = 10_000;
+
+/// How often a tree is fetched again when something of it was missing or broken.
+const TRIES_MAX: u32 = 3;
+
+/// Why the code is not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the code could not be fetched from the server")]
+    Fetch(#[source] client::Error),
+    #[error("the code could not be written to the cache of this machine")]
+    Write(#[source] io::Error),
+    #[error("the server sent something else than was asked for")]
+    Wrong,
+    #[error("the code could not be laid out")]
+    LayOut(#[source] tree::Error),
+}
+
+impl Error {
+    /// The message with its causes, in one line.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+type Flights = HashMap<SnapshotId, Arc<tokio::sync::Mutex<Option<Arc<Tree>>>>>;
+
+/// The cache.
+pub(crate) struct Trees {
+    blobs: PathBuf,
+    lists: PathBuf,
+    /// One fetch per tree at a time; the others wait for it.
+    flights: Mutex<Flights>,
+    /// Held for reading while a tree is used, for writing while old ones go.
+    use_or_clean: tokio::sync::RwLock<()>,
+    bytes: Mutex<Option<u64>>,
+}
+
+impl Trees {
+    pub(crate) fn new(blobs: PathBuf, lists: PathBuf) -> Self {
+        Self {
+            blobs,
+            lists,
+            flights: Mutex::new(HashMap::new()),
+            use_or_clean: tokio::sync::RwLock::new(()),
+            bytes: Mutex::new(None),
+        }
+    }
+
+    /// Fetches what is missing of a snapshot and lays it out for an attempt.
+    pub(crate) async fn provide(
+        &self,
+        context: &Context,
+        attempt: &Attempt,
+        id: SnapshotId,
+    ) -> Result<Arc<Tree>, Error> {
+        let mut tries = 0;
+        let tree = loop {
+            let _used = self.use_or_clean.read().await;
+            let tree = self.fetch(context, id).await?;
+            let (own, work) = (attempt.folder.clone(), attempt.work());
+            let copied = Arc::clone(&tree);
+            let laid_out = tokio::task::spawn_blocking(move || copied.lay_out(&work, &own)).await;
+            match laid_out.map_err(|error| Error::Write(io::Error::other(error)))? {
+                Ok(()) => break tree,
+                Err(tree::Error::Missing { .. }) if tries < TRIES_MAX => {
+                    // Somebody cleaned the cache by hand.
+                    tries += 1;
+                    self.drop_list(id);
+                }
+                Err(error) => return Err(Error::LayOut(error)),
+            }
+        };
+        self.clean_if_full().await;
+        Ok(tree)
+    }
+
+    fn list_path(&self, id: SnapshotId) -> PathBuf {
+        self.lists.join(format!("{id}.json"))
+    }
+
+    fn flight(&self, id: SnapshotId) -> Arc<tokio::sync::Mutex<Option<Arc<Tree>>>> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody uses is read from disk again when it is wanted.
+        flights.retain(|known, flight| {
+            *known == id || Arc::strong_count(flight) > 1 || is_used(flight)
+        });
+        Arc::clone(flights.entry(id).or_default())
+    }
+
+    fn drop_list(&self, id: SnapshotId) {
+        let _ = fs::remove_file(self.list_path(id));
+        self.flights
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+    }
+
+    async fn fetch(&self, context: &Context, id: SnapshotId) -> Result<Arc<Tree>, Error> {
+        let flight = self.flight(id);
+        let mut known = flight.lock().await;
+        if let Some(tree) = &*known {
+            return Ok(Arc::clone(tree));
+        }
+        let path = self.list_path(id);
+        let origin = Origin::Blobs(self.blobs.clone());
+        if let Ok(tree) = Tree::read(&path, origin.clone()) {
+            let _ = File::open(&path).and_then(|file| file.set_modified(now()));
+            return Ok(Arc::clone(known.insert(Arc::new(tree))));
+        }
+        let url = &format!("/runner/snapshots/{id}");
+        let snapshot: SnapshotTree = context
+            .server
+            .persist("fetching a snapshot", |client| async move {
+                client.get(url, &()).await
+            })
+            .await
+            .map_err(Error::Fetch)?;
+        let tree = Tree::new(path, snapshot.entries, origin);
+        self.fetch_blobs(context, &tree).await?;
+        tree.write().map_err(Error::Write)?;
+        Ok(Arc::clone(known.insert(Arc::new(tree))))
+    }
+
+    async fn fetch_blobs(&self, context: &Context, tree: &Tree) -> Result<(), Error> {
+        let files = tree
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == TreeKind::File);
+        let mut wanted: Vec<String> = files.map(|entry| entry.content.clone()).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.iter().any(|hash| hash.parse::<BlobId>().is_err()) {
+            return Err(Error::Wrong);
+        }
+        let mut tries = 0;
+        loop {
+            wanted.retain(|hash| !blob_path(&self.blobs, hash).exists());
+            let Some(batch) = wanted.chunks(FETCH_BLOBS_MAX).next() else {
+                return Ok(());
+            };
+            let body = &BlobsFetch {
+                blobs: batch.to_vec(),
+            };
+            let before = wanted.len();
+            let done = context
+                .server
+                .persist("fetching code", |client| async move {
+                    let request = client
+                        .request(Method::POST, "/runner/blobs/fetch")
+                        .json(body);
+                    let response = client.send(request).await?;
+                    self.receive(&client, response).await
+                })
+                .await
+                .map_err(Error::Fetch)?;
+            done?;
+            wanted.retain(|hash| !blob_path(&self.blobs, hash).exists());
+            if wanted.len() == before {
+                tries += 1;
+                if tries >= TRIES_MAX {
+                    return Err(Error::Wrong);
+                }
+            }
+        }
+    }
+
+    /// Writes the blobs of an answer into the cache.  The outer error is one of the
+    /// connection, and worth another try; what arrived whole stays.
+    async fn receive(
+        &self,
+        client: &client::Client,
+        response: reqwest::Response,
+    ) -> Result<Result<(), Error>, client::Error> {
+        let mut body = response.bytes_stream();
+        let mut receiver = Receiver::new(&self.blobs);
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| client::Error::Broken {
+                url: client.url().to_owned(),
+                source: error.into(),
+            })?;
+            if let Err(error) = receiver.take(&chunk) {
+                return Ok(Err(error));
+            }
+        }
+        self.add_bytes(receiver.received);
+        if receiver.is_between() {
+            return Ok(Ok(()));
+        }
+        Err(client::Error::Broken {
+            url: client.url().to_owned(),
+            source: "the answer ends within a file".into(),
+        })
+    }
+
+    fn add_bytes(&self, more: u64) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = &mut *bytes {
+            *bytes += more;
+        }
+    }
+
+    async fn clean_if_full(&self) {
+        let known = *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some_and(|bytes| bytes <= CACHE_BYTES_MAX) {
+            return;
+        }
+        // While others use the cache, it may wait; the next one looks again.
+        let Ok(_alone) = self.use_or_clean.try_write() else {
+            return;
+        };
+        let (blobs, lists) = (self.blobs.clone(), self.lists.clone());
+        let cleaned =
+            tokio::task::spawn_blocking(move || clean(&blobs, &lists, CACHE_BYTES_MAX)).await;
+        match cleaned {
+            Ok(Ok(left)) => {
+                *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+                self.flights
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clear();
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the cache of code cannot be cleaned"),
+            Err(error) => tracing::warn!(%error, "the cache of code cannot be cleaned"),
+        }
+    }
+}
+
+fn is_used(flight: &tokio::sync::Mutex<Option<Arc<Tree>>>) -> bool {
+    flight.try_lock().map_or(true, |tree| {
+        tree.as_ref()
+            .is_some_and(|tree| Arc::strong_count(tree) > 1)
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time of the last use of a cached file"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Removes the trees that were not used for longest, and the blobs of none; gives
+/// the bytes that are left.
+fn clean(blobs: &Path, lists: &Path, max: u64) -> io::Result<u64> {
+    let mut trees = Vec::new();
+    for entry in fs::read_dir(lists)?.flatten() {
+        let used = entry.metadata().and_then(|found| found.modified());
+        let tree = Tree::read(&entry.path(), Origin::Blobs(blobs.to_owned()));
+        match (used, tree) {
+            (Ok(used), Ok(tree)) => trees.push((used, entry.path(), tree)),
+            _ => drop(fs::remove_file(entry.path())),
+        }
+    }
+    // The latest first.
+    trees.sort_by_key(|(used, _, _)| std::cmp::Reverse(*used));
+    let all: u64 = walkdir::WalkDir::new(blobs)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok())
+        .filter(fs::Metadata::is_file)
+        .map(|found| found.len())
+        .sum();
+    if all <= max {
+        return Ok(all);
+    }
+    let mut kept: HashSet<String> = HashSet::new();
+    let mut left = 0;
+    for (_, path, tree) in trees {
+        let files = tree
+            .entries
+            .iter()
+            .filter(|entry| entry.kind == TreeKind::File);
+        let new: Vec<_> = files
+            .filter(|entry| !kept.contains(&entry.content))
+            .collect();
+        let more: u64 = new.iter().map(|entry| entry.size_bytes).sum();
+        if left + more > max / 100 * CACHE_KEPT_PERCENT {
+            fs::remove_file(path)?;
+            continue;
+        }
+        left += more;
+        kept.extend(new.into_iter().map(|entry| entry.content.clone()));
+    }
+    for entry in walkdir::WalkDir::new(blobs).into_iter().flatten() {
+        if entry.file_type().is_file()
+            && !entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| kept.contains(name))
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(left)
+}
+
+/// Takes the records of an answer apart.
+struct Receiver<'a> {
+    blobs: &'a Path,
+    header: Vec<u8>,
+    file: Option<Incoming>,
+    received: u64,
+}
+
+struct Incoming {
+    hash: [u8; 32],
+    left: u64,
+    hasher: blake3::Hasher,
+    file: tempfile::NamedTempFile,
+}
+
+impl<'a> Receiver<'a> {
+    fn new(blobs: &'a Path) -> Self {
+        Self {
+            blobs,
+            header: Vec::new(),
+            file: None,
+            received: 0,
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.file.is_none() && self.header.is_empty()
+    }
+
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            match &mut self.file {
+                None => {
+                    let missing = HEADER_BYTES - self.header.len();
+                    let (part, rest) = bytes.split_at(missing.min(bytes.len()));
+                    self.header.extend_from_slice(part);
+                    bytes = rest;
+                    self.begin()?;
+                }
+                Some(incoming) => {
+                    let count = usize::try_from(incoming.left)
+                        .unwrap_or(usize::MAX)
+                        .min(bytes.len());
+                    let (part, rest) = bytes.split_at(count);
+                    incoming.hasher.update(part);
+                    incoming.file.write_all(part).map_err(Error::Write)?;
+                    incoming.left -= count as u64;
+                    self.received += count as u64;
+                    bytes = rest;
+                }
+            }
+            self.end_if_whole()?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        let Ok(header) = <&[u8; HEADER_BYTES]>::try_from(self.header.as_slice()) else {
+            return Ok(());
+        };
+        let (hash, left) = parse_header(header);
+        self.header.clear();
+        let file = tempfile::NamedTempFile::new_in(self.blobs).map_err(Error::Write)?;
+        self.file = Some(Incoming {
+            hash,
+            left,
+            hasher: blake3::Hasher::new(),
+            file,
+        });
+        Ok(())
+    }
+
+    fn end_if_whole(&mut self) -> Result<(), Error> {
+        let Some(incoming) = self.file.take_if(|incoming| incoming.left == 0) else {
+            return Ok(());
+        };
+        if *incoming.hasher.finalize().as_bytes() != incoming.hash {
+            return Err(Error::Wrong);
+        }
+        let path = blob_path(self.blobs, &BlobId::from_bytes(incoming.hash).to_string());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::Write)?;
+        }
+        incoming
+            .file
+            .persist(path)
+            .map_err(|error| Error::Write(error.error))?;
+        Ok(())
+    }
+}

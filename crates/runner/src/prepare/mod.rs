@@ -1,0 +1,86 @@
+//! What is done before a script can run: its code, its environment, what is
+//! restored of an earlier attempt.
+
+pub(crate) mod code;
+pub(crate) mod substitute;
+pub(crate) mod tree;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use grid_core::spec::Source;
+use grid_core::workload::{End, ReasonCode};
+use serde::{Deserialize, Serialize};
+
+use crate::attempt::Attempt;
+use crate::attempt::end::failed;
+use crate::context::Context;
+use crate::keeper::protocol::Spawn;
+
+/// What a script finds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Prepared {
+    /// Folders of programs that come before the system's.
+    pub(crate) path_first: Vec<PathBuf>,
+    /// Variables that the environment needs.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Folders that must be visible.
+    pub(crate) readable: Vec<PathBuf>,
+    /// The image to run in.
+    pub(crate) container: Option<Container>,
+}
+
+/// An image and what runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Container {
+    pub(crate) tool: PathBuf,
+    pub(crate) image: String,
+}
+
+impl Prepared {
+    /// Puts a process into the container, if there is one.
+    pub(crate) fn in_container(&self, spawn: Spawn, _attempt: &Attempt) -> Spawn {
+        spawn
+    }
+}
+
+/// What all preparations of a runner share.
+pub(crate) struct Prepare {
+    pub(crate) trees: code::Trees,
+    python: Option<PathBuf>,
+}
+
+impl Prepare {
+    pub(crate) fn new(trees: code::Trees, python: Option<PathBuf>) -> Self {
+        Self { trees, python }
+    }
+
+    /// The system's interpreter.
+    pub(crate) fn python(&self) -> Option<&Path> {
+        self.python.as_deref()
+    }
+}
+
+/// Prepares everything; may be dropped at any time, and called again.
+pub(crate) async fn prepare(
+    context: &Arc<Context>,
+    attempt: &Arc<Attempt>,
+) -> Result<Prepared, End> {
+    let cannot = |message: String| failed(ReasonCode::Start, message, None);
+    match &attempt.launch.spec.source {
+        Source::Nothing => {
+            tree::make_empty(&attempt.work()).map_err(|error| cannot(error.to_string()))?
+        }
+        Source::Snapshot { id, .. } => {
+            attempt.set_note("fetching the code");
+            let provided = context.prepare.trees.provide(context, attempt, *id).await;
+            provided.map_err(|error| cannot(error.in_full()))?;
+        }
+        Source::Git { url, .. } => {
+            return Err(cannot(format!(
+                "the code of {url} was not cloned by the server before it was sent here"
+            )));
+        }
+    }
+    Ok(Prepared::default())
+}
