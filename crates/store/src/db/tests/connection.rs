@@ -250,18 +250,36 @@ async fn a_database_that_stays_locked_is_unavailable() {
     tx.commit().await.unwrap();
 }
 
+/// A small disk in memory.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = c"size=4m";
+        let (place, none) = (folder.path(), MountFlags::empty());
+        rustix::mount::mount("tmpfs", place, "tmpfs", none, options).ok()?;
+        Some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
 #[tokio::test]
 async fn a_full_disk_is_told_and_survived() {
-    let disk = tempfile::tempdir().unwrap();
-    let options = c"size=4m";
-    if rustix::mount::mount("tmpfs", disk.path(), "tmpfs", MountFlags::empty(), options).is_err() {
+    let Some(disk) = SmallDisk::mount() else {
         eprintln!("skipped: mounting a small disk needs root");
         return;
-    }
-    let db = open(&disk.path().join("grid.db")).await.unwrap();
+    };
+    let folder = disk.0.path();
+    let db = open(&folder.join("grid.db")).await.unwrap();
     let who = somebody(&db, "ada").await;
-    let filler = disk.path().join("filler");
-    let stat = rustix::fs::statvfs(disk.path()).unwrap();
+    let filler = folder.join("filler");
+    let stat = rustix::fs::statvfs(folder).unwrap();
     std::fs::write(
         &filler,
         vec![1; (stat.f_bavail * stat.f_bsize - 200_000) as usize],
@@ -293,7 +311,6 @@ async fn a_full_disk_is_told_and_survived() {
     assert!(runs.iter().all(|listed| listed.counts.total() == 50));
     drop(tx);
     db.close().await;
-    let _ = rustix::mount::unmount(disk.path(), UnmountFlags::DETACH);
 }
 
 #[tokio::test]
