@@ -36,6 +36,8 @@ pub enum Mutant {
     OldAnswerObeyed,
     /// An attempt is missed before the order to launch it can have arrived.
     AbsenceBelievedAtOnce,
+    /// What was seen before the state changed is compared with the state after.
+    ObservedTooEarly,
     /// Launches that nobody fetched are kept after their attempt is over.
     OrdersNotWithdrawn,
     /// The runner counts silence from when an answer arrived.
@@ -54,7 +56,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::StoppingHoldsNothing,
         Self::NoFenceOnReports,
         Self::LaunchNotIdempotent,
@@ -69,6 +71,7 @@ impl Mutant {
         Self::EpochsNotOrdered,
         Self::OldAnswerObeyed,
         Self::AbsenceBelievedAtOnce,
+        Self::ObservedTooEarly,
         Self::OrdersNotWithdrawn,
         Self::FenceFromArrival,
         Self::FenceOnlyInRunner,
@@ -95,6 +98,7 @@ impl Mutant {
             Self::EpochsNotOrdered => "a late sync of an earlier runner taken as the latest",
             Self::OldAnswerObeyed => "an answer obeyed after its call was given up",
             Self::AbsenceBelievedAtOnce => "an attempt missed before its launch can have arrived",
+            Self::ObservedTooEarly => "an old sync compared with a newer state",
             Self::OrdersNotWithdrawn => "a launch order kept after its attempt is over",
             Self::FenceFromArrival => "silence counted from the arrival of an answer",
             Self::FenceOnlyInRunner => "nobody counts silence while the runner is dead",

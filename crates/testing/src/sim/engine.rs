@@ -36,6 +36,8 @@ pub(super) struct Contact {
     pub(super) heard_at: u64,
     /// What it said last.
     pub(super) spoken: Option<Sync>,
+    /// What it said before that; for a planted bug.
+    pub(super) spoken_before: Option<Sync>,
     /// The call that waits for an answer, and since when.
     pub(super) calls: Option<((u64, u64), u64)>,
     /// Launches ordered since the last news.

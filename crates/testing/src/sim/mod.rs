@@ -16,6 +16,7 @@
 //! 2. Syncs are numbered, across restarts of the runner; an older one is no news.
 //! 3. That an attempt is absent counts only when a newer sync has come since its
 //!    launch was ordered; and an order is withdrawn when its attempt is over.
+//!    What was observed is never older than the state that it is compared with.
 //! 4. What an order rests on is in the log before the order is sent.
 //! 5. Silence is counted by the server from the *arrival* of a sync and by the
 //!    runner from its *sending*; the keeper counts it when the runner is dead.

@@ -67,7 +67,11 @@ impl World {
     /// What is known of an attempt on a node, and whether its process runs;
     /// `None` when nothing is known.
     fn observed(&self, contact: &Contact, attempt: AttemptId) -> Option<(Observed, bool)> {
-        let sync = contact.spoken.as_ref()?;
+        let sync = if self.has(Mutant::ObservedTooEarly) {
+            contact.spoken_before.as_ref()?
+        } else {
+            contact.spoken.as_ref()?
+        };
         let phase = sync
             .have
             .iter()
@@ -209,7 +213,7 @@ impl World {
             contact.heard_at = world.now;
             contact.calls = Some((sync.number, world.now));
             contact.ordered.clear();
-            contact.spoken = Some(sync);
+            contact.spoken_before = contact.spoken.replace(sync);
             world.wake(engine);
             Ok(())
         });
