@@ -1,6 +1,7 @@
 //! The keeper, the sandbox and the limits with real processes.
 
 mod disk_full;
+mod life;
 mod limited;
 mod process;
 mod sandboxed;

@@ -1,5 +1,6 @@
 //! A real keeper for tests: this test program, started again.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,11 +150,11 @@ impl Drop for Keeper {
 /// Processes that are, or are about to be, the keeper of a folder.
 pub(crate) fn keepers_of(dir: &Path) -> Vec<i32> {
     let wanted = format!("{KEEPER_DIR}={}", dir.display());
-    let pids = std::fs::read_dir("/proc")
+    let pids = fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .filter_map(|entry| {
-            let environ = std::fs::read(entry.path().join("environ")).ok()?;
+            let environ = fs::read(entry.path().join("environ")).ok()?;
             let is_keeper = environ
                 .split(|byte| *byte == 0)
                 .any(|variable| variable == wanted.as_bytes());
@@ -207,7 +208,7 @@ pub(crate) fn kill(pid: i32) {
 
 /// Whether a process exists that is not only waiting to be reaped.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+    fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
 }
 
@@ -226,4 +227,22 @@ pub(crate) async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
 #[expect(clippy::print_stdout, reason = "tests speak to whoever runs them")]
 pub(crate) fn skipped(reason: &str) {
     println!("skipped: {reason}");
+}
+
+/// Processes whose parent this is.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let stats = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let stat =
+                fs::read_to_string(Path::new("/proc").join(entry.file_name()).join("stat")).ok()?;
+            let (pid, rest) = (
+                stat.split(' ').next()?.parse().ok()?,
+                stat.rsplit(')').next()?,
+            );
+            let of: i32 = rest.split(' ').nth(2)?.parse().ok()?;
+            (of == parent).then_some(pid)
+        });
+    stats.collect()
 }
