@@ -202,13 +202,8 @@ impl Driver {
     /// Returns what could not be removed.
     pub fn clean_up(&self, keep: &HashSet<String>) -> Vec<Error> {
         let keep: HashSet<String> = keep.iter().map(|name| file_name(name)).collect();
-        let parents = match &self.system {
-            System::V1(tree) => tree.parents(),
-            System::V2(tree) => tree.parents(),
-            System::None { .. } => Vec::new(),
-        };
         let mut names = BTreeSet::new();
-        for parent in parents {
+        for parent in self.parents() {
             let entries = fs::read_dir(parent).into_iter().flatten().flatten();
             let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             names.extend(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()));
@@ -217,6 +212,23 @@ impl Driver {
         stale
             .filter_map(|name| self.open(&name).remove().err())
             .collect()
+    }
+
+    /// Removes the folder of this node, for a node that will not come back.  One in
+    /// which a group is left stays.
+    pub fn retire(&self) {
+        for parent in self.parents() {
+            let _ = fs::remove_dir(parent);
+        }
+    }
+
+    /// The folder of this node, in each tree.
+    fn parents(&self) -> Vec<PathBuf> {
+        match &self.system {
+            System::V1(tree) => tree.parents(),
+            System::V2(tree) => tree.parents(),
+            System::None { .. } => Vec::new(),
+        }
     }
 }
 

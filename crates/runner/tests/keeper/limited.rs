@@ -24,15 +24,9 @@ impl Node {
 }
 
 impl Drop for Node {
-    /// Removes the folders of the node, which a real one keeps.
     fn drop(&mut self) {
-        let Ok(last) = self.0.create("last", &Limits::default()) else {
-            return;
-        };
         self.0.clean_up(&HashSet::new());
-        for procs in last.procs_paths() {
-            let _ = fs::remove_dir(procs.parent().unwrap().parent().unwrap());
-        }
+        self.0.retire();
     }
 }
 
