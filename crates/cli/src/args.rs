@@ -28,19 +28,21 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "grid", version, after_help = AFTER_HELP, propagate_version = false, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// How data is printed
+    /// How data is printed: console or json
     #[arg(
         short,
         long,
         global = true,
         value_enum,
         default_value = "console",
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        help_heading = "Global options"
     )]
     pub(crate) output: Format,
 
     /// Say what is done
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) debug: bool,
 
     #[command(subcommand)]
@@ -167,6 +169,14 @@ mod tests {
             assert_eq!(parsed(line)?.output, Format::Json, "{line}");
         }
         Ok(())
+    }
+
+    #[test]
+    fn a_negative_number_is_a_wrong_number() {
+        let said = parsed("grid run --gpus -1 train.py")
+            .err()
+            .map(|error| error.to_string());
+        assert!(said.is_some_and(|text| text.contains("invalid value '-1'")));
     }
 
     #[test]

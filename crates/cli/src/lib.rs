@@ -12,6 +12,8 @@ mod lists;
 mod nearest;
 mod printer;
 mod progress;
+#[cfg(feature = "server")]
+pub mod runner;
 mod settings;
 mod table;
 mod target;

@@ -2,7 +2,7 @@
 
 /// The known word that is most like `word`, if one is like it at all.
 pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let within = (word.chars().count() / 3).max(1);
+    let within = word.chars().count().div_ceil(3);
     known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))

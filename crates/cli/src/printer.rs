@@ -23,6 +23,12 @@ pub(crate) enum Format {
     Json,
 }
 
+/// An error as programs read it.
+#[derive(Serialize)]
+struct ErrorBody<'r> {
+    error: &'r Report,
+}
+
 /// Bytes of output that are gathered before they are written.  Higher: memory for
 /// nothing; lower: a log of gigabytes is a system call for every few lines.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -157,7 +163,7 @@ impl Printer {
     /// Prints why the program ends without having done what it was asked to.
     pub(crate) fn error(&self, report: &Report) {
         if self.is_json() {
-            let body = serde_json::json!({ "error": report });
+            let body = serde_json::to_string(&ErrorBody { error: report }).unwrap_or_default();
             self.talk(&format!("{body}\n"));
             return;
         }

@@ -59,6 +59,14 @@ pub(crate) struct ServerArgs {
     /// Private key of the certificate, as PEM
     #[arg(long = "tls-key", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+
+    /// Address that people reach the server under, where it differs from --listen
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+
+    /// Database: postgres://… [default: SQLite in the data folder]
+    #[arg(long = "database-url", global = true, value_name = "URL")]
+    database_url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

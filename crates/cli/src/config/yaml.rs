@@ -94,11 +94,11 @@ pub(super) fn parse(text: &str) -> Result<Node, Error> {
 
 /// The parser adds the place to its message; ours stands in front.
 fn reason(message: &str) -> String {
-    message
-        .split(" at byte ")
-        .next()
-        .unwrap_or(message)
-        .to_owned()
+    let end = [" at byte ", " at char "]
+        .iter()
+        .filter_map(|mark| message.find(mark))
+        .min();
+    message[..end.unwrap_or(message.len())].to_owned()
 }
 
 #[derive(Default)]

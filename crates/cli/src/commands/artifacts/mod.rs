@@ -69,7 +69,15 @@ struct Source {
 pub(crate) fn run(args: &ArtifactsArgs, ctx: &Ctx) -> Result<ExitCode> {
     let filter = match &args.match_regex {
         Some(text) => Some(Regex::new(text).map_err(|error| {
-            Problem::usage(format!("'{text}' is not a regular expression")).because(error)
+            // The error draws the expression; its last line says what is wrong with it.
+            let error = error.to_string();
+            let why = error
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
+            Problem::usage(format!("'{text}' is not a regular expression: {why}"))
         })?),
         None => None,
     };

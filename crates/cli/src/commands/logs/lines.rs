@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use grid_api::log::LogLine;
-use serde::Serialize;
+use serde_json::Value;
 
 use crate::printer::Printer;
 
@@ -26,14 +26,6 @@ pub(super) struct Lines<'p> {
     partial: BTreeMap<(String, &'static str), LogLine>,
 }
 
-/// A line of a log with its experiment.
-#[derive(Serialize)]
-struct NamedLine<'l> {
-    experiment: &'l str,
-    #[serde(flatten)]
-    line: &'l LogLine,
-}
-
 impl<'p> Lines<'p> {
     /// `with_name`: lines of several experiments are mixed; `is_live`: they come as they are written.
     pub(super) fn new(printer: &'p Printer, with_name: bool, is_live: bool) -> Self {
@@ -50,7 +42,7 @@ impl<'p> Lines<'p> {
     /// Before the first line.
     pub(super) fn begin(&self) -> Result<()> {
         if self.printer.is_json() && !self.is_live {
-            self.printer.text("{\"logs\":[")
+            self.printer.text("{\"lines\":[")
         } else {
             Ok(())
         }
@@ -120,13 +112,19 @@ impl<'p> Lines<'p> {
         if !self.printer.is_json() {
             return self.printer.line(&self.text(experiment, line));
         }
-        let named = NamedLine { experiment, line };
+        let mut named = serde_json::to_value(line)?;
+        if let Value::Object(fields) = &mut named {
+            fields.insert(
+                "experiment".to_owned(),
+                Value::String(experiment.to_owned()),
+            );
+        }
         if self.is_live {
             return self.printer.json_line(&named);
         }
         self.printer
             .text(if self.n_written == 1 { "\n" } else { ",\n" })?;
-        self.printer.text(&serde_json::to_string(&named)?)
+        self.printer.text(&named.to_string())
     }
 
     fn rewrite(&mut self, experiment: &str, line: &LogLine) -> Result<()> {

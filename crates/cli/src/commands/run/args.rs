@@ -87,11 +87,13 @@ pub(crate) struct RunArgs {
     pub(crate) framework: Option<String>,
 
     /// The machine may be taken away
-    #[arg(long = "use_spot", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long = "use_spot", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_possible_values = true)]
     pub(crate) use_spot: Option<bool>,
 
     /// An experiment that is interrupted starts again with its artifacts
-    #[arg(long = "auto_resume", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long = "auto_resume", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_possible_values = true)]
     pub(crate) auto_resume: Option<bool>,
 
     /// Leave out warnings
@@ -107,7 +109,8 @@ pub(crate) struct RunArgs {
     pub(crate) scratch_mount_path: Option<String>,
 
     /// Send this folder as it is, not what Git tracks
-    #[arg(short = 'l', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "git")]
+    #[arg(short = 'l', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_possible_values = true, conflicts_with = "git")]
     pub(crate) localdir: Option<bool>,
 
     /// Let the server clone this repository: URL or URL#BRANCH, TAG or COMMIT
@@ -183,7 +186,9 @@ pub(crate) fn with_spellings(command: clap::Command) -> clap::Command {
         spellings.sort_unstable();
         spellings.dedup();
         spellings.retain(|spelling| !known.contains(spelling));
-        arg.aliases(spellings)
+        // `--gpus -1` is a wrong number, not a flag called `-1`.
+        let takes_value = arg.get_action().takes_values();
+        arg.aliases(spellings).allow_negative_numbers(takes_value)
     })
 }
 
