@@ -73,14 +73,14 @@ impl<'c> Each<'c> {
                 self.lines.push(line);
                 self.done.extend(serde_json::to_value(view));
             }
-            Err(error) => self.fail(name, error.into()),
+            Err(error) => self.fail(name, &error.into()),
         }
     }
 
     /// Notes that one was refused.
-    pub(crate) fn fail(&mut self, name: &str, error: anyhow::Error) {
+    pub(crate) fn fail(&mut self, name: &str, error: &anyhow::Error) {
         self.failed = true;
-        let mut report = Report::of(&error);
+        let mut report = Report::of(error);
         if !report.message.contains(name) {
             report.message = format!("{} {name}: {}", self.kind.word(), report.message);
         }

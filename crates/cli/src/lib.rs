@@ -47,13 +47,13 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
     let debug = cli.debug || settings.as_ref().is_ok_and(|settings| settings.debug);
     let printer = Printer::new(cli.output, debug);
     match settings {
-        Ok(settings) => run(cli, &words, Ctx { settings, printer }),
+        Ok(settings) => run(cli, &words, &Ctx { settings, printer }),
         Err(error) => failed(&printer, &error),
     }
 }
 
-fn run(cli: Cli, words: &[String], ctx: Ctx) -> ExitCode {
-    let done = dispatch(cli.command, words, &ctx).and_then(|code| {
+fn run(cli: Cli, words: &[String], ctx: &Ctx) -> ExitCode {
+    let done = dispatch(cli.command, words, ctx).and_then(|code| {
         ctx.printer.flush()?;
         Ok(code)
     });

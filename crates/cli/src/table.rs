@@ -42,7 +42,7 @@ impl Cell {
     }
 
     /// A number, or anything else that is read from its right end.
-    pub(crate) fn number(number: impl ToString) -> Self {
+    pub(crate) fn number(number: u64) -> Self {
         Self {
             text: number.to_string(),
             tone: Tone::Plain,

@@ -135,7 +135,7 @@ fn is_worth_another_round(error: &anyhow::Error) -> bool {
         cause.is::<Changed>()
             || cause
                 .downcast_ref::<grid_api::client::Error>()
-                .is_some_and(|e| e.is_transient())
+                .is_some_and(grid_api::client::Error::is_transient)
     })
 }
 

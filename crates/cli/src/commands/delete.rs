@@ -69,7 +69,7 @@ pub(crate) fn run(args: DeleteArgs, ctx: &Ctx) -> Result<ExitCode> {
                     continue;
                 }
                 Err(error) => {
-                    each.fail(name, error);
+                    each.fail(name, &error);
                     continue;
                 }
             }

@@ -25,6 +25,11 @@ fn event(kind: &str, id: &str, data: &Value) -> String {
     format!("event: {kind}\nid: {id}\ndata: {data}\n\n")
 }
 
+/// A line that is still written has no place to resume from.
+fn partial(data: &Value) -> String {
+    format!("event: log\ndata: {data}\n\n")
+}
+
 /// The first connection breaks in the middle of a progress bar.
 async fn follow(State(calls): State<Arc<AtomicUsize>>, headers: HeaderMap) -> impl IntoResponse {
     let call = calls.fetch_add(1, Ordering::SeqCst);
@@ -35,11 +40,11 @@ async fn follow(State(calls): State<Arc<AtomicUsize>>, headers: HeaderMap) -> im
             "event: status\ndata: {status}\n\n{}{}{}",
             event("log", "1", &line("one", false)),
             event("log", "2", &line("two", false)),
-            event("log", "2", &line(" 10%", true)),
+            partial(&line(" 10%", true)),
         ),
         (1, Some("2")) => format!(
             ": hello\n\n{}{}{}",
-            event("log", "2", &line(" 90%", true)),
+            partial(&line(" 90%", true)),
             event("log", "3", &line("100%", false)),
             event("end", "4", &json!({ "status": "succeeded" })),
         ),
@@ -57,7 +62,9 @@ fn routes() -> Router {
         let query = query.unwrap_or_default();
         Json(match query {
             query if query.contains("stream=build") => json!({ "lines": [] }),
-            query if query.contains("cursor=2") => json!({ "lines": [], "next": "2" }),
+            query if query.contains("cursor=2") => {
+                json!({ "lines": [line(" 50%", true)], "next": "2" })
+            }
             query if query.contains("cursor=1") => {
                 json!({ "lines": [line("two", false), line(" 50%", true)], "next": "2" })
             }

@@ -237,7 +237,7 @@ fn is_transient(error: &anyhow::Error) -> bool {
     error.is::<Interrupted>()
         || error
             .downcast_ref::<grid_api::client::Error>()
-            .is_some_and(|error| error.is_transient())
+            .is_some_and(grid_api::client::Error::is_transient)
 }
 
 /// Mode and time as they were where the file was made.

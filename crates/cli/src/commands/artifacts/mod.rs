@@ -5,7 +5,7 @@ mod links;
 mod place;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -196,7 +196,7 @@ async fn fetch(
         ctx.printer
             .note("Downloading artifacts. This command may take a while");
     }
-    if args.download_dir == PathBuf::from(DOWNLOAD_DIR_DEFAULT) && files > 0 {
+    if args.download_dir == Path::new(DOWNLOAD_DIR_DEFAULT) && files > 0 {
         place::keep_out_of_git(&args.download_dir)?;
     }
     let outcome = download::all(ctx, client, &args.download_dir, sources).await?;

@@ -60,7 +60,7 @@ impl Place {
             match fs::create_dir(&on_disk) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    require_folder(&on_disk)?
+                    require_folder(&on_disk)?;
                 }
                 Err(error) => {
                     return Err(error)

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use grid_api::client::{self, Client};
+use grid_api::error::ErrorBody;
 use grid_api::experiment::ExperimentView;
-use grid_api::log::{LogLine, LogStream, LogsEnd};
+use grid_api::log::{LogLine, LogStream, LogsEnd, LogsStatus};
 use grid_core::workload::Status;
-use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::lines::Lines;
@@ -37,19 +37,11 @@ const AWAY_MAX: Duration = Duration::from_secs(15 * 60);
 /// Something that was heard about one experiment.
 enum Heard {
     Line(LogLine),
-    Status(StatusEvent),
+    Status(LogsStatus),
     /// The connection broke, and is being made again.
     Lost,
     Ended(Status),
     Failed(anyhow::Error),
-}
-
-/// The data of the event `status`.
-#[derive(Debug, Deserialize)]
-struct StatusEvent {
-    status: Status,
-    #[serde(default)]
-    message: Option<String>,
 }
 
 /// Prints the logs of experiments until all have ended; tells how they did.
@@ -209,6 +201,7 @@ impl Follower {
                 "end" => serde_json::from_str::<LogsEnd>(data)
                     .ok()
                     .map(|end| Heard::Ended(end.status)),
+                "error" => return Err(refusal(data)),
                 _ => None,
             };
             if event.id.is_some() {
@@ -228,5 +221,19 @@ impl Follower {
     /// False when nobody listens any more.
     async fn tell(&self, heard: Heard) -> bool {
         self.sender.send((self.name.clone(), heard)).await.is_ok()
+    }
+}
+
+/// What the server says instead of going on.
+fn refusal(data: &str) -> client::Error {
+    match serde_json::from_str::<ErrorBody>(data) {
+        Ok(body) => client::Error::Refused {
+            status: body.error.code.status(),
+            detail: body.error,
+        },
+        Err(error) => client::Error::Broken {
+            url: "the log".to_owned(),
+            source: error.into(),
+        },
     }
 }

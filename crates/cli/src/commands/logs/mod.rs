@@ -172,23 +172,24 @@ async fn print_one(
     lines: &mut Lines<'_>,
 ) -> Result<usize> {
     let path = format!("{}/logs", path_of(experiment));
-    let most = tail.map_or(usize::MAX, |tail| tail as usize);
     let mut query = LogsQuery {
         stream: Some(stream),
         tail,
         cursor: None,
         limit: Some(PAGE),
     };
+    let most = tail.map_or(usize::MAX, |tail| tail as usize);
     let mut n_lines = 0;
-    while n_lines < most {
+    loop {
         let page: LogsResponse = client.get(&path, &query).await?;
-        let is_empty = page.lines.is_empty();
-        for line in page.lines.iter().take(most - n_lines) {
+        // A line that is still written comes again with every page.
+        let n_whole = page.lines.iter().filter(|line| !line.partial).count();
+        for line in &page.lines {
             lines.write(&experiment.name, line)?;
-            n_lines += 1;
         }
-        // What is still written has no last page, but an empty one.
-        if page.next.is_none() || is_empty {
+        n_lines += page.lines.len();
+        // What is still written has no last page, but one with nothing new.
+        if page.next.is_none() || n_whole == 0 || n_lines >= most {
             break;
         }
         (query.cursor, query.tail) = (page.next, None);
