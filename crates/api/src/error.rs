@@ -34,6 +34,8 @@ pub enum ErrorCode {
     Forbidden,
     /// 404: there is no such thing, as far as the caller may know.
     NotFound,
+    /// 405: the path is there, but not for this method.
+    MethodNotAllowed,
     /// 409: the name is taken, or the thing is in a state that does not allow it.
     Conflict,
     /// 413: the body, the tree or the sweep is larger than the limit.
@@ -56,6 +58,7 @@ impl ErrorCode {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::TooMany => 429,

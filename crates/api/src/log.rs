@@ -87,6 +87,47 @@ pub struct LogsQuery {
     pub limit: Option<u32>,
 }
 
+/// The query of `GET /experiments/{experiment}/logs/follow`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct FollowQuery {
+    /// Which log; experiment when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub stream: Option<LogStream>,
+    /// Begin with the last so many lines; with all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
+    /// Begin where a former answer ended; the header `Last-Event-ID` goes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// The query of `GET /experiments/{experiment}/logs/raw`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct RawQuery {
+    /// Which log; experiment when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub stream: Option<LogStream>,
+    /// Only what came from there; everything when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub source: Option<LogSource>,
+}
+
+/// The data of the event `status` of `GET /experiments/{experiment}/logs/follow`: the
+/// first event, and again whenever it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogsStatus {
+    /// The status of the experiment.
+    pub status: grid_core::workload::Status,
+    /// One sentence about where it stands.
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
 /// The data of the event `end` of `GET /experiments/{experiment}/logs/follow`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogsEnd {

@@ -3,11 +3,12 @@
 //! The log of an experiment is the logs of its attempts, one after the other.
 //! A cursor is `<attempt>:<position>`.
 
+use bytes::Bytes;
 use grid_api::log::LogStream;
 use grid_core::access::Action;
 use grid_core::id::WorkloadId;
 use grid_core::workload::{Status, Workload};
-use grid_store::logs::{LineLimits, LogId, LogLine, Stream};
+use grid_store::logs::{Follow, LineLimits, LogId, LogLine, Stream};
 
 use crate::access::Caller;
 use crate::error::{Error, Result};
@@ -193,16 +194,14 @@ impl Reader {
                 line,
             }));
             cursor.at = page.next;
-            if !page.at_end || lines.len() >= limit {
-                return Ok(Page {
-                    lines,
-                    next: cursor,
-                    over: false,
-                    truncated: from != Cursor::START,
-                });
+            let over = page.at_end && last && standing.status.is_final();
+            if page.at_end && !last {
+                cursor = Cursor {
+                    attempt: cursor.attempt + 1,
+                    at: 0,
+                };
             }
-            if last {
-                let over = standing.status.is_final();
+            if !page.at_end || last || lines.len() >= limit {
                 return Ok(Page {
                     lines,
                     next: cursor,
@@ -210,10 +209,6 @@ impl Reader {
                     truncated: from != Cursor::START,
                 });
             }
-            cursor = Cursor {
-                attempt: cursor.attempt + 1,
-                at: 0,
-            };
         }
     }
 
@@ -258,6 +253,20 @@ impl Reader {
             over: standing.status.is_final(),
             truncated,
         })
+    }
+
+    /// Up to `bytes_max` bytes behind `cursor` as they are stored, in frames, and where
+    /// to go on; none at the end of the attempt's log.
+    pub async fn frames(&self, cursor: Cursor, bytes_max: usize) -> Result<(Bytes, Cursor)> {
+        let log = self.log(cursor.attempt)?;
+        let logs = &self.engine.inner.logs;
+        let (bytes, at) = logs.read(&log, cursor.at, bytes_max).await?;
+        Ok((bytes, Cursor { at, ..cursor }))
+    }
+
+    /// Wakes whenever the log of an attempt has grown.
+    pub async fn follow(&self, attempt: u32) -> Result<Follow> {
+        Ok(self.engine.inner.logs.follow(&self.log(attempt)?).await?)
     }
 
     /// Waits until the log has grown beyond `cursor`, or the experiment has changed.

@@ -65,6 +65,23 @@ pub async fn create_first(engine: &Engine, username: &str) -> Result<Option<With
     create_unchecked(engine, &new).await.map(Some)
 }
 
+/// Another key for the oldest operator, for whoever owns the server's data and has lost
+/// the first one.  `None` when there is no operator.
+pub async fn recover_operator(engine: &Engine) -> Result<Option<WithKey>> {
+    let inner = &engine.inner;
+    let mut tx = inner.db.write().await?;
+    let users = db::user::list(&mut tx, None, USERS_MAX).await?.items;
+    let operators = users
+        .into_iter()
+        .filter(|user| user.operator && user.disabled_at.is_none());
+    let Some(user) = operators.min_by_key(|user| user.created_at) else {
+        return Ok(None);
+    };
+    let api_key = new_key(&mut tx, &*inner.clock, user.id, inner.clock.now()).await?;
+    tx.commit().await?;
+    Ok(Some(WithKey { user, api_key }))
+}
+
 async fn create_unchecked(engine: &Engine, new: &NewUser) -> Result<WithKey> {
     let inner = &engine.inner;
     let username = UserName::parse(&new.username).map_err(|e| Error::invalid(e.to_string()))?;

@@ -1,0 +1,376 @@
+//! Flags, environment, file and defaults become [`Settings`], in one function.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+/// Where the server listens unless it is told otherwise: for this machine only.
+const LISTEN: &str = "127.0.0.1:8080";
+
+/// The folder of the data below the home folder.
+const DATA_BELOW_HOME: &str = ".grid/server";
+
+/// The settings file inside the data folder.
+pub(crate) const FILE_NAME: &str = "server.toml";
+
+/// What was typed; `None` where nothing was.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The folder of the data (`GRID_SERVER_DATA`; default `~/.grid/server`).
+    pub data: Option<PathBuf>,
+    /// `HOST:PORT` to listen on (`GRID_SERVER_LISTEN`; default `127.0.0.1:8080`).
+    pub listen: Option<String>,
+    /// A settings file, TOML (`GRID_SERVER_CONFIG`; default `DATA/server.toml` if there is one).
+    pub config: Option<PathBuf>,
+    /// `auto`, `require` or `off` (`GRID_SERVER_SANDBOX`; default `auto`).
+    pub sandbox: Option<String>,
+    /// CPUs to hand out (`GRID_SERVER_CPUS`; default: those of the machine).
+    pub cpus: Option<u32>,
+    /// GPUs to hand out (`GRID_SERVER_GPUS`; default: those of the machine).
+    pub gpus: Option<u32>,
+    /// Certificate chain, PEM (`GRID_SERVER_TLS_CERT`); with `tls_key` the server speaks HTTPS.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM (`GRID_SERVER_TLS_KEY`).
+    pub tls_key: Option<PathBuf>,
+    /// The address that users reach the server under (`GRID_SERVER_URL`; default: where it listens).
+    pub url: Option<String>,
+    /// Another database than the SQLite file in the data folder (`GRID_SERVER_DATABASE_URL`).
+    pub database_url: Option<String>,
+}
+
+/// What it means.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) data: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) cpus: Option<u32>,
+    pub(crate) gpus: Option<u32>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) url: Option<String>,
+    pub(crate) database_url: Option<String>,
+    /// The name of the first user, if somebody chose one.
+    pub(crate) operator: Option<String>,
+    /// The system's name of who started the server, for the same purpose.
+    pub(crate) system_user: Option<String>,
+}
+
+/// How experiments are kept apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sandbox {
+    /// Where the machine can.
+    Auto,
+    /// Or not run at all.
+    Require,
+    /// Not.
+    Off,
+}
+
+impl Sandbox {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Require => "require",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl FromStr for Sandbox {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "require" => Self::Require,
+            "off" => Self::Off,
+            _ => bail!("'{text}' is not a way to sandbox: choose auto, require or off"),
+        })
+    }
+}
+
+/// Where certificate and key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tls {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// What a settings file may say.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data: Option<PathBuf>,
+    listen: Option<String>,
+    sandbox: Option<Sandbox>,
+    cpus: Option<u32>,
+    gpus: Option<u32>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    url: Option<String>,
+    database_url: Option<String>,
+    operator: Option<String>,
+}
+
+/// The environment of this process.
+pub(crate) fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// Merges what was typed with environment, file and defaults, in this order.
+pub(crate) fn settings(
+    options: Options,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Settings> {
+    let variables = Variables(environment);
+    let typed_data = options.data.or(variables.path("GRID_SERVER_DATA"));
+    let file = match options.config.or(variables.path("GRID_SERVER_CONFIG")) {
+        Some(path) => {
+            read(&path)?.with_context(|| format!("there is no file {}", path.display()))?
+        }
+        None => {
+            let data = typed_data
+                .clone()
+                .map_or_else(|| default_data(&variables), Ok)?;
+            read(&data.join(FILE_NAME))?.unwrap_or_default()
+        }
+    };
+    let data = typed_data.or(file.data);
+    let data = data.map_or_else(|| default_data(&variables), Ok)?;
+    let listen = options
+        .listen
+        .or(variables.text("GRID_SERVER_LISTEN")?)
+        .or(file.listen);
+    let sandbox = options.sandbox.or(variables.text("GRID_SERVER_SANDBOX")?);
+    let sandbox = sandbox
+        .map(|text| text.parse())
+        .transpose()?
+        .or(file.sandbox);
+    let cpus = options
+        .cpus
+        .or(variables.number("GRID_SERVER_CPUS")?)
+        .or(file.cpus);
+    if cpus == Some(0) {
+        bail!("a server with no CPUs to hand out runs nothing: give --cpus 1 or more");
+    }
+    let cert = options
+        .tls_cert
+        .or(variables.path("GRID_SERVER_TLS_CERT"))
+        .or(file.tls_cert);
+    let key = options
+        .tls_key
+        .or(variables.path("GRID_SERVER_TLS_KEY"))
+        .or(file.tls_key);
+    let tls = match (cert, key) {
+        (Some(cert), Some(key)) => Some(Tls { cert, key }),
+        (None, None) => None,
+        _ => bail!("HTTPS needs both a certificate (--tls-cert) and its key (--tls-key)"),
+    };
+    let url = options
+        .url
+        .or(variables.text("GRID_SERVER_URL")?)
+        .or(file.url);
+    let database = options
+        .database_url
+        .or(variables.text("GRID_SERVER_DATABASE_URL")?);
+    Ok(Settings {
+        data: std::path::absolute(&data)
+            .with_context(|| format!("'{}' is not a folder", data.display()))?,
+        listen: address(listen.as_deref().unwrap_or(LISTEN))?,
+        sandbox: sandbox.unwrap_or(Sandbox::Auto),
+        cpus,
+        gpus: options
+            .gpus
+            .or(variables.number("GRID_SERVER_GPUS")?)
+            .or(file.gpus),
+        tls,
+        url: url.as_deref().map(public_url).transpose()?,
+        database_url: database.or(file.database_url),
+        operator: variables.text("GRID_OPERATOR")?.or(file.operator),
+        system_user: variables.text("USER").ok().flatten(),
+    })
+}
+
+fn default_data(variables: &Variables<impl Fn(&str) -> Option<OsString>>) -> Result<PathBuf> {
+    let home = variables.path("HOME").context(
+        "there is no HOME to keep the data in: name a folder with --data DIR or GRID_SERVER_DATA",
+    )?;
+    Ok(home.join(DATA_BELOW_HOME))
+}
+
+fn read(path: &Path) -> Result<Option<File>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", path.display()));
+        }
+    };
+    let file = toml::from_str(&text)
+        .with_context(|| format!("the settings in {} are not understood", path.display()))?;
+    Ok(Some(file))
+}
+
+fn address(text: &str) -> Result<SocketAddr> {
+    let mut found = text.to_socket_addrs().with_context(|| {
+        format!("'{text}' is not an address to listen on: write HOST:PORT, for example {LISTEN}")
+    })?;
+    found
+        .next()
+        .with_context(|| format!("'{text}' names no address of this machine"))
+}
+
+fn public_url(text: &str) -> Result<String> {
+    let host = text
+        .strip_prefix("http://")
+        .or(text.strip_prefix("https://"));
+    if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+        bail!("'{text}' is not an address for users: write http://HOST:PORT or https://HOST");
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The environment, read by kinds.
+struct Variables<F>(F);
+
+impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        (self.0)(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        match (self.0)(name)
+            .filter(|value| !value.is_empty())
+            .map(OsString::into_string)
+        {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => bail!("the variable {name} is not UTF-8 text"),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u32>> {
+        let text = self.text(name)?;
+        let number = text.map(|text| {
+            text.parse()
+                .with_context(|| format!("the variable {name} is '{text}', not a number"))
+        });
+        number.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(options: Options, variables: &[(&str, &str)]) -> Result<Settings> {
+        settings(options, |name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn flags_come_before_environment_before_file_before_defaults() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(
+            dir.path().join(FILE_NAME),
+            "listen = '127.0.0.1:1'\nsandbox = 'off'\ncpus = 1\ngpus = 1\n",
+        )
+        .expect("written");
+        let data = dir.path().to_str().expect("UTF-8");
+        let options = Options {
+            listen: Some("127.0.0.1:3".to_owned()),
+            ..Options::default()
+        };
+        let variables = [
+            ("GRID_SERVER_DATA", data),
+            ("GRID_SERVER_LISTEN", "127.0.0.1:2"),
+            ("GRID_SERVER_CPUS", "2"),
+        ];
+        let settings = merged(options, &variables).expect("settings");
+        assert_eq!(settings.data, dir.path());
+        assert_eq!(settings.listen.port(), 3, "the flag");
+        assert_eq!(settings.cpus, Some(2), "the environment");
+        assert_eq!(
+            (settings.sandbox, settings.gpus),
+            (Sandbox::Off, Some(1)),
+            "the file"
+        );
+        let settings = merged(Options::default(), &[("HOME", "/home/ada")]).expect("settings");
+        assert_eq!(settings.data, Path::new("/home/ada/.grid/server"));
+        assert_eq!(settings.listen.to_string(), LISTEN);
+        assert_eq!(settings.sandbox, Sandbox::Auto);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said() {
+        let home = ("HOME", "/nonexistent");
+        let with = |change: fn(&mut Options)| {
+            let mut options = Options::default();
+            change(&mut options);
+            options
+        };
+        let none = Options::default;
+        for (options, variables, says) in [
+            (none(), vec![], "no HOME"),
+            (
+                none(),
+                vec![home, ("GRID_SERVER_CPUS", "many")],
+                "GRID_SERVER_CPUS is 'many'",
+            ),
+            (
+                none(),
+                vec![home, ("GRID_SERVER_SANDBOX", "on")],
+                "auto, require or off",
+            ),
+            (
+                with(|o| o.listen = Some("8080".to_owned())),
+                vec![home],
+                "HOST:PORT",
+            ),
+            (with(|o| o.cpus = Some(0)), vec![home], "--cpus 1"),
+            (
+                with(|o| o.tls_cert = Some("a".into())),
+                vec![home],
+                "both a certificate",
+            ),
+            (
+                with(|o| o.url = Some("grid.example".to_owned())),
+                vec![home],
+                "https://HOST",
+            ),
+            (
+                with(|o| o.config = Some("/nonexistent/x".into())),
+                vec![home],
+                "no file",
+            ),
+        ] {
+            let error = merged(options, &variables).expect_err(says);
+            assert!(format!("{error:#}").contains(says), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named_with_its_place() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("my.toml");
+        std::fs::write(&path, "cpus = 2\nlisten_on = '[::]:80'\n").expect("written");
+        let options = Options {
+            config: Some(path),
+            ..Options::default()
+        };
+        let error = format!("{:#}", merged(options, &[]).expect_err("refused"));
+        assert!(
+            error.contains("listen_on") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! Taking requests apart: path, query, body.  What is not understood is refused in
+//! the one envelope, by name.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use grid_api::error::ErrorCode;
+use serde::de::DeserializeOwned;
+
+use crate::error::Failure;
+
+/// A usual body.  Higher: many small requests may take more memory together; lower:
+/// honest requests with long texts are refused.
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// How long the sender of a body may be silent.  Higher: those who only want to hold
+/// a connection hold it longer; lower: uploads over bad networks break.
+const BODY_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// From this size on JSON is read on a thread of its own, so that nobody waits for it.
+const JSON_ASIDE_BYTES: usize = 256 << 10;
+
+/// Bytes that are kept ready for a body whose length is said to be larger.
+const BODY_RESERVE_BYTES: usize = 64 << 10;
+
+/// The values in the path.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Failure::invalid(format!(
+                "the path '{}' is not understood: {}",
+                parts.uri.path(),
+                rejection.body_text()
+            ))),
+        }
+    }
+}
+
+/// The query.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => {
+                use std::error::Error as _;
+                let why = rejection
+                    .source()
+                    .map_or_else(|| rejection.to_string(), ToString::to_string);
+                Err(query_failure(&why))
+            }
+        }
+    }
+}
+
+fn query_failure(why: &str) -> Failure {
+    match unknown_field(why) {
+        Some((name, known)) if known.is_empty() => {
+            Failure::invalid(format!("there is no query parameter '{name}' here"))
+        }
+        Some((name, known)) => {
+            Failure::invalid(format!("there is no query parameter '{name}' here"))
+                .hint(format!("there are: {known}"))
+        }
+        None => Failure::invalid(format!("the query is not understood: {why}")),
+    }
+}
+
+/// Takes apart serde's "unknown field `x`, expected one of `a`, `b`".
+fn unknown_field(why: &str) -> Option<(&str, String)> {
+    let rest = &why[why.find("unknown field `")? + "unknown field `".len()..];
+    let (name, rest) = rest.split_once('`')?;
+    let known: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
+    Some((name, known.join(", ")))
+}
+
+/// The query of an operation that has none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+/// A body in JSON of at most `MAX` bytes; no body is `{}`.
+pub(crate) struct JsonBody<T, const MAX: usize = BODY_BYTES_MAX>(pub(crate) T);
+
+impl<S: Send + Sync, T, const MAX: usize> FromRequest<S> for JsonBody<T, MAX>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(&parts.headers, body, MAX).await?;
+        if bytes.is_empty() {
+            return parse(b"{}").map(Self);
+        }
+        // A page of another site can make a browser send any other type without asking.
+        let is_json = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| {
+                value.split(';').next().unwrap_or_default().trim() == "application/json"
+            });
+        if !is_json {
+            return Err(Failure::invalid("the body must be JSON")
+                .hint("say so with the header Content-Type: application/json"));
+        }
+        if bytes.len() < JSON_ASIDE_BYTES {
+            return parse(&bytes).map(Self);
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        parsed.map_err(|e| Failure::internal(&e.into()))?.map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Failure::invalid(format!("the body is not what is expected here: {e}")))
+}
+
+/// A body of at most `MAX` bytes.
+pub(crate) struct BytesBody<const MAX: usize>(pub(crate) Bytes);
+
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for BytesBody<MAX> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        read(&parts.headers, body, MAX).await.map(Self)
+    }
+}
+
+async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Failure> {
+    let said = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if said.is_some_and(|said| said > max) {
+        return Err(too_large(max));
+    }
+    let mut pieces = Pieces::new(body);
+    let Some(first) = pieces.next().await? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = pieces.next().await? else {
+        return if first.len() > max {
+            Err(too_large(max))
+        } else {
+            Ok(first)
+        };
+    };
+    let mut whole = BytesMut::with_capacity(said.unwrap_or(0).min(BODY_RESERVE_BYTES));
+    whole.extend_from_slice(&first);
+    let mut next = Some(second);
+    while let Some(piece) = next {
+        if whole.len() + piece.len() > max {
+            return Err(too_large(max));
+        }
+        whole.extend_from_slice(&piece);
+        next = pieces.next().await?;
+    }
+    Ok(whole.freeze())
+}
+
+fn too_large(max: usize) -> Failure {
+    let limit = if max >= 1 << 20 {
+        format!("{} MiB", max >> 20)
+    } else {
+        format!("{} KiB", max >> 10)
+    };
+    Failure::new(
+        ErrorCode::TooLarge,
+        format!("the body is larger than the limit of {limit} here"),
+    )
+}
+
+/// A body, piece by piece, whose sender may not be silent for long.
+pub(crate) struct Pieces(BodyDataStream);
+
+impl Pieces {
+    pub(crate) fn new(body: Body) -> Self {
+        Self(body.into_data_stream())
+    }
+
+    /// The next piece; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        match tokio::time::timeout(BODY_SILENCE_MAX, self.0.next()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(piece))) => Ok(Some(piece)),
+            Ok(Some(Err(error))) => Err(Failure::invalid(format!("the body broke off: {error}"))),
+            Err(_) => Err(Failure::invalid(format!(
+                "nothing of the body came for {} seconds",
+                BODY_SILENCE_MAX.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Answers where there is no route.
+pub(crate) async fn no_such_path(uri: Uri) -> Response {
+    Failure::new(
+        ErrorCode::NotFound,
+        format!("there is nothing at {}", uri.path()),
+    )
+    .hint(format!(
+        "{}/openapi.json lists what there is",
+        grid_api::PREFIX
+    ))
+    .into_response()
+}
+
+/// Answers where the path has other methods only.
+pub(crate) async fn no_such_method(method: Method, uri: Uri) -> Response {
+    Failure::new(
+        ErrorCode::MethodNotAllowed,
+        format!("{} does not take {method}", uri.path()),
+    )
+    .hint(format!(
+        "{}/openapi.json lists what it takes",
+        grid_api::PREFIX
+    ))
+    .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_parameter_is_named() {
+        let query = |text: &str| {
+            let uri: Uri = format!("/x?{text}").parse().expect("a path");
+            let (mut parts, ()) = Request::builder()
+                .uri(uri)
+                .body(())
+                .expect("a request")
+                .into_parts();
+            let found = futures::executor::block_on(
+                Query::<grid_api::run::RunsQuery>::from_request_parts(&mut parts, &()),
+            );
+            found
+                .map(|query| query.0)
+                .map_err(|failure| failure.body().error)
+        };
+        assert_eq!(query("limit=5").expect("read").limit, Some(5));
+        let error = query("colour=red").expect_err("refused");
+        assert_eq!(error.message, "there is no query parameter 'colour' here");
+        assert!(
+            error
+                .hint
+                .is_some_and(|hint| hint.contains("created_by, name, limit"))
+        );
+        let error = query("limit=many").expect_err("refused");
+        assert!(
+            error.message.contains("limit") && error.message.contains("invalid digit"),
+            "{}",
+            error.message
+        );
+    }
+}

@@ -1,0 +1,317 @@
+//! The data folder: who may look in, who works in it, and the small files in it.
+//!
+//! | name | what |
+//! | --- | --- |
+//! | `lock` | held by the one server that works here; has its process id |
+//! | `grid.db` | the database, unless another one is named |
+//! | `secret` | 32 bytes that sign links |
+//! | `logs/`, `blobs/` | what experiments wrote and left behind |
+//! | `runner/` | the runner of this machine |
+//! | `tmp/` | work under way; emptied at each start |
+//! | `operator.json` | the first user, with their key |
+//! | `server.json` | where the server is now, for tools |
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::config::FILE_NAME as SETTINGS;
+
+const LOCK: &str = "lock";
+const DATABASE: &str = "grid.db";
+const SECRET: &str = "secret";
+const OPERATOR: &str = "operator.json";
+const SERVER: &str = "server.json";
+
+/// By what a folder is known to be a server's.
+const OURS: [&str; 6] = [LOCK, DATABASE, SECRET, SETTINGS, OPERATOR, "runner"];
+
+/// The data folder of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder(PathBuf);
+
+/// Held while this process works in the folder.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "closing the file lets go of the lock")] File);
+
+/// What locking came to.
+pub(crate) enum Locked {
+    /// Nobody else works here.
+    Ours(Lock),
+    /// Another process does.
+    Theirs { pid: Option<u32> },
+}
+
+/// What `operator.json` says.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Operator {
+    pub(crate) url: String,
+    pub(crate) username: String,
+    pub(crate) user_id: String,
+    pub(crate) api_key: String,
+}
+
+/// What `server.json` says.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// Where it listens.
+    pub(crate) url: String,
+    /// Where it listens for this machine only, without TLS.
+    pub(crate) local_url: String,
+    pub(crate) pid: u32,
+}
+
+impl Folder {
+    /// The folder, made if it is not there, and closed to others.
+    pub(crate) fn open(dir: &Path) -> Result<Self> {
+        let doing = || format!("cannot use {} for the data of the server", dir.display());
+        match std::fs::read_dir(dir) {
+            Ok(entries) => {
+                let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+                let is_ours = OURS
+                    .iter()
+                    .any(|ours| names.iter().any(|name| name == ours));
+                if !names.is_empty() && !is_ours {
+                    bail!(
+                        "{} holds other things: choose a folder of its own for the server with --data",
+                        dir.display()
+                    );
+                }
+                std::fs::set_permissions(dir, Permissions::from_mode(0o700)).with_context(doing)?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                make_private(dir).with_context(doing)?;
+            }
+            Err(error) => return Err(error).with_context(doing),
+        }
+        let folder = Self(dir.to_owned());
+        for below in [folder.logs(), folder.blobs(), folder.runner(), folder.tmp()] {
+            make_private(&below).with_context(doing)?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder of a server that was here before.
+    pub(crate) fn existing(dir: &Path) -> Result<Self> {
+        if !dir.join(LOCK).exists() {
+            bail!(
+                "there is no server's data in {}: name the folder with --data, or start `grid server` once",
+                dir.display()
+            );
+        }
+        Self::open(dir)
+    }
+
+    /// Claims the folder for this process.
+    pub(crate) fn lock(&self) -> Result<Locked> {
+        let path = self.0.join(LOCK);
+        let doing = || format!("cannot lock {}", path.display());
+        let mut options = OpenOptions::new();
+        options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600);
+        let mut file = options.open(&path).with_context(doing)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                file.set_len(0).with_context(doing)?;
+                writeln!(file, "{}", std::process::id()).with_context(doing)?;
+                Ok(Locked::Ours(Lock(file)))
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).with_context(doing)?;
+                Ok(Locked::Theirs {
+                    pid: text.trim().parse().ok(),
+                })
+            }
+            Err(error) => Err(error).with_context(doing),
+        }
+    }
+
+    /// Claims it, or says who has it.
+    pub(crate) fn lock_or_refuse(&self) -> Result<Lock> {
+        match self.lock()? {
+            Locked::Ours(lock) => Ok(lock),
+            Locked::Theirs { pid } => {
+                let who = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
+                bail!(
+                    "another server{who} works in {}: stop it first, or choose another folder with --data",
+                    self.0.display()
+                )
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.join(DATABASE)
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
+    }
+
+    pub(crate) fn runner(&self) -> PathBuf {
+        self.0.join("runner")
+    }
+
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+
+    pub(crate) fn secret_path(&self) -> PathBuf {
+        self.0.join(SECRET)
+    }
+
+    pub(crate) fn operator_path(&self) -> PathBuf {
+        self.0.join(OPERATOR)
+    }
+
+    /// Removes what a former server left under way.
+    pub(crate) fn empty_tmp(&self) -> Result<()> {
+        let tmp = self.tmp();
+        std::fs::remove_dir_all(&tmp)
+            .and_then(|()| make_private(&tmp))
+            .with_context(|| format!("cannot empty {}", tmp.display()))
+    }
+
+    /// What signs links; drawn at the first start.
+    pub(crate) fn secret(&self) -> Result<[u8; 32]> {
+        let path = self.secret_path();
+        let doing = || format!("cannot use the secret in {}", path.display());
+        match std::fs::read(&path) {
+            Ok(bytes) => bytes.try_into().map_err(|bytes: Vec<u8>| {
+                anyhow::anyhow!(
+                    "{} has {} bytes instead of 32: put the right one back, or remove it \
+                     (links that were made with it end)",
+                    path.display(),
+                    bytes.len()
+                )
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut secret = [0; 32];
+                rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+                    .with_context(doing)?;
+                write_private(&path, &secret).with_context(doing)?;
+                Ok(secret)
+            }
+            Err(error) => Err(error).with_context(doing),
+        }
+    }
+
+    /// The first user, if the file is there and reads.
+    pub(crate) fn operator(&self) -> Option<Operator> {
+        let bytes = std::fs::read(self.operator_path()).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub(crate) fn write_operator(&self, operator: &Operator) -> Result<()> {
+        write_json(&self.operator_path(), operator)
+    }
+
+    /// Where the server that runs here says it is.
+    pub(crate) fn running(&self) -> Result<Running> {
+        let path = self.0.join(SERVER);
+        let read = || Ok::<_, anyhow::Error>(serde_json::from_slice(&std::fs::read(&path)?)?);
+        read().with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    pub(crate) fn write_running(&self, running: &Running) -> Result<()> {
+        write_json(&self.0.join(SERVER), running)
+    }
+
+    /// The server is going: nobody should look for it.
+    pub(crate) fn remove_running(&self) {
+        // What stays behind names a process that is not there; readers cope.
+        let _ = std::fs::remove_file(self.0.join(SERVER));
+    }
+}
+
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn write_json(path: &Path, content: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(content)?;
+    text.push(b'\n');
+    write_private(path, &text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a file that only its owner can read, whole or not at all, also when the
+/// machine stops.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_folder_is_private_and_locked_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let data = dir.path().join("deep/data");
+        let folder = Folder::open(&data).expect("opened");
+        let lock = folder.lock_or_refuse().expect("locked");
+        let error = Folder::open(&data)
+            .expect("opened")
+            .lock_or_refuse()
+            .expect_err("taken");
+        let pid = std::process::id().to_string();
+        assert!(error.to_string().contains(&pid), "{error}");
+        drop(lock);
+        folder.lock_or_refuse().expect("free again");
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!(mode(&data.join("blobs")), 0o700);
+    }
+
+    #[test]
+    fn the_secret_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(&dir.path().join("data")).expect("opened");
+        let secret = folder.secret().expect("drawn");
+        assert_ne!(secret, [0; 32]);
+        assert_eq!(folder.secret().expect("read"), secret);
+        assert_eq!(mode(&folder.secret_path()), 0o600);
+    }
+
+    #[test]
+    fn a_folder_with_other_things_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("thesis.tex"), "").expect("written");
+        let before = mode(dir.path());
+        let error = Folder::open(dir.path()).expect_err("refused");
+        assert!(error.to_string().contains("holds other things"), "{error}");
+        assert_eq!(mode(dir.path()), before);
+    }
+}

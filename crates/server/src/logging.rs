@@ -1,0 +1,24 @@
+//! Where the server's own log goes: standard error, for people or for programs.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+
+/// What is logged unless `GRID_LOG` says otherwise (`GRID_LOG=debug`, `GRID_LOG=grid_server=debug`).
+const FILTER: &str = "info";
+
+/// Begins to log.  Again is nothing new.
+pub(crate) fn begin() {
+    let filter = EnvFilter::try_from_env("GRID_LOG").unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let terminal = std::io::stderr().is_terminal();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal);
+    let begun = match std::env::var("GRID_LOG_FORMAT").as_deref() {
+        Ok("json") => subscriber.json().try_init(),
+        _ => subscriber.with_target(false).try_init(),
+    };
+    // Somebody else has begun already: the program that runs this, or another test.
+    drop(begun);
+}

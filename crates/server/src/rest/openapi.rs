@@ -1,0 +1,148 @@
+//! The description of the API.
+
+use std::sync::LazyLock;
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use grid_api::error::{ErrorBody, ErrorCode};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, Response as Described};
+use utoipa::{OpenApi as _, ToSchema};
+
+use crate::extract::{Nothing, Query};
+
+/// Operations that need no account.
+pub(crate) const OPEN: [&str; 4] = ["health_get", "user_login", "link_follow", "openapi_get"];
+
+/// What may be answered to any operation that needs an account.
+const ERRORS: [(ErrorCode, &str); 4] = [
+    (ErrorCode::Invalid, "Not well formed, or impossible"),
+    (ErrorCode::Unauthenticated, "Not signed in"),
+    (ErrorCode::Forbidden, "Known, but not allowed"),
+    (
+        ErrorCode::NotFound,
+        "Not there, as far as the caller may know",
+    ),
+];
+
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    let (_, described) = super::described().split_for_parts();
+    let mut text = serde_json::to_string_pretty(&finished(described)).unwrap_or_default();
+    text.push('\n');
+    text
+});
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Grid",
+        description = "Runs, experiments, logs and artifacts of a Grid server. Fields are only ever added.",
+        version = "1",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    servers((url = "/api/v1")),
+    tags(
+        (name = "server", description = "The server and where experiments run"),
+        (name = "users", description = "Users and their keys"),
+        (name = "code", description = "Capturing source code"),
+        (name = "runs", description = "What one `grid run` makes"),
+        (name = "experiments", description = "One set of parameters, executed to an end"),
+        (name = "logs", description = "What experiments print"),
+        (name = "artifacts", description = "What experiments leave behind")
+    ),
+    components(schemas(
+        ErrorBody,
+        grid_api::log::LogLine,
+        grid_api::log::LogsStatus,
+        grid_api::log::LogsEnd
+    ))
+)]
+struct Document;
+
+/// The description before its operations.
+pub(super) fn begin() -> OpenApi {
+    Document::openapi()
+}
+
+/// The description as text.
+pub(crate) fn text() -> String {
+    TEXT.clone()
+}
+
+/// This description
+#[utoipa::path(get, path = "/openapi.json", tag = "server",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object)))]
+pub(super) async fn openapi_get(_: Query<Nothing>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], TEXT.as_str()).into_response()
+}
+
+/// Adds what all operations have in common.
+fn finished(mut api: OpenApi) -> OpenApi {
+    let components = api.components.get_or_insert_default();
+    let scheme = |scheme, description: &str| {
+        let mut http = Http::new(scheme);
+        http.description = Some(description.to_owned());
+        SecurityScheme::Http(http)
+    };
+    components.add_security_scheme(
+        "basic",
+        scheme(HttpAuthScheme::Basic, "User id and API key"),
+    );
+    components.add_security_scheme("bearer", scheme(HttpAuthScheme::Bearer, "API key"));
+    let paths = std::mem::take(&mut api.paths.paths);
+    for (path, mut item) in paths {
+        for operation in operations(&mut item) {
+            finish(operation);
+        }
+        // What the router takes for "the rest of the path" has no sign in OpenAPI.
+        api.paths.paths.insert(path.replace("{*", "{"), item);
+    }
+    api
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn finish(operation: &mut Operation) {
+    let open = OPEN
+        .iter()
+        .any(|open| operation.operation_id.as_deref() == Some(open));
+    if !open {
+        let none: [&str; 0] = [];
+        let ways = ["basic", "bearer"].map(|way| SecurityRequirement::new(way, none));
+        operation.security = Some(ways.into());
+        for (code, description) in ERRORS {
+            let key = code.status().to_string();
+            operation
+                .responses
+                .responses
+                .entry(key)
+                .or_insert_with(|| error(description).into());
+        }
+    }
+    let key = "default".to_owned();
+    operation
+        .responses
+        .responses
+        .entry(key)
+        .or_insert_with(|| error("Something went wrong").into());
+}
+
+fn error(description: &str) -> Described {
+    let mut response = Described::new(description);
+    let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
+    response
+        .content
+        .insert("application/json".to_owned(), content.into());
+    response
+}

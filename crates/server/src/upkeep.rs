@@ -1,0 +1,178 @@
+//! Looking after a server's data: is it consistent, is it up to date, a copy of it.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use async_trait::async_trait;
+use futures::StreamExt;
+use grid_api::client::{Auth, Client};
+use grid_api::error::ErrorBody;
+use grid_api::runner::{Launch, StopOrder};
+use grid_core::id::{AttemptId, NodeId};
+use grid_executor::{Executor, Hub, NodeState, Stopped};
+use grid_store::db::Backend;
+
+use crate::auth::folder_token;
+use crate::config::{self, Options, Settings};
+use crate::folder::{Folder, Locked};
+use crate::rest::Examined;
+use crate::serve::{connect, open_engine};
+
+/// Looks whether the data is consistent: every event log comes to the state that is
+/// kept of it, every blob that is named is there; with `deep`, with the right bytes.
+/// Says what it found, and answers whether all is well.
+///
+/// While a server works in the folder, that server is asked to look.
+pub async fn doctor(options: Options, deep: bool, out: &mut (dyn Write + Send)) -> Result<bool> {
+    let settings = config::settings(options, config::environment)?;
+    let folder = Folder::existing(&settings.data)?;
+    let examined = match folder.lock()? {
+        Locked::Ours(_lock) => examine(&settings, &folder, deep).await?,
+        Locked::Theirs { .. } => ask(&folder, deep).await?,
+    };
+    for finding in &examined.findings {
+        writeln!(out, "wrong: {finding}")?;
+    }
+    let untold = examined
+        .wrong
+        .saturating_sub(examined.findings.len() as u64);
+    if untold > 0 {
+        writeln!(out, "wrong: and {untold} more")?;
+    }
+    let how = if deep {
+        "read and hashed"
+    } else {
+        "looked for"
+    };
+    writeln!(
+        out,
+        "replayed {} experiments with {} events, {how} {} blobs: {}",
+        examined.workloads,
+        examined.events,
+        examined.blobs,
+        if examined.wrong == 0 {
+            "all is well".to_owned()
+        } else {
+            format!("{} wrong", examined.wrong)
+        }
+    )?;
+    Ok(examined.wrong == 0)
+}
+
+/// Looks by itself; the caller holds the lock.
+async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Examined> {
+    let db = connect(settings, folder, false).await?;
+    let secret = folder.secret()?;
+    let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secret).await?;
+    let report = grid_engine::doctor::examine(&engine, deep).await;
+    db.close().await;
+    Ok(report.context("cannot look at the data")?.into())
+}
+
+/// Has the server look that works in the folder.
+async fn ask(folder: &Folder, deep: bool) -> Result<Examined> {
+    install_tls();
+    let running = folder
+        .running()
+        .context("a server works in the folder and cannot be asked yet")?;
+    let token = folder_token(&folder.secret()?);
+    let client = Client::new(&running.local_url, Auth::Runner { token }, None)?;
+    let events = client.events(&format!("/doctor?deep={deep}"), None).await;
+    let events =
+        events.with_context(|| format!("cannot ask the server (process {})", running.pid))?;
+    let mut events = Box::pin(events);
+    while let Some(event) = events.next().await {
+        let event = event?;
+        match event.event.as_str() {
+            "report" => return Ok(serde_json::from_str(&event.data)?),
+            "error" => {
+                let body: ErrorBody = serde_json::from_str(&event.data)?;
+                bail!("the server could not look: {}", body.error.message);
+            }
+            _ => {}
+        }
+    }
+    bail!("the server ended while it looked; try again")
+}
+
+/// Brings the database up to date without starting a server.
+pub async fn migrate(options: Options, out: &mut (dyn Write + Send)) -> Result<()> {
+    let settings = config::settings(options, config::environment)?;
+    let folder = Folder::open(&settings.data)?;
+    let _lock = folder.lock_or_refuse()?;
+    connect(&settings, &folder, true).await?.close().await;
+    writeln!(out, "the database is up to date")?;
+    Ok(())
+}
+
+/// Copies the database to a new file, consistently and while a server works in the
+/// folder, and says what else makes a backup whole.
+///
+/// Bytes are not copied: blobs and logs are folders of files that are only added to
+/// (but for what has been in the trash for a week), so any program that copies files
+/// does that well, and again with little work.  Copied *after* the database, they have
+/// everything that it names.
+pub async fn backup(options: Options, file: &Path, out: &mut (dyn Write + Send)) -> Result<()> {
+    let settings = config::settings(options, config::environment)?;
+    let folder = Folder::existing(&settings.data)?;
+    let file =
+        std::path::absolute(file).with_context(|| format!("'{}' is not a file", file.display()))?;
+    let db = connect(&settings, &folder, false).await?;
+    let done = db.backup(&file).await;
+    let backend = db.backend();
+    db.close().await;
+    done.with_context(|| format!("no backup was written to {}", file.display()))?;
+    // It has the hashes of keys, and everything that people named.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot close {} to others", file.display()))?;
+    let bytes = std::fs::metadata(&file)
+        .map(|meta| meta.len())
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "wrote the database, {bytes} bytes, to {}",
+        file.display()
+    )?;
+    writeln!(out, "to have everything, copy these now, after it:")?;
+    for path in [folder.secret_path(), folder.blobs(), folder.logs()] {
+        writeln!(out, "  {}", path.display())?;
+    }
+    if backend == Backend::Sqlite {
+        writeln!(
+            out,
+            "to go back: an empty folder with these and the file as grid.db, then grid server --data FOLDER"
+        )?;
+    }
+    Ok(())
+}
+
+/// Chooses the cryptography of TLS, once for the process.
+pub(crate) fn install_tls() {
+    // It fails when it was chosen before, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// No place at all: whoever looks after data starts nothing.
+struct Nowhere;
+
+#[async_trait]
+impl Executor for Nowhere {
+    async fn launch(&self, _: Vec<Launch>) -> Result<(), grid_executor::Error> {
+        Ok(())
+    }
+
+    async fn stop(&self, _: StopOrder, _: &NodeId) -> Result<Stopped, grid_executor::Error> {
+        Ok(Stopped::NotThere)
+    }
+
+    async fn forget(&self, _: AttemptId, _: &NodeId) -> Result<(), grid_executor::Error> {
+        Ok(())
+    }
+
+    async fn observe(&self) -> Result<Vec<NodeState>, grid_executor::Error> {
+        Ok(vec![])
+    }
+}
