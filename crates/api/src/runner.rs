@@ -50,6 +50,11 @@ pub struct Sync {
     pub seq: u64,
     /// Drawn anew by each runner process.
     pub epoch: u64,
+    /// The `seq` of earlier syncs whose answers the runner still waited for when it
+    /// composed this one.  Any other answer has reached it or never will, so what this
+    /// sync does not list of it was lost and is given again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub awaiting: Vec<u64>,
 }
 
 /// One attempt on a runner.

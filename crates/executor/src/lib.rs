@@ -12,7 +12,7 @@ use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::AttemptId;
 use grid_core::workload::Observed;
 
-pub use hub::{Hub, LOST_AFTER_MS, NodeState};
+pub use hub::{Call, Hub, LOST_AFTER_MS, NodeState};
 pub use process::{ProcessExecutor, ProcessOptions};
 
 /// What an executor sees of one attempt.
@@ -22,6 +22,15 @@ pub struct Seen {
     pub attempt: AttemptId,
     /// What of it.
     pub observed: Observed,
+}
+
+/// What became of the wish that an attempt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was ordered; its end will be seen.
+    Ordered,
+    /// There is no such attempt, and none is on its way: it has ended.
+    NotThere,
 }
 
 /// Why an executor could not do something.  The next turn tries again.
@@ -49,9 +58,10 @@ pub trait Executor: Send + Sync {
     async fn launch(&self, launches: Vec<Launch>) -> Result<(), Error>;
     /// Asks an attempt to end: gently until the grace is over, then not.
     /// An attempt that does not exist has ended.
-    async fn stop(&self, stop: StopOrder, node: &grid_core::id::NodeId) -> Result<(), Error>;
+    async fn stop(&self, stop: StopOrder, node: &grid_core::id::NodeId) -> Result<Stopped, Error>;
     /// Lets go of what is left of an attempt that has been recorded as over.
     async fn forget(&self, attempt: AttemptId, node: &grid_core::id::NodeId) -> Result<(), Error>;
-    /// What exists now on each node that can be seen, all of it, in one call.
+    /// What exists now on each node that can be seen, all of it, in one call.  What may
+    /// be on its way there counts as alive.
     async fn observe(&self) -> Result<Vec<NodeState>, Error>;
 }

@@ -13,7 +13,7 @@ use grid_core::id::{AttemptId, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{Error, Executor, Hub, NodeState};
+use crate::{Error, Executor, Hub, NodeState, Stopped};
 
 /// How often the runner's life is checked.  Higher: a killed runner is missed
 /// longer; lower: an idle server wakes up for nothing.
@@ -95,6 +95,9 @@ impl ProcessExecutor {
         let text = serde_json::to_vec_pretty(&config)
             .map_err(|e| folder(&path, std::io::Error::other(e)))?;
         write_private(&path, &text).map_err(|e| folder(&path, e))?;
+        // Nobody else could run what this machine has: its silence is a runner that is
+        // being started again, however long that takes.
+        hub.register(&options.node, true);
         Ok(Self { hub, options })
     }
 
@@ -162,7 +165,14 @@ impl ProcessExecutor {
             && let Some(start_time) = start_time(pid)
         {
             let text = serde_json::to_vec(&Pid { pid, start_time }).unwrap_or_default();
-            write_private(&self.pid_path(), &text).map_err(Error::Spawn)?;
+            if let Err(error) = write_private(&self.pid_path(), &text) {
+                // It lives all the same, and this server has it as its child.
+                tracing::warn!(
+                    pid,
+                    error = &error as &dyn std::error::Error,
+                    "the next server will not know the runner of this machine by its process id"
+                );
+            }
             tracing::info!(pid, "started the runner of this machine");
         }
         Ok(child)
@@ -219,13 +229,12 @@ impl Executor for ProcessExecutor {
         Ok(())
     }
 
-    async fn stop(&self, stop: StopOrder, node: &NodeId) -> Result<(), Error> {
-        self.hub.stop(stop, node);
-        Ok(())
+    async fn stop(&self, stop: StopOrder, node: &NodeId) -> Result<Stopped, Error> {
+        Ok(self.hub.stop(stop, node, Instant::now()))
     }
 
     async fn forget(&self, attempt: AttemptId, node: &NodeId) -> Result<(), Error> {
-        self.hub.forget(attempt, node);
+        self.hub.forget(attempt, node, Instant::now());
         Ok(())
     }
 

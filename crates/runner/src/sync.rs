@@ -61,6 +61,8 @@ pub(crate) struct Conversation {
     context: Arc<Context>,
     epoch: u64,
     seq: u64,
+    /// The listening call, while its answer is waited for.
+    listens: Option<u64>,
     silence_max: Option<Duration>,
     heard_at: Instant,
     is_retiring: bool,
@@ -69,7 +71,6 @@ pub(crate) struct Conversation {
 /// What a report carried that must be confirmed.
 struct Sent {
     logs: Vec<(Arc<Log>, u64)>,
-    artifacts: Vec<Arc<Attempt>>,
     ended: Vec<Arc<Attempt>>,
 }
 
@@ -79,6 +80,7 @@ impl Conversation {
             context,
             epoch,
             seq: 0,
+            listens: None,
             silence_max,
             heard_at: Instant::now(),
             is_retiring: false,
@@ -110,6 +112,7 @@ impl Conversation {
                 answer = of_report(&mut report) => Some(answer),
                 answer = of_call(&mut listening) => {
                     listening = None;
+                    self.listens = None;
                     Some((answer, None))
                 }
                 () = self.context.until_changed(), if may_report && is_due => None,
@@ -162,6 +165,7 @@ impl Conversation {
             wait_ms,
             seq: self.seq,
             epoch: self.epoch,
+            awaiting: self.listens.into_iter().collect(),
         }
     }
 
@@ -184,13 +188,14 @@ impl Conversation {
             }
         });
         let have = have.collect();
-        self.sync(have, SYNC_WAIT_MS_MAX)
+        let sync = self.sync(have, SYNC_WAIT_MS_MAX);
+        self.listens = Some(sync.seq);
+        sync
     }
 
     fn compose(&mut self, wait_ms: u64) -> (Sync, Sent) {
         let mut sent = Sent {
             logs: Vec::new(),
-            artifacts: Vec::new(),
             ended: Vec::new(),
         };
         let mut room = INLINE_BYTES_MAX;
