@@ -70,7 +70,7 @@ pub(crate) struct RunInfo {
 #[derive(Default)]
 pub(crate) struct Book {
     pub(crate) board: Board,
-    entries: HashMap<WorkloadId, Entry>,
+    entries: HashMap<WorkloadId, Arc<Entry>>,
     /// Those with an attempt under way.
     placed: BTreeSet<WorkloadId>,
     /// How long attempts lately took, per node, in milliseconds.
@@ -82,7 +82,7 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn get(&self, id: WorkloadId) -> Option<&Entry> {
+    pub(crate) fn get(&self, id: WorkloadId) -> Option<&Arc<Entry>> {
         self.entries.get(&id)
     }
 
@@ -90,7 +90,7 @@ impl Book {
         self.entries.len()
     }
 
-    pub(crate) fn placed(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn placed(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.placed.iter().filter_map(|id| self.entries.get(id))
     }
 
@@ -129,15 +129,26 @@ impl Book {
         self.names
             .entry(entry.run.owner)
             .or_insert_with(|| entry.run.username.clone());
-        self.entries.insert(id, entry);
+        self.entries.insert(id, Arc::new(entry));
     }
 
     /// Puts the board right again after a plan that was not recorded.
     pub(crate) fn unplan(&mut self, id: WorkloadId) {
-        match self.entries.get(&id).cloned() {
-            Some(entry) => self.set(entry),
+        match self.entries.get(&id) {
+            Some(entry) => {
+                let entry = Entry::clone(entry);
+                self.set(entry);
+            }
             None => self.board.forget(id),
         }
+    }
+
+    /// Drops what is not there any more.
+    pub(crate) fn remove(&mut self, id: WorkloadId) {
+        self.changes += 1;
+        self.placed.remove(&id);
+        self.board.forget(id);
+        self.entries.remove(&id);
     }
 
     /// The name of somebody who has something open.

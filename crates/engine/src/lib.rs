@@ -121,7 +121,7 @@ impl Engine {
             inner: Arc::new(inner),
         };
         engine.load().await?;
-        tokio::spawn(recorder::run(engine.clone(), requests));
+        tokio::spawn(recorder::run(Arc::downgrade(&engine.inner), requests));
         Ok(engine)
     }
 
@@ -162,6 +162,14 @@ impl Engine {
             }
         }
     }
+}
+
+/// Does something to its end, also when whoever asked for it goes away meanwhile: a
+/// request that is cut off must not leave half of it, or what nobody is told of.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.map_err(Error::internal)?
 }
 
 impl Inner {

@@ -21,7 +21,9 @@ pub struct NodeStatus {
 }
 
 /// How long a runner that is fine may be silent: its longest wait and some.
-const CONNECTED_MS: u128 = 30_000;
+/// Longer: experiments are sent to a machine that is gone; shorter: one that is fine is
+/// shown as gone.
+pub(crate) const CONNECTED_MS: u128 = 30_000;
 
 impl Engine {
     /// The name of the one cluster.

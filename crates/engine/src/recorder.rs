@@ -4,7 +4,8 @@
 //! are taken in batches: each batch is one transaction (group commit), because
 //! a commit costs about as much for a hundred workloads as for one.
 
-use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::collections::{BTreeMap, HashSet, VecDeque, btree_map};
+use std::sync::Weak;
 
 use grid_core::id::WorkloadId;
 use grid_core::time::Timestamp;
@@ -12,9 +13,9 @@ use grid_core::workload::{Actor, Command, Event, Refusal, State, Workload};
 use grid_store::db;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::Inner;
 use crate::book::Entry;
 use crate::error::{Error, Result};
-use crate::{Engine, Inner};
 
 /// Commands that may wait to be recorded.  Higher: more memory when the disk is
 /// slow; lower: callers wait in line sooner.
@@ -99,8 +100,8 @@ impl Recorder {
     }
 }
 
-/// Records until the last sender is gone.
-pub(crate) async fn run(engine: Engine, mut requests: Requests) {
+/// Records until the last engine is gone.
+pub(crate) async fn run(engine: Weak<Inner>, mut requests: Requests) {
     let mut waiting = VecDeque::new();
     let mut taken = Vec::with_capacity(BATCH_MAX);
     loop {
@@ -110,10 +111,12 @@ pub(crate) async fn run(engine: Engine, mut requests: Requests) {
             }
             waiting.extend(taken.drain(..));
         }
-        let batch = batch(&mut waiting);
-        let changed = record_batch(&engine, batch).await;
-        if changed {
-            engine.wake();
+        // Not held while waiting, or the queue would never close.
+        let Some(inner) = engine.upgrade() else {
+            return;
+        };
+        if record_batch(&inner, batch(&mut waiting)).await {
+            inner.wake.notify_one();
         }
     }
 }
@@ -140,58 +143,73 @@ struct Draft {
     expected: u64,
     events: Vec<Event>,
     actor: Actor,
+    at: Timestamp,
 }
 
 impl Draft {
-    fn new(entry: Entry, actor: Actor) -> Self {
+    fn new(entry: Entry, actor: Actor, now: Timestamp) -> Self {
+        let before = entry.workload.clone();
+        // Where the clock was set back, time stands still for what is open: nothing ends
+        // before it began.
+        let begun = match before.state {
+            State::Running { since, .. } => since,
+            State::Finished { at, .. } => at,
+            _ => before.created_at,
+        };
+        let at = now.max(begun).max(before.created_at);
         Self {
-            before: entry.workload.clone(),
+            before,
             expected: entry.version,
             entry,
             events: Vec::new(),
             actor,
+            at,
         }
     }
 }
 
-async fn record_batch(engine: &Engine, batch: Vec<Request>) -> bool {
-    let inner = &engine.inner;
+/// Records a batch and answers it.  Says whether anything has changed.
+async fn record_batch(inner: &Inner, batch: Vec<Request>) -> bool {
     let mut requests = batch;
+    let mut any = false;
     for _ in 0..RECORD_TRIES_MAX {
-        let now = inner.clock.now();
-        let (drafts, decided) = match decide_all(inner, &requests, now).await {
-            Ok(decided) => decided,
-            Err(error) => {
-                fail_all(requests, &error);
-                return false;
-            }
-        };
+        let (drafts, decided) = decide_all(inner, &requests).await;
         let changed: Vec<&Draft> = drafts
             .values()
             .filter(|draft| !draft.events.is_empty())
             .collect();
-        let won = match commit(inner, &changed, now).await {
+        let won = match commit(inner, &changed).await {
             Ok(won) => won,
+            Err(Error::Internal(error)) if requests.len() > 1 => {
+                // Something about one of them: it must not keep the others from happening.
+                tracing::error!(error = ?error, "a batch could not be recorded; one at a time");
+                for request in requests {
+                    any |= Box::pin(record_batch(inner, vec![request])).await;
+                }
+                return any;
+            }
             Err(error) => {
                 fail_all(requests, &error);
-                return false;
+                return any;
             }
         };
-        let lost: Vec<WorkloadId> = changed
+        let lost: HashSet<WorkloadId> = changed
             .iter()
             .zip(&won)
             .filter(|(_, won)| !**won)
             .map(|(draft, _)| draft.entry.workload.id)
             .collect();
-        let any = won.iter().any(|won| *won);
-        publish(inner, drafts, &lost, now);
+        if won.contains(&true) {
+            any = true;
+            publish(inner, drafts, &lost);
+        }
         let mut again = Vec::new();
         for (mut request, answer) in requests.into_iter().zip(decided) {
             if lost.contains(&request.workload) {
                 again.push(request);
             } else if let Some(reply) = request.reply.take() {
                 // The caller may have gone away; what it asked for is done all the same.
-                let _ = reply.send(Ok(answer));
+                let _ = reply.send(answer);
             }
         }
         if again.is_empty() {
@@ -208,22 +226,26 @@ async fn record_batch(engine: &Engine, batch: Vec<Request>) -> bool {
     true
 }
 
-type Decided = Vec<Result<usize, Refusal>>;
-
+/// What the commands come to, one after the other.  One that cannot be looked at fails
+/// alone.
 async fn decide_all(
     inner: &Inner,
     requests: &[Request],
-    now: Timestamp,
-) -> Result<(BTreeMap<WorkloadId, Draft>, Decided)> {
+) -> (BTreeMap<WorkloadId, Draft>, Vec<Answer>) {
+    let now = inner.clock.now();
     let mut drafts: BTreeMap<WorkloadId, Draft> = BTreeMap::new();
     let mut decided = Vec::with_capacity(requests.len());
     for request in requests {
         let draft = match drafts.entry(request.workload) {
             btree_map::Entry::Occupied(known) => known.into_mut(),
-            btree_map::Entry::Vacant(new) => match find(inner, request.workload).await? {
-                Some(entry) => new.insert(Draft::new(entry, request.actor)),
-                None => {
-                    decided.push(Err(Refusal::Stale(0)));
+            btree_map::Entry::Vacant(new) => match find(inner, request.workload).await {
+                Ok(Some(entry)) => new.insert(Draft::new(entry, request.actor, now)),
+                Ok(None) => {
+                    decided.push(Ok(Err(Refusal::Stale(0))));
+                    continue;
+                }
+                Err(error) => {
+                    decided.push(Err(error));
                     continue;
                 }
             },
@@ -231,27 +253,27 @@ async fn decide_all(
         match draft.entry.workload.decide(&request.command) {
             Ok(events) => {
                 for event in &events {
-                    draft.entry.workload.apply(event, now);
+                    draft.entry.workload.apply(event, draft.at);
                 }
-                decided.push(Ok(events.len()));
+                decided.push(Ok(Ok(events.len())));
                 draft.entry.version += events.len() as u64;
                 draft.events.extend(events);
             }
-            Err(refusal) => decided.push(Err(refusal)),
+            Err(refusal) => decided.push(Ok(Err(refusal))),
         }
     }
-    Ok((drafts, decided))
+    (drafts, decided)
 }
 
 /// The workload as the book has it, or as the database does (it has ended).
 async fn find(inner: &Inner, id: WorkloadId) -> Result<Option<Entry>> {
     if let Some(entry) = inner.book().get(id) {
-        return Ok(Some(entry.clone()));
+        return Ok(Some(Entry::clone(entry)));
     }
     inner.load_entry(id).await
 }
 
-async fn commit(inner: &Inner, changed: &[&Draft], now: Timestamp) -> Result<Vec<bool>> {
+async fn commit(inner: &Inner, changed: &[&Draft]) -> Result<Vec<bool>> {
     if changed.is_empty() {
         return Ok(vec![]);
     }
@@ -262,7 +284,7 @@ async fn commit(inner: &Inner, changed: &[&Draft], now: Timestamp) -> Result<Vec
             expected_version: draft.expected,
             events: &draft.events,
             actor: draft.actor,
-            at: now,
+            at: draft.at,
         })
         .collect();
     let mut tx = inner.db.write().await?;
@@ -272,37 +294,28 @@ async fn commit(inner: &Inner, changed: &[&Draft], now: Timestamp) -> Result<Vec
 }
 
 /// Makes what was committed known: book, board, watchers.
-fn publish(
-    inner: &Inner,
-    drafts: BTreeMap<WorkloadId, Draft>,
-    lost: &[WorkloadId],
-    now: Timestamp,
-) {
+fn publish(inner: &Inner, drafts: BTreeMap<WorkloadId, Draft>, lost: &HashSet<WorkloadId>) {
     {
         let mut book = inner.book();
         for (id, mut draft) in drafts {
             if draft.events.is_empty() || lost.contains(&id) {
                 continue;
             }
-            if let (State::Running { attempt, since }, Some(_)) = (
-                &draft.before.state,
-                draft.entry.workload.state.finished_at(),
-            ) {
-                let (node, took) = (attempt.placement.node.clone(), now.millis_since(*since));
-                let cpus = inner.node_cpus(&book, &node);
-                book.learn(&node, took, cpus);
-            } else if let (State::Starting { attempt }, Some(_)) = (
-                &draft.before.state,
-                draft.entry.workload.state.finished_at(),
-            ) {
-                // Started and ended within one report: as short as it gets.
-                let node = attempt.placement.node.clone();
-                let cpus = inner.node_cpus(&book, &node);
-                book.learn(&node, 0, cpus);
+            if draft.entry.workload.state.finished_at().is_some() {
+                let took_ms = match &draft.before.state {
+                    State::Running { since, .. } => Some(draft.at.millis_since(*since)),
+                    // Started and ended within one report: as short as it gets.
+                    State::Starting { .. } => Some(0),
+                    _ => None,
+                };
+                let attempt = draft.before.state.attempt();
+                if let (Some(took_ms), Some(attempt)) = (took_ms, attempt) {
+                    let node = &attempt.placement.node;
+                    let cpus = inner.node_cpus(&book, node);
+                    book.learn(node, took_ms, cpus);
+                }
             }
-            if matches!(draft.entry.workload.state, State::Queued)
-                && !matches!(draft.before.state, State::Queued)
-            {
+            if matches!(draft.entry.workload.state, State::Queued) {
                 draft.entry.since = draft.entry.workload.created_at;
             }
             book.set(draft.entry);
@@ -314,7 +327,7 @@ fn publish(
 async fn reload(inner: &Inner, id: WorkloadId) {
     match inner.load_entry(id).await {
         Ok(Some(entry)) => inner.book().set(entry),
-        Ok(None) => inner.book().unplan(id),
+        Ok(None) => inner.book().remove(id),
         Err(error) => {
             tracing::warn!(workload = %id, error = &error as &dyn std::error::Error, "cannot read again");
         }

@@ -11,6 +11,7 @@ use grid_api::runner::{ATTEMPTS_MAX, Have, Orders, Phase, SYNC_WAIT_MS_MAX, Sync
 use grid_api::snapshot::TreeEntry;
 use grid_core::id::{AttemptId, NodeId, SnapshotId};
 use grid_core::workload::{Actor, Command, State};
+use grid_executor::Call;
 use grid_store::db;
 use grid_store::logs::LogError;
 use tokio::time::Instant;
@@ -64,8 +65,9 @@ pub async fn sync(engine: &Engine, node: &NodeId, sync: Sync) -> Result<Orders> 
     // First what was made, then that it has ended: the log and the artifacts of a
     // finished experiment are whole.
     let commands = take(engine, node, &sync.have).await?;
-    let patient = true;
-    engine.inner.hub.hear(sync, patient, Instant::now());
+    let call = Call::of(&sync);
+    // Heard before it is recorded: what the log says to run is seen by who looks.
+    engine.inner.hub.hear(sync, Instant::now());
     if !commands.is_empty() {
         for answer in engine.inner.recorder.record_all(commands).await? {
             // A refusal is a report that is late or repeated.
@@ -73,7 +75,7 @@ pub async fn sync(engine: &Engine, node: &NodeId, sync: Sync) -> Result<Orders> 
         }
     }
     engine.wake();
-    Ok(engine.inner.hub.orders(node, deadline).await)
+    Ok(engine.inner.hub.orders(node, call, deadline).await)
 }
 
 /// Stores what rides along, and says which reports are news.

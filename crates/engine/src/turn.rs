@@ -2,16 +2,18 @@
 //! world last.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::{AttemptId, NodeId};
 use grid_core::workload::{Actor, Command, End, Observed, Reconcile, State, reconcile};
-use grid_executor::{LOST_AFTER_MS, NodeState};
+use grid_executor::{LOST_AFTER_MS, NodeState, Stopped};
 
 use crate::Engine;
 use crate::book::Entry;
 use crate::error::Result;
+use crate::node::CONNECTED_MS;
 
 /// How often the loop looks without being told to.  Higher: a lost order is
 /// repeated later; lower: an idle server works.
@@ -43,10 +45,16 @@ pub(crate) async fn run(engine: &Engine) {
 
 /// One pass.  Takes no hint about what changed; that is the point.
 pub(crate) async fn turn(engine: &Engine) -> Result<()> {
+    // The log before the world: what is recorded as running was seen before, so that
+    // what is not seen now is gone.  The other way round, what started in between
+    // would be taken for lost.
+    let wanted: Vec<Arc<Entry>> = engine.inner.book().placed().cloned().collect();
     let nodes = observe(engine).await?;
-    place(engine).await?;
-    let todo = compare(engine, &nodes);
-    act(engine, todo).await
+    let acted = act(engine, compare(&wanted, &nodes)).await;
+    // What cannot be recorded now (the disk is full) does not keep what was from being
+    // done, nor the other way round.
+    let placed = place(engine).await;
+    acted.and(placed)
 }
 
 /// What the executor sees, with the board told of the machines there are.
@@ -62,10 +70,13 @@ async fn observe(engine: &Engine) -> Result<Vec<NodeState>> {
         if book.board.nodes().all(|node| *node != state.node) {
             book.board.set_node(state.node.clone());
         }
+        let is_closed = !state.patient && state.silent.as_millis() >= CONNECTED_MS;
+        book.board.set_closed(&state.node.id, is_closed);
     }
     Ok(nodes)
 }
 
+/// Gives what waits its place, and has it launched there.
 async fn place(engine: &Engine) -> Result<()> {
     let now = engine.inner.clock.now();
     let planned = engine.inner.book().board.plan(now, PLACE_MAX);
@@ -84,32 +95,36 @@ async fn place(engine: &Engine) -> Result<()> {
         .collect();
     let answers = engine.inner.recorder.record_all(commands).await?;
     let mut failed = None;
-    for (planned, answer) in planned.iter().zip(answers) {
-        match answer {
-            Ok(Ok(_)) => {}
-            // Stopped in the meantime: the board goes by what the book says.
-            Ok(Err(_)) => engine.inner.book().unplan(planned.id),
-            Err(error) => {
-                engine.inner.book().unplan(planned.id);
-                failed = Some(error);
+    let mut placed = Vec::with_capacity(planned.len());
+    {
+        let mut book = engine.inner.book();
+        for (planned, answer) in planned.iter().zip(answers) {
+            match answer {
+                Ok(Ok(_)) => placed.extend(book.get(planned.id).cloned()),
+                // Stopped in the meantime: the board goes by what the book says.
+                Ok(Err(_)) => book.unplan(planned.id),
+                Err(error) => {
+                    book.unplan(planned.id);
+                    failed = Some(error);
+                }
             }
         }
     }
-    failed.map_or(Ok(()), Err)
+    let launched = launch(engine, placed).await;
+    failed.map_or(launched, Err)
 }
 
 /// What has to be done about attempts.
 #[derive(Default)]
 struct Todo {
-    launch: Vec<Entry>,
+    launch: Vec<Arc<Entry>>,
     stop: Vec<(StopOrder, NodeId)>,
     forget: Vec<(AttemptId, NodeId)>,
     report: Vec<(AttemptId, End)>,
 }
 
 /// Desired against observed, for every attempt that either side knows.
-fn compare(engine: &Engine, nodes: &[NodeState]) -> Todo {
-    let book = engine.inner.book();
+fn compare(wanted: &[Arc<Entry>], nodes: &[NodeState]) -> Todo {
     let mut todo = Todo::default();
     let mut seen: HashMap<AttemptId, (&NodeId, &Observed)> = HashMap::new();
     let mut spoken: HashMap<&NodeId, &NodeState> = HashMap::new();
@@ -119,7 +134,7 @@ fn compare(engine: &Engine, nodes: &[NodeState]) -> Todo {
             seen.insert(one.attempt, (&state.node.id, &one.observed));
         }
     }
-    for entry in book.placed() {
+    for entry in wanted {
         let Some((attempt, node)) = entry.attempt() else {
             continue;
         };
@@ -133,6 +148,8 @@ fn compare(engine: &Engine, nodes: &[NodeState]) -> Todo {
                 state.silent.as_secs()
             );
             todo.report.push((attempt, End::Lost { message }));
+            // If it has not fetched it, it shall not; if it comes back, it shall end it:
+            // what is seen there is superseded from now on.
             continue;
         }
         let observed = seen
@@ -140,7 +157,7 @@ fn compare(engine: &Engine, nodes: &[NodeState]) -> Todo {
             .map_or(&Observed::Nothing, |(_, observed)| observed);
         match reconcile(Some(&entry.workload.state), observed) {
             Reconcile::Leave => {}
-            Reconcile::Launch => todo.launch.push(entry.clone()),
+            Reconcile::Launch => todo.launch.push(Arc::clone(entry)),
             Reconcile::Report(end) => todo.report.push((attempt, end)),
             Reconcile::Stop => todo.stop.push((stop_order(attempt, true), node.clone())),
             Reconcile::Forget => todo.forget.push((attempt, node.clone())),
@@ -175,16 +192,14 @@ async fn launch_of(engine: &Engine, entry: &Entry) -> Result<Option<Launch>> {
         return Ok(None);
     };
     let details = match &entry.details {
-        Some(details) => details.clone(),
-        None => match engine
-            .inner
-            .load_entry(entry.workload.id)
-            .await?
-            .and_then(|entry| entry.details)
-        {
-            Some(details) => details,
-            None => return Ok(None),
-        },
+        Some(details) => Arc::clone(details),
+        None => {
+            let stored = engine.inner.load_entry(entry.workload.id).await?;
+            match stored.and_then(|entry| entry.details) {
+                Some(details) => details,
+                None => return Ok(None),
+            }
+        }
     };
     let run = &entry.run;
     Ok(Some(Launch {
@@ -208,33 +223,43 @@ async fn launch_of(engine: &Engine, entry: &Entry) -> Result<Option<Launch>> {
     }))
 }
 
+/// Orders launches.  One that cannot be described does not keep the others waiting.
+async fn launch(engine: &Engine, entries: Vec<Arc<Entry>>) -> Result<()> {
+    let mut launches = Vec::with_capacity(entries.len());
+    let mut failed = None;
+    for entry in entries {
+        match launch_of(engine, &entry).await {
+            Ok(launch) => launches.extend(launch),
+            Err(error) => failed = Some(error),
+        }
+    }
+    if !launches.is_empty() {
+        let launched = engine.inner.executor.launch(launches).await;
+        launched.map_err(crate::Error::internal)?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
 async fn act(engine: &Engine, todo: Todo) -> Result<()> {
     let executor = &engine.inner.executor;
-    let mut launches = Vec::with_capacity(todo.launch.len());
-    for entry in todo.launch {
-        launches.extend(launch_of(engine, &entry).await?);
-    }
-    executor
-        .launch(launches)
-        .await
-        .map_err(crate::Error::internal)?;
+    let launched = launch(engine, todo.launch).await;
+    let mut report = todo.report;
     for (stop, node) in todo.stop {
-        executor
-            .stop(stop, &node)
-            .await
-            .map_err(crate::Error::internal)?;
+        let (attempt, keep) = (stop.attempt, stop.keep);
+        let stopped = executor.stop(stop, &node).await;
+        let stopped = stopped.map_err(crate::Error::internal)?;
+        if keep && stopped == Stopped::NotThere {
+            report.push((attempt, End::Stopped));
+        }
     }
     for (attempt, node) in todo.forget {
-        executor
-            .forget(attempt, &node)
-            .await
-            .map_err(crate::Error::internal)?;
+        let forgotten = executor.forget(attempt, &node).await;
+        forgotten.map_err(crate::Error::internal)?;
     }
-    if todo.report.is_empty() {
-        return Ok(());
+    if report.is_empty() {
+        return launched;
     }
-    let commands = todo
-        .report
+    let commands = report
         .into_iter()
         .map(|(attempt, end)| {
             let command = Command::Ended {
@@ -248,5 +273,5 @@ async fn act(engine: &Engine, todo: Todo) -> Result<()> {
         // A refusal means that somebody else has reported it first.
         let _refused = answer?;
     }
-    Ok(())
+    launched
 }

@@ -124,6 +124,7 @@ impl World {
             wait_ms: 300,
             seq: self.seq,
             epoch: 1,
+            awaiting: vec![],
         };
         runner::sync(&self.engine, &node(), sync)
             .await
