@@ -5,11 +5,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use grid_server::Options;
 
 use crate::context::Ctx;
-use crate::error::Problem;
+use crate::error::EXIT_FAILED;
 
 const EXAMPLES: &str = "\
 The first start makes the data folder and the first user, whose key is then in
@@ -97,6 +98,68 @@ enum ServerCommand {
 
 /// Starts the server, or looks after it.
 pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
-    let _ = (args, ctx);
-    Err(Problem::new("this build has no server").into())
+    let options = Options {
+        data: args.data,
+        listen: args.listen,
+        config: args.config,
+        sandbox: args.sandbox,
+        cpus: args.cpus,
+        gpus: args.gpus,
+        tls_cert: args.tls_cert,
+        tls_key: args.tls_key,
+        url: args.url,
+        database_url: args.database_url,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let mut said = Vec::new();
+    let done = match args.command {
+        None => runtime.block_on(grid_server::run(options)).map(|()| true),
+        Some(ServerCommand::Doctor { deep }) => {
+            runtime.block_on(grid_server::doctor(options, deep, &mut said))
+        }
+        Some(ServerCommand::Migrate) => runtime
+            .block_on(grid_server::migrate(options, &mut said))
+            .map(|()| true),
+        Some(ServerCommand::Backup { file }) => runtime
+            .block_on(grid_server::backup(options, &file, &mut said))
+            .map(|()| true),
+        Some(ServerCommand::Openapi) => return print(ctx, &grid_server::openapi()),
+        Some(ServerCommand::States) => return print(ctx, &grid_server::states()),
+        Some(ServerCommand::AccessTable) => return print(ctx, &grid_server::access_table()),
+    };
+    report(
+        ctx,
+        &String::from_utf8_lossy(&said),
+        done.as_ref().is_ok_and(|well| *well),
+    )?;
+    Ok(if done? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
+/// What was found and done, also when it ended badly.
+fn report(ctx: &Ctx, said: &str, well: bool) -> Result<()> {
+    if said.is_empty() {
+        return Ok(());
+    }
+    if ctx.printer.is_json() {
+        let lines: Vec<&str> = said.lines().collect();
+        return ctx
+            .printer
+            .json(&serde_json::json!({ "ok": well, "lines": lines }));
+    }
+    ctx.printer.text(said)
+}
+
+fn print(ctx: &Ctx, page: &str) -> Result<ExitCode> {
+    ctx.printer.text(page)?;
+    if !page.ends_with('\n') {
+        ctx.printer.text("\n")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -114,21 +114,8 @@ pub(super) async fn all(
     loop {
         tokio::select! {
             next = work.next() => match next {
+                Some((experiment, path, done)) => outcome.add(&experiment.0.name, path, done),
                 None => break,
-                Some((experiment, _, Ok((artifact, file, status)))) => {
-                    if status == FileStatus::Downloaded {
-                        outcome.bytes += artifact.size_bytes;
-                    }
-                    outcome.files.push(FileDone {
-                        experiment: experiment.0.name.clone(),
-                        path: artifact.path,
-                        file: file.display().to_string(),
-                        size_bytes: artifact.size_bytes,
-                        blake3: artifact.blake3,
-                        status,
-                    });
-                }
-                Some((_, path, Err(error))) => outcome.failed.push((path, error)),
             },
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.context("waiting for Ctrl-C")?;
@@ -146,6 +133,30 @@ pub(super) async fn all(
     Ok(outcome)
 }
 
+impl Outcome {
+    fn add(&mut self, experiment: &str, path: String, done: Result<Fetched>) {
+        match done {
+            Ok((artifact, file, status)) => {
+                if status == FileStatus::Downloaded {
+                    self.bytes += artifact.size_bytes;
+                }
+                self.files.push(FileDone {
+                    experiment: experiment.to_owned(),
+                    path: artifact.path,
+                    file: file.display().to_string(),
+                    size_bytes: artifact.size_bytes,
+                    blake3: artifact.blake3,
+                    status,
+                });
+            }
+            Err(error) => self.failed.push((path, error)),
+        }
+    }
+}
+
+/// A file, where it is, and how it came there.
+type Fetched = (ArtifactView, PathBuf, FileStatus);
+
 /// One file.
 struct Job {
     client: Client,
@@ -158,7 +169,7 @@ struct Job {
 }
 
 impl Job {
-    async fn run(self) -> Result<(ArtifactView, PathBuf, FileStatus)> {
+    async fn run(self) -> Result<Fetched> {
         let target = self.place.of(&self.folder, &self.artifact.path)?;
         if is_same(&target, &self.artifact) {
             self.progress.add(self.artifact.size_bytes);

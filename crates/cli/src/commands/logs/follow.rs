@@ -19,6 +19,7 @@ use super::lines::Lines;
 use super::{path_of, waiting};
 use crate::clock;
 use crate::context::Ctx;
+use crate::printer::Printer;
 
 /// Logs that are followed at the same time; others when these have ended.  Higher:
 /// a large sweep opens as many connections.
@@ -54,22 +55,20 @@ pub(super) async fn follow(
     streams: &dyn Fn(&ExperimentView) -> Vec<LogStream>,
 ) -> Result<BTreeMap<String, Status>> {
     let (sender, mut heard) = mpsc::channel(WAITING_MAX);
-    let followers: Vec<Follower> = experiments
-        .iter()
-        .flat_map(|experiment| {
-            let sender = sender.clone();
-            streams(experiment).into_iter().map(move |stream| Follower {
-                name: experiment.name.clone(),
-                path: format!(
-                    "{}/logs/follow?stream={}",
-                    path_of(experiment),
-                    stream.as_str()
-                ),
-                tail,
-                sender: sender.clone(),
-            })
-        })
-        .collect();
+    let mut followers = Vec::new();
+    for experiment in experiments {
+        followers.extend(streams(experiment).into_iter().map(|stream| Follower {
+            name: experiment.name.clone(),
+            path: format!(
+                "{}/logs/follow?stream={}",
+                path_of(experiment),
+                stream.as_str()
+            ),
+            tail,
+            sender: sender.clone(),
+        }));
+    }
+    // The last follower that goes closes the channel.
     drop(sender);
     let client = client.clone();
     let work = tokio::spawn(async move {
@@ -77,56 +76,79 @@ pub(super) async fn follow(
             .for_each_concurrent(FOLLOWED_MAX, |follower| follower.run(client.clone()))
             .await;
     });
-
-    let mut lines = Lines::new(&ctx.printer, with_name, true);
-    let mut ended = BTreeMap::new();
-    let mut said = BTreeMap::<String, String>::new();
-    let mut is_lost = false;
+    let mut screen = Screen {
+        printer: &ctx.printer,
+        lines: Lines::new(&ctx.printer, with_name, true),
+        with_name,
+        ended: BTreeMap::new(),
+        said: BTreeMap::new(),
+        is_lost: false,
+    };
     while let Some((name, event)) = heard.recv().await {
-        match event {
-            Heard::Line(line) => {
-                is_lost = false;
-                lines.write(&name, &line)?;
-            }
-            Heard::Status(status) => {
-                if matches!(status.status, Status::Queued | Status::Pending) {
-                    let text = waiting(
-                        with_name.then_some(name.as_str()),
-                        status.message.as_deref(),
-                    );
-                    if said.insert(name, text.clone()).as_ref() != Some(&text) {
-                        lines.clear()?;
-                        ctx.printer.note(&text);
-                    }
-                }
-            }
-            Heard::Lost if !is_lost => {
-                is_lost = true;
-                lines.clear()?;
-                ctx.printer
-                    .warn("the connection to the server was lost; trying again");
-            }
-            Heard::Lost => {}
-            Heard::Ended(status) => {
-                lines.settle_one(&name)?;
-                if ended.insert(name.clone(), status) != Some(status) {
-                    ctx.printer.note(&format!("Experiment {name}: {status}"));
-                }
-            }
-            Heard::Failed(error) => {
-                work.abort();
-                lines.settle()?;
-                return Err(error.context(format!("following the log of {name}")));
-            }
+        if let Err(error) = screen.show(name, event) {
+            work.abort();
+            screen.lines.settle()?;
+            return Err(error);
         }
         // Lines that came together are written together.
         if heard.is_empty() {
             ctx.printer.flush()?;
         }
     }
-    lines.end()?;
+    screen.lines.end()?;
     work.await.context("following the logs")?;
-    Ok(ended)
+    Ok(screen.ended)
+}
+
+/// What has been printed and said so far.
+struct Screen<'p> {
+    printer: &'p Printer,
+    lines: Lines<'p>,
+    with_name: bool,
+    /// How experiments ended.
+    ended: BTreeMap<String, Status>,
+    /// What was last said about waiting ones.
+    said: BTreeMap<String, String>,
+    is_lost: bool,
+}
+
+impl Screen<'_> {
+    fn show(&mut self, name: String, event: Heard) -> Result<()> {
+        match event {
+            Heard::Line(line) => {
+                self.is_lost = false;
+                self.lines.write(&name, &line)?;
+            }
+            Heard::Status(status) if matches!(status.status, Status::Queued | Status::Pending) => {
+                let text = waiting(
+                    self.with_name.then_some(name.as_str()),
+                    status.message.as_deref(),
+                );
+                if self.said.insert(name, text.clone()).as_ref() != Some(&text) {
+                    self.lines.clear()?;
+                    self.printer.note(&text);
+                }
+            }
+            Heard::Status(_) => {}
+            Heard::Lost => {
+                if !std::mem::replace(&mut self.is_lost, true) {
+                    self.lines.clear()?;
+                    self.printer
+                        .warn("the connection to the server was lost; trying again");
+                }
+            }
+            Heard::Ended(status) => {
+                self.lines.settle_one(&name)?;
+                if self.ended.insert(name.clone(), status) != Some(status) {
+                    self.printer.note(&format!("Experiment {name}: {status}"));
+                }
+            }
+            Heard::Failed(error) => {
+                return Err(error.context(format!("following the log of {name}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Follows one log of one experiment.
