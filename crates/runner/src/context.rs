@@ -121,6 +121,7 @@ impl Context {
                 self.changed();
                 continue;
             }
+            drive::begin(self, &attempt, true);
             tokio::spawn(drive::drive(Arc::clone(self), attempt, grant, true));
         }
     }

@@ -54,10 +54,6 @@ impl Folder {
         Ok(folder)
     }
 
-    pub(crate) fn top(&self) -> &Path {
-        &self.dir
-    }
-
     pub(crate) fn keeper(&self) -> PathBuf {
         self.dir.join("keeper")
     }

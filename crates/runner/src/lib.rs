@@ -93,6 +93,7 @@ async fn adopt(context: &Arc<Context>) {
     remains::sweep(context, &known).await;
     for order in orders {
         let attempt = Arc::new(Attempt::new(order.launch, &context.folder, false));
+        drive::begin(context, &attempt, false);
         context
             .table
             .adopt(Arc::clone(&attempt), order.grant.clone());

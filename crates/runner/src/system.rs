@@ -30,7 +30,7 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
         .await
         .context("looking at the machine failed")?;
     let isolation = config.sandbox.resolve(&machine.bubblewrap)?;
-    let driver = Driver::detect(config.node.as_str());
+    let driver = Driver::detect(&group_name(config));
     let mut warnings: Vec<String> = isolation.warning().map(str::to_owned).into_iter().collect();
     warnings.extend(driver.describe());
     let python = Python::find(&machine).await;
@@ -70,6 +70,13 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
         search_path,
         folder,
     }))
+}
+
+/// The name of this runner's control groups.  Two runners of one machine may have
+/// the same name of a node, and must not remove each other's groups.
+fn group_name(config: &Config) -> String {
+    let hash = blake3::hash(config.dir.as_os_str().as_encoded_bytes()).to_hex();
+    format!("{}-{}", config.node, hash.get(..8).unwrap_or_default())
 }
 
 fn node(config: &Config, machine: &Machine) -> Node {

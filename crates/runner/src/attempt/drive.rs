@@ -23,6 +23,7 @@ use crate::keeper::reader::SpoolReader;
 use crate::keeping::Seen;
 use crate::prepare;
 use crate::ship::artifacts;
+use crate::sync::INLINE_ARTIFACTS_MAX;
 use crate::table::Grant;
 
 /// How long a process may take to end after it ran too long, in milliseconds.
@@ -62,6 +63,21 @@ pub(crate) async fn drive(
     way.go().await;
 }
 
+/// Says how far an attempt is, before its way is gone (on).
+pub(crate) fn begin(context: &Context, attempt: &Attempt, is_fresh: bool) {
+    attempt.set_phase(if !is_fresh && was_started(context, attempt) {
+        Phase::Running
+    } else {
+        Phase::Preparing
+    });
+}
+
+/// Whether there was a process once: the keeper makes its record before it lets it run.
+fn was_started(context: &Context, attempt: &Attempt) -> bool {
+    let record = context.folder.spool(&attempt.key()).join("task.json");
+    record.metadata().is_ok_and(|found| found.len() > 0)
+}
+
 struct Way {
     context: Arc<Context>,
     attempt: Arc<Attempt>,
@@ -78,11 +94,10 @@ impl Way {
             None => self.run().await,
         };
         self.context.release(&self.attempt);
-        if self.saved.is_stored || !self.attempt.wished().keeps() {
-            self.attempt.build_log.drop_rest();
-            self.attempt.log.drop_rest();
+        if self.attempt.wished().keeps() {
+            self.store(&end).await;
         } else {
-            self.store().await;
+            self.drop_logs();
         }
         self.attempt.end(end);
         self.context.changed();
@@ -143,7 +158,7 @@ impl Way {
                 Ok(Some(
                     TaskState::Starting | TaskState::Running { .. } | TaskState::Ended { .. },
                 )) => return Ok(true),
-                Ok(None) if self.was_started() => {
+                Ok(None) if was_started(&self.context, &self.attempt) => {
                     return Err(End::Lost {
                         message: "its process is gone, and nobody saw how it ended".to_owned(),
                     });
@@ -156,8 +171,6 @@ impl Way {
                 }
             }
         }
-        self.attempt.set_phase(Phase::Preparing);
-        self.context.changed();
         let prepared = tokio::select! {
             biased;
             end = unwanted(&mut self.wishes) => return Err(end),
@@ -165,16 +178,6 @@ impl Way {
         };
         start::start(&self.context, &self.attempt, &self.grant, &prepared).await?;
         Ok(true)
-    }
-
-    /// Whether there was a process once: the keeper makes its record before it lets it run.
-    fn was_started(&self) -> bool {
-        let record = self
-            .context
-            .folder
-            .spool(&self.attempt.key())
-            .join("task.json");
-        record.metadata().is_ok_and(|found| found.len() > 0)
     }
 
     /// Waits for the end of the script, and sees to it that it comes when it is wanted.
@@ -354,10 +357,13 @@ impl Way {
     }
 
     /// Stores what is left: artifacts and logs.
-    async fn store(&mut self) {
-        let dropped = CancellationToken::new();
+    async fn store(&mut self, end: &End) {
+        let is_stored = self.saved.artifacts_stored;
         let storing = async {
-            let n_artifacts = artifacts::finish(&self.context, &self.attempt).await;
+            let n_artifacts = match is_stored {
+                true => 0,
+                false => artifacts::finish(&self.context, &self.attempt).await,
+            };
             self.attempt.build_log.nearly_settled(&self.context).await;
             self.attempt.log.nearly_settled(&self.context).await;
             n_artifacts
@@ -365,18 +371,19 @@ impl Way {
         let mut wishes = self.attempt.wishes();
         let n_artifacts = tokio::select! {
             n_artifacts = storing => n_artifacts,
-            () = not_kept(&mut wishes) => {
-                dropped.cancel();
-                self.attempt.build_log.drop_rest();
-                self.attempt.log.drop_rest();
-                return;
-            }
+            () = not_kept(&mut wishes) => return self.drop_logs(),
         };
-        if n_artifacts > 0 {
-            // A restart need not look through all of it once more.
-            self.saved.end.get_or_insert(End::Succeeded);
+        if n_artifacts > INLINE_ARTIFACTS_MAX {
+            // A restart need not look through all of them once more.
+            self.saved.end = Some(end.clone());
+            self.saved.artifacts_stored = true;
             self.save();
         }
+    }
+
+    fn drop_logs(&self) {
+        self.attempt.build_log.drop_rest();
+        self.attempt.log.drop_rest();
     }
 }
 

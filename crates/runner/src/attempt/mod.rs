@@ -24,6 +24,7 @@ use grid_core::workload::End;
 use tokio::sync::watch;
 
 use crate::folder::Folder;
+use crate::ship::artifacts;
 use crate::ship::logs::Log;
 
 /// What somebody wants of an attempt.  A later wish counts if it is stricter.
@@ -76,6 +77,7 @@ pub(crate) struct Attempt {
     pub(crate) folder: PathBuf,
     pub(crate) build_log: Arc<Log>,
     pub(crate) log: Arc<Log>,
+    pub(crate) artifacts: artifacts::Shared,
     wish: watch::Sender<Wish>,
     status: Mutex<Status>,
     /// The server has heard of its end.
@@ -104,6 +106,7 @@ impl Attempt {
             id,
             build_log: Arc::new(Log::new(id, LogStream::Build, build_spools, &own, is_fresh)),
             log: Arc::new(Log::new(id, LogStream::Experiment, spools, &own, is_fresh)),
+            artifacts: artifacts::Shared::default(),
             launch,
             folder: own,
             wish: watch::Sender::new(Wish::None),

@@ -34,9 +34,9 @@ pub(crate) struct Saved {
     /// How it ended; from then on only remains are to be stored.
     #[serde(default)]
     pub(crate) end: Option<End>,
-    /// All is stored as well.
+    /// Its artifacts are stored and listed as well.
     #[serde(default)]
-    pub(crate) is_stored: bool,
+    pub(crate) artifacts_stored: bool,
 }
 
 /// Why a process was told to end.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use grid_core::workload::{End, ReasonCode};
 
-use super::command::{self, Places, argv, split_path};
+use super::command::{Places, argv, split_path};
 use super::confine::Walls;
 use super::end::failed;
 use super::variables::{Seen, variables};
@@ -306,11 +306,6 @@ pub(crate) fn millis_in_words(millis: u64) -> String {
     } else {
         words
     }
-}
-
-/// Where the interpreter of the system is found.
-pub(crate) fn find_python(path: &[PathBuf]) -> Option<PathBuf> {
-    command::find("python3", path)
 }
 
 #[cfg(test)]

@@ -158,80 +158,14 @@ impl Trees {
             .await
             .map_err(Error::Fetch)?;
         let tree = Tree::new(path, snapshot.entries, origin);
-        self.fetch_blobs(context, &tree).await?;
-        tree.write().map_err(Error::Write)?;
-        Ok(Arc::clone(known.insert(Arc::new(tree))))
-    }
-
-    async fn fetch_blobs(&self, context: &Context, tree: &Tree) -> Result<(), Error> {
         let files = tree
             .entries
             .iter()
             .filter(|entry| entry.kind == TreeKind::File);
-        let mut wanted: Vec<String> = files.map(|entry| entry.content.clone()).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        if wanted.iter().any(|hash| hash.parse::<BlobId>().is_err()) {
-            return Err(Error::Wrong);
-        }
-        let mut tries = 0;
-        loop {
-            wanted.retain(|hash| !blob_path(&self.blobs, hash).exists());
-            let Some(batch) = wanted.chunks(FETCH_BLOBS_MAX).next() else {
-                return Ok(());
-            };
-            let body = &BlobsFetch {
-                blobs: batch.to_vec(),
-            };
-            let before = wanted.len();
-            let done = context
-                .server
-                .persist("fetching code", |client| async move {
-                    let request = client
-                        .request(Method::POST, "/runner/blobs/fetch")
-                        .json(body);
-                    let response = client.send(request).await?;
-                    self.receive(&client, response).await
-                })
-                .await
-                .map_err(Error::Fetch)?;
-            done?;
-            wanted.retain(|hash| !blob_path(&self.blobs, hash).exists());
-            if wanted.len() == before {
-                tries += 1;
-                if tries >= TRIES_MAX {
-                    return Err(Error::Wrong);
-                }
-            }
-        }
-    }
-
-    /// Writes the blobs of an answer into the cache.  The outer error is one of the
-    /// connection, and worth another try; what arrived whole stays.
-    async fn receive(
-        &self,
-        client: &client::Client,
-        response: reqwest::Response,
-    ) -> Result<Result<(), Error>, client::Error> {
-        let mut body = response.bytes_stream();
-        let mut receiver = Receiver::new(&self.blobs);
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| client::Error::Broken {
-                url: client.url().to_owned(),
-                source: error.into(),
-            })?;
-            if let Err(error) = receiver.take(&chunk) {
-                return Ok(Err(error));
-            }
-        }
-        self.add_bytes(receiver.received);
-        if receiver.is_between() {
-            return Ok(Ok(()));
-        }
-        Err(client::Error::Broken {
-            url: client.url().to_owned(),
-            source: "the answer ends within a file".into(),
-        })
+        let wanted = files.map(|entry| entry.content.clone()).collect();
+        fetch_blobs(context, &self.blobs, wanted, |bytes| self.add_bytes(bytes)).await?;
+        tree.write().map_err(Error::Write)?;
+        Ok(Arc::clone(known.insert(Arc::new(tree))))
     }
 
     fn add_bytes(&self, more: u64) {
@@ -265,6 +199,73 @@ impl Trees {
             Err(error) => tracing::warn!(%error, "the cache of code cannot be cleaned"),
         }
     }
+}
+
+/// Fetches the blobs that a folder does not have yet.
+pub(crate) async fn fetch_blobs(
+    context: &Context,
+    blobs: &Path,
+    mut wanted: Vec<String>,
+    count: impl Fn(u64),
+) -> Result<(), Error> {
+    wanted.sort_unstable();
+    wanted.dedup();
+    if wanted.iter().any(|hash| hash.parse::<BlobId>().is_err()) {
+        return Err(Error::Wrong);
+    }
+    let mut tries = 0;
+    loop {
+        wanted.retain(|hash| !blob_path(blobs, hash).exists());
+        let Some(batch) = wanted.chunks(FETCH_BLOBS_MAX).next() else {
+            return Ok(());
+        };
+        let body = &BlobsFetch {
+            blobs: batch.to_vec(),
+        };
+        let before = wanted.len();
+        let received = context
+            .server
+            .persist("fetching files", |client| async move {
+                let request = client
+                    .request(Method::POST, "/runner/blobs/fetch")
+                    .json(body);
+                let response = client.send(request).await?;
+                receive(blobs, &client, response).await
+            })
+            .await
+            .map_err(Error::Fetch)?;
+        count(received?);
+        wanted.retain(|hash| !blob_path(blobs, hash).exists());
+        tries = if wanted.len() == before { tries + 1 } else { 0 };
+        if tries >= TRIES_MAX {
+            return Err(Error::Wrong);
+        }
+    }
+}
+
+/// Writes the blobs of an answer to their places.  The outer error is one of the
+/// connection, and worth another try; what arrived whole stays.
+async fn receive(
+    blobs: &Path,
+    client: &client::Client,
+    response: reqwest::Response,
+) -> Result<Result<u64, Error>, client::Error> {
+    let broken = |source| client::Error::Broken {
+        url: client.url().to_owned(),
+        source,
+    };
+    let mut body = response.bytes_stream();
+    let mut receiver = Receiver::new(blobs);
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| broken(error.into()))?;
+        if let Err(error) = receiver.take(&chunk) {
+            return Ok(Err(error));
+        }
+    }
+    if receiver.is_between() {
+        return Ok(Ok(receiver.received));
+    }
+    Err(broken("the answer ends within a file".into()))
 }
 
 fn is_used(flight: &tokio::sync::Mutex<Option<Arc<Tree>>>) -> bool {

@@ -2,6 +2,7 @@
 //! restored of an earlier attempt.
 
 pub(crate) mod code;
+mod restore;
 pub(crate) mod substitute;
 pub(crate) mod tree;
 
@@ -81,6 +82,11 @@ pub(crate) async fn prepare(
                 "the code of {url} was not cloned by the server before it was sent here"
             )));
         }
+    }
+    if attempt.launch.resume {
+        restore::restore(context, attempt)
+            .await
+            .map_err(|error| cannot(error.in_full()))?;
     }
     Ok(Prepared::default())
 }

@@ -90,12 +90,13 @@ impl Tree {
             let path = path.to_owned();
             move |source| Error::Write { path, source }
         };
-        self.copy_to(work)?;
         folder::remove_all(&noted).map_err(failed(&noted))?;
-        // A link keeps the list even when the cache drops it.
+        // A link keeps the list even when the cache drops it.  It comes first: what is
+        // laid out must not be taken for what the script made.
         fs::hard_link(&self.file, &noted)
             .or_else(|_| fs::copy(&self.file, &noted).map(drop))
-            .map_err(failed(&noted))
+            .map_err(failed(&noted))?;
+        self.copy_to(work)
     }
 
     /// Makes `work` a copy of the tree.

@@ -93,6 +93,17 @@ impl Fake {
         self.0.wake.notify_waiters();
     }
 
+    /// An order that was given.
+    pub(crate) fn order(&self, attempt: AttemptId) -> Launch {
+        let inner = self.lock();
+        inner
+            .wanted
+            .iter()
+            .find(|launch| launch.attempt == attempt)
+            .cloned()
+            .expect("it was launched")
+    }
+
     pub(crate) fn stop(&self, attempt: AttemptId, grace_ms: u64, keep: bool) {
         self.lock().stops.insert(
             attempt,

@@ -4,6 +4,7 @@
 mod fake;
 mod support;
 
+mod faults;
 mod life;
 
 /// Not a test: the runner of the other tests, which start this program again.

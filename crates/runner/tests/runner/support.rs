@@ -20,6 +20,9 @@ use crate::fake::Fake;
 const CONFIG: &str = "GRID_TEST_RUNNER_CONFIG";
 const KEEPER: &str = "GRID_TEST_KEEPER_DIR";
 
+/// Numbers of nodes: each test has its own control groups.
+static NODES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
 /// How long anything may take that must happen.  Higher: a broken test takes longer;
 /// lower: a busy machine fails honest ones.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -72,7 +75,7 @@ impl Rig {
         // Not in /tmp, which a sandboxed process sees as its own.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let mut config = serde_json::json!({
-            "url": "", "token": "secret", "node": format!("test-{}", std::process::id()), "dir": dir.path().join("runner"),
+            "url": "", "token": "secret", "node": format!("test-{}-{}", std::process::id(), NODES.fetch_add(1, std::sync::atomic::Ordering::Relaxed)), "dir": dir.path().join("runner"),
             "sandbox": "off", "cpus": 4,
         });
         let fields = config.as_object_mut().expect("an object");
@@ -203,6 +206,25 @@ impl Rig {
         launch
     }
 
+    /// The same order once more, as another experiment.
+    pub(crate) fn again(&mut self, attempt: AttemptId) -> Launch {
+        let fresh = self.order(&["true"]);
+        let former = self.fake.order(attempt);
+        Launch {
+            attempt: fresh.attempt,
+            workload: fresh.workload,
+            experiment: fresh.experiment,
+            ..former
+        }
+    }
+
+    pub(crate) fn work(&self, attempt: AttemptId) -> PathBuf {
+        self.runner_dir()
+            .join("attempts")
+            .join(attempt.to_string())
+            .join("work")
+    }
+
     pub(crate) fn launch(&self, launch: Launch) -> AttemptId {
         let attempt = launch.attempt;
         self.fake.launch(launch);
@@ -244,6 +266,14 @@ impl Rig {
     }
 }
 
+impl Rig {
+    pub(crate) fn kill_keeper(&self) {
+        for pid in keepers(&self.runner_dir().join("keeper")) {
+            kill(pid, libc::SIGKILL);
+        }
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         if let Some(mut runner) = self.runner.take() {
@@ -251,32 +281,59 @@ impl Drop for Rig {
             let _ = runner.wait();
         }
         end_keeper(&self.runner_dir().join("keeper"));
+        let node = self.config["node"].as_str().unwrap_or_default().to_owned();
+        for controller in ["", "cpu", "memory", "pids"] {
+            let parent = Path::new("/sys/fs/cgroup").join(controller);
+            for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(&format!("grid-{node}-"))
+                {
+                    let _ = remove_groups(&entry.path());
+                }
+            }
+        }
     }
+}
+
+/// Removes control groups that nobody is in any more.
+fn remove_groups(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if entry.path().is_dir() {
+            remove_groups(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(folder)
+}
+
+fn keepers(dir: &Path) -> Vec<i32> {
+    let folder = format!("{KEEPER}={}", dir.display());
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pid = |entry: std::fs::DirEntry| {
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        let is_keeper = environ
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == folder.as_bytes());
+        entry
+            .file_name()
+            .to_str()?
+            .parse::<i32>()
+            .ok()
+            .filter(|_| is_keeper)
+    };
+    entries.filter_map(pid).collect()
 }
 
 /// Ends the keeper of a folder, and everything that it started.
 fn end_keeper(dir: &Path) {
-    let folder = format!("{KEEPER}={}", dir.display());
+    for pid in keepers(dir) {
+        kill(pid, libc::SIGKILL);
+    }
     let spools = dir
         .parent()
-        .map(|parent| parent.join("spools").display().to_string())
+        .map(|parent| parent.join("spools"))
         .unwrap_or_default();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok())
-        else {
-            continue;
-        };
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environ
-            .split(|byte| *byte == 0)
-            .any(|variable| variable == folder.as_bytes())
-        {
-            kill(pid, libc::SIGKILL);
-        }
-    }
     for entry in std::fs::read_dir(spools).into_iter().flatten().flatten() {
         let record = std::fs::read(entry.path().join("task.json")).unwrap_or_default();
         let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
