@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::args::Args;
-use crate::local::{Person, Server};
+use crate::local::{Person, Server, end_leftovers};
 use crate::postgres::free_port;
 use crate::process::{command as program, must, output_of, quoted};
 use crate::{build, clock, interrupt, paths, setup, ui};
@@ -67,6 +67,7 @@ pub(crate) fn check() -> Result<bool> {
 fn show(exit: bool) -> Result<()> {
     let folder = paths::root().join(".demo");
     if folder.exists() {
+        end_leftovers(&folder)?;
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("removing {}", folder.display()))?;
     }

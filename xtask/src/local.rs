@@ -1,7 +1,8 @@
 //! A Grid of one's own below the repository: a server, and people who talk to it.
 //!
 //! Nobody's own settings are read or changed: each person has a home folder beside the server's
-//! data. Dropping the server stops it the way a person would, with SIGTERM.
+//! data. Dropping the server stops it the way a person would, with SIGTERM, and then what it has
+//! left running.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -14,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::{command, end, must, output_of, shown};
-use crate::{build, clock, interrupt, setup, ui};
+use crate::{build, clock, interrupt, leftover, setup, ui};
 
 /// How long the server may take until it answers.
 /// Lower, and a busy machine counts as broken; higher, and a broken server is noticed late.
@@ -134,7 +135,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         end(&mut self.child, Signal::TERM);
+        if let Err(error) = end_leftovers(&self.folder) {
+            ui::warn(&format!("error: {error:#}"));
+        }
     }
+}
+
+/// Ends what an earlier server on this folder has left running.
+pub(crate) fn end_leftovers(folder: &Path) -> Result<()> {
+    leftover::end_all(&build::grid(), folder)
 }
 
 /// Somebody who types `grid …`.

@@ -14,6 +14,7 @@ mod e2e;
 mod generate;
 mod hooks;
 mod interrupt;
+mod leftover;
 mod local;
 mod paths;
 mod postgres;

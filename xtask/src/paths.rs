@@ -5,7 +5,9 @@ use std::path::PathBuf;
 /// The folder of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map_or_else(|| here.clone(), PathBuf::from)
+    let root = here.parent().unwrap_or(&here);
+    // Without links in it, so that it compares equal to what the system says about processes.
+    root.canonicalize().unwrap_or_else(|_| root.to_owned())
 }
 
 /// Where cargo puts what it builds.
