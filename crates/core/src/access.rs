@@ -158,9 +158,16 @@ enum Cell {
 /// until it has a row.
 const fn row(action: Action) -> Row {
     use Cell::{JupyterAccess, No, RunControl, Yes};
-    use Denial::{CreatorOrAdmin, Nobody, OnlyAdmin, OnlyCreator, OnlyMembers, OnlyOperator, OnlyOwner};
+    use Denial::{
+        CreatorOrAdmin, Nobody, OnlyAdmin, OnlyCreator, OnlyMembers, OnlyOperator, OnlyOwner,
+    };
     const fn cells(member: Cell, viewer: Cell, admin: Cell, creator_as_viewer: Cell) -> Row {
-        Row { member, viewer, admin, creator_as_viewer }
+        Row {
+            member,
+            viewer,
+            admin,
+            creator_as_viewer,
+        }
     }
     match action {
         Action::SeeTeam
@@ -178,19 +185,41 @@ const fn row(action: Action) -> Row {
         Action::StopRun | Action::DeleteRun => cells(RunControl, No(CreatorOrAdmin), Yes, Yes),
         Action::RetryRun => cells(RunControl, No(OnlyMembers), Yes, No(OnlyMembers)),
         Action::OpenJupyter => cells(JupyterAccess, No(OnlyMembers), Yes, No(OnlyMembers)),
-        Action::OpenSsh => cells(No(OnlyCreator), No(OnlyCreator), No(OnlyCreator), No(OnlyMembers)),
+        Action::OpenSsh => cells(
+            No(OnlyCreator),
+            No(OnlyCreator),
+            No(OnlyCreator),
+            No(OnlyMembers),
+        ),
         Action::PauseSession | Action::DeleteSession => {
             cells(No(CreatorOrAdmin), No(CreatorOrAdmin), Yes, Yes)
         }
-        Action::ChangeSession => cells(No(OnlyCreator), No(OnlyCreator), No(OnlyCreator), No(OnlyMembers)),
-        Action::ExtendDatastore => cells(No(OnlyCreator), No(OnlyCreator), No(OnlyCreator), No(OnlyMembers)),
+        Action::ChangeSession => cells(
+            No(OnlyCreator),
+            No(OnlyCreator),
+            No(OnlyCreator),
+            No(OnlyMembers),
+        ),
+        Action::ExtendDatastore => cells(
+            No(OnlyCreator),
+            No(OnlyCreator),
+            No(OnlyCreator),
+            No(OnlyMembers),
+        ),
         Action::DeleteDatastore | Action::DeleteCredential => {
             cells(No(CreatorOrAdmin), No(CreatorOrAdmin), Yes, Yes)
         }
         Action::ReadSecret => cells(No(Nobody), No(Nobody), No(Nobody), No(Nobody)),
-        Action::ManageTeam | Action::ReadAudit => cells(No(OnlyAdmin), No(OnlyAdmin), Yes, No(OnlyAdmin)),
+        Action::ManageTeam | Action::ReadAudit => {
+            cells(No(OnlyAdmin), No(OnlyAdmin), Yes, No(OnlyAdmin))
+        }
         Action::ManageOwners => cells(No(OnlyOwner), No(OnlyOwner), No(OnlyOwner), No(OnlyOwner)),
-        Action::AddCredit => cells(No(OnlyOperator), No(OnlyOperator), No(OnlyOperator), No(OnlyOperator)),
+        Action::AddCredit => cells(
+            No(OnlyOperator),
+            No(OnlyOperator),
+            No(OnlyOperator),
+            No(OnlyOperator),
+        ),
         Action::SeeBalance => cells(Yes, No(OnlyMembers), Yes, No(OnlyMembers)),
     }
 }
@@ -219,12 +248,14 @@ pub fn may(relation: Relation, action: Action, policy: TeamPolicy) -> Decision {
             // Secrets and shells stay closed to whoever runs the server, too.
             return match action {
                 Action::ReadSecret => Decision::Deny(Denial::Nobody),
-                Action::OpenSsh | Action::OpenJupyter | Action::ChangeSession | Action::ExtendDatastore => {
-                    Decision::Deny(Denial::OnlyCreator)
-                }
-                Action::Create | Action::CloneRun | Action::UseCredential | Action::UseDatastore => {
-                    Decision::Deny(Denial::OnlyMembers)
-                }
+                Action::OpenSsh
+                | Action::OpenJupyter
+                | Action::ChangeSession
+                | Action::ExtendDatastore => Decision::Deny(Denial::OnlyCreator),
+                Action::Create
+                | Action::CloneRun
+                | Action::UseCredential
+                | Action::UseDatastore => Decision::Deny(Denial::OnlyMembers),
                 _ => Decision::AllowAudited,
             };
         }
@@ -240,9 +271,8 @@ pub fn may(relation: Relation, action: Action, policy: TeamPolicy) -> Decision {
         {
             Cell::Yes
         }
-        Relation::Creator(Role::Admin | Role::Owner) | Relation::Teammate(Role::Admin | Role::Owner) => {
-            row.admin
-        }
+        Relation::Creator(Role::Admin | Role::Owner)
+        | Relation::Teammate(Role::Admin | Role::Owner) => row.admin,
     };
     match cell {
         Cell::Yes => Decision::Allow,
@@ -337,7 +367,10 @@ pub fn access_table() -> String {
         ("run_control, jupyter_access: team", TeamPolicy::default()),
         (
             "run_control, jupyter_access: creator",
-            TeamPolicy { run_control: Sharing::Creator, jupyter_access: Sharing::Creator },
+            TeamPolicy {
+                run_control: Sharing::Creator,
+                jupyter_access: Sharing::Creator,
+            },
         ),
     ];
     let relations = [
@@ -390,13 +423,19 @@ mod tests {
     #[test]
     fn an_outsider_learns_nothing() {
         for action in Action::ALL {
-            assert_eq!(may(Relation::Outsider, action, TeamPolicy::default()), Decision::Hide);
+            assert_eq!(
+                may(Relation::Outsider, action, TeamPolicy::default()),
+                Decision::Hide
+            );
         }
     }
 
     #[test]
     fn the_policy_closes_what_it_names_and_nothing_else() {
-        let closed = TeamPolicy { run_control: Sharing::Creator, jupyter_access: Sharing::Creator };
+        let closed = TeamPolicy {
+            run_control: Sharing::Creator,
+            jupyter_access: Sharing::Creator,
+        };
         for action in Action::ALL {
             let member = Relation::Teammate(Role::Member);
             let changed = may(member, action, TeamPolicy::default()) != may(member, action, closed);

@@ -34,12 +34,17 @@ impl Node {
     pub fn resolve(&self, need: &Need) -> Need {
         let cpus = if need.cpus == 0 { self.cpus } else { need.cpus };
         let memory_bytes = if need.memory_bytes == 0 {
-            let share = u128::from(self.memory_bytes) * u128::from(cpus) / u128::from(self.cpus.max(1));
+            let share =
+                u128::from(self.memory_bytes) * u128::from(cpus) / u128::from(self.cpus.max(1));
             u64::try_from(share).unwrap_or(u64::MAX)
         } else {
             need.memory_bytes
         };
-        Need { cpus, gpus: need.gpus, memory_bytes }
+        Need {
+            cpus,
+            gpus: need.gpus,
+            memory_bytes,
+        }
     }
 
     /// Whether `need` fits when nothing else runs here.

@@ -20,7 +20,10 @@ pub struct IdError {
 impl IdError {
     fn new(what: &'static str, text: &str) -> Self {
         const SHOWN_MAX: usize = 64;
-        Self { what, text: text.chars().take(SHOWN_MAX).collect() }
+        Self {
+            what,
+            text: text.chars().take(SHOWN_MAX).collect(),
+        }
     }
 }
 
@@ -117,7 +120,15 @@ impl UserId {
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = format!("{:032x}", self.0);
-        write!(f, "{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        write!(
+            f,
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
     }
 }
 
@@ -129,12 +140,18 @@ impl FromStr for UserId {
         let hyphens = [8, 13, 18, 23];
         let shape = text.len() == 36
             && text.bytes().enumerate().all(|(i, b)| {
-                if hyphens.contains(&i) { b == b'-' } else { matches!(b, b'0'..=b'9' | b'a'..=b'f') }
+                if hyphens.contains(&i) {
+                    b == b'-'
+                } else {
+                    matches!(b, b'0'..=b'9' | b'a'..=b'f')
+                }
             });
         if !shape {
             return Err(bad());
         }
-        u128::from_str_radix(&text.replace('-', ""), 16).map(Self).map_err(|_| bad())
+        u128::from_str_radix(&text.replace('-', ""), 16)
+            .map(Self)
+            .map_err(|_| bad())
     }
 }
 
@@ -175,9 +192,16 @@ impl FromStr for AttemptId {
         let bad = || IdError::new("an attempt id", text);
         let (workload, number) = text.split_once('.').ok_or_else(bad)?;
         let number: u32 = number.parse().map_err(|_| bad())?;
-        let id = Self { workload: workload.parse().map_err(|_| bad())?, number };
+        let id = Self {
+            workload: workload.parse().map_err(|_| bad())?,
+            number,
+        };
         // `+1` and `01` parse as numbers; an id has one way of writing.
-        if number == 0 || id.to_string() != text { Err(bad()) } else { Ok(id) }
+        if number == 0 || id.to_string() != text {
+            Err(bad())
+        } else {
+            Ok(id)
+        }
     }
 }
 
@@ -224,7 +248,11 @@ impl FromStr for NodeId {
             && text.len() <= Self::LEN_MAX
             && text.bytes().all(good)
             && !text.starts_with('.');
-        if ok { Ok(Self(text.to_owned())) } else { Err(IdError::new("a node name", text)) }
+        if ok {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(IdError::new("a node name", text))
+        }
     }
 }
 
@@ -242,7 +270,10 @@ mod tests {
         assert_eq!(user.to_string(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
         assert_eq!(user.to_string().parse(), Ok(user));
         let workload = WorkloadId::from_parts(Timestamp::from_millis(5), 1);
-        let attempt = AttemptId { workload, number: 3 };
+        let attempt = AttemptId {
+            workload,
+            number: 3,
+        };
         assert_eq!(attempt.to_string().parse(), Ok(attempt));
     }
 
@@ -251,10 +282,17 @@ mod tests {
         let run = RunId::from_parts(Timestamp::from_millis(1_700_000_000_000), 42).to_string();
         assert!(run.to_uppercase().parse::<RunId>().is_err());
         for number in ["0", "+1", "01", "", "4294967296"] {
-            assert!(format!("{run}.{number}").parse::<AttemptId>().is_err(), "{number}");
+            assert!(
+                format!("{run}.{number}").parse::<AttemptId>().is_err(),
+                "{number}"
+            );
         }
         assert!("../x".parse::<NodeId>().is_err());
-        assert!("FFFFFFFF-ffff-4fff-bfff-ffffffffffff".parse::<UserId>().is_err());
+        assert!(
+            "FFFFFFFF-ffff-4fff-bfff-ffffffffffff"
+                .parse::<UserId>()
+                .is_err()
+        );
     }
 
     #[test]

@@ -4,17 +4,17 @@
 //! randomness are arguments.  So everything here can be replayed, simulated and
 //! tested without a server, and cannot fail for outside reasons.
 
-pub mod id;
-pub mod time;
+pub mod access;
+pub mod blob;
+pub mod cluster;
 pub mod duration;
+pub mod id;
+pub mod logframe;
 pub mod name;
+pub mod run;
+pub mod schedule;
 pub mod spec;
 pub mod sweep;
 pub mod team;
-pub mod access;
-pub mod cluster;
+pub mod time;
 pub mod workload;
-pub mod run;
-pub mod schedule;
-pub mod blob;
-pub mod logframe;

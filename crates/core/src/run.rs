@@ -62,7 +62,10 @@ pub fn status(counts: &Counts) -> Status {
         (counts.stopped, Status::Stopped),
         (counts.succeeded, Status::Succeeded),
     ];
-    order.into_iter().find(|(n, _)| *n > 0).map_or(Status::Stopped, |(_, status)| status)
+    order
+        .into_iter()
+        .find(|(n, _)| *n > 0)
+        .map_or(Status::Stopped, |(_, status)| status)
 }
 
 #[cfg(test)]

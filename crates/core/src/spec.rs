@@ -162,7 +162,11 @@ pub struct Resources {
 impl Resources {
     /// What the scheduler is asked for, given the named instance type's shape.
     pub fn need(&self, instance: Option<&Need>) -> Need {
-        let base = instance.cloned().unwrap_or(Need { cpus: 1, gpus: 0, memory_bytes: 0 });
+        let base = instance.cloned().unwrap_or(Need {
+            cpus: 1,
+            gpus: 0,
+            memory_bytes: 0,
+        });
         Need {
             cpus: self.cpus.unwrap_or(base.cpus),
             gpus: self.gpus.unwrap_or(base.gpus),
@@ -197,13 +201,23 @@ pub struct Actions {
 /// `train.py --lr 1` is a script and two arguments; `python -m pkg --lr 1` and
 /// `bash run.sh x` name their interpreter, which is not an argument to sweep over.
 pub fn split_command(command: &[String]) -> (&[String], &[String]) {
-    const INTERPRETERS: [&str; 9] =
-        ["python", "python3", "bash", "sh", "julia", "Rscript", "torchrun", "node", "perl"];
-    let name = command.first().map(|first| first.rsplit('/').next().unwrap_or(first));
+    const INTERPRETERS: [&str; 9] = [
+        "python", "python3", "bash", "sh", "julia", "Rscript", "torchrun", "node", "perl",
+    ];
+    let name = command
+        .first()
+        .map(|first| first.rsplit('/').next().unwrap_or(first));
     let interpreter = name.is_some_and(|name| {
-        INTERPRETERS.contains(&name) || name.strip_prefix("python3.").is_some_and(|v| v.parse::<u8>().is_ok())
+        INTERPRETERS.contains(&name)
+            || name
+                .strip_prefix("python3.")
+                .is_some_and(|v| v.parse::<u8>().is_ok())
     });
-    let program = match (interpreter, command.get(1).map(String::as_str), command.len()) {
+    let program = match (
+        interpreter,
+        command.get(1).map(String::as_str),
+        command.len(),
+    ) {
         (true, Some("-m"), 3..) => 3,
         (true, Some(second), _) if !second.starts_with('-') => 2,
         _ => 1,

@@ -68,6 +68,9 @@ pub struct TeamPolicy {
 
 impl Default for TeamPolicy {
     fn default() -> Self {
-        Self { run_control: Sharing::Team, jupyter_access: Sharing::Team }
+        Self {
+            run_control: Sharing::Team,
+            jupyter_access: Sharing::Team,
+        }
     }
 }

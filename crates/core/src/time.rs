@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Milliseconds since 1970-01-01 UTC, for people and for ordering by age;
 /// never for correctness, because clocks jump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -35,7 +37,9 @@ impl Timestamp {
 
     /// Reads RFC 3339 text.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
+        text.parse::<jiff::Timestamp>()
+            .ok()
+            .map(|t| Self(t.as_millisecond()))
     }
 }
 
@@ -59,11 +63,17 @@ mod tests {
         let at = Timestamp::from_millis(1_795_326_630_123);
         assert_eq!(at.to_string(), "2026-11-22T05:50:30.123Z");
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
-        assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            Timestamp::from_millis(0).to_string(),
+            "1970-01-01T00:00:00.000Z"
+        );
     }
 
     #[test]
     fn time_that_goes_backwards_is_no_time() {
-        assert_eq!(Timestamp::from_millis(5).millis_since(Timestamp::from_millis(9)), 0);
+        assert_eq!(
+            Timestamp::from_millis(5).millis_since(Timestamp::from_millis(9)),
+            0
+        );
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::queue::Board;
 use crate::cluster::{Need, Node};
+use crate::duration::format_size;
 use crate::id::{UserId, WorkloadId};
 
 /// Why a workload waits.
@@ -123,14 +124,21 @@ pub fn never_fits<'a>(need: &Need, nodes: impl IntoIterator<Item = &'a Node>) ->
         return Some("the cluster has no machine yet".to_owned());
     };
     let asked = node.resolve(need);
+    let shape = |cpus, gpus, memory_bytes: u64| {
+        let mut parts = vec![count(cpus, "CPU")];
+        // Only what was asked for is compared: memory in proportion is nobody's wish.
+        if need.gpus > 0 {
+            parts.push(count(gpus, "GPU"));
+        }
+        if need.memory_bytes > 0 {
+            parts.push(format!("{} of memory", format_size(memory_bytes)));
+        }
+        parts.join(" and ")
+    };
     Some(format!(
-        "it asks for {}, {} and {} MiB of memory; the largest machine has {}, {} and {} MiB",
-        count(asked.cpus, "CPU"),
-        count(asked.gpus, "GPU"),
-        asked.memory_bytes >> 20,
-        count(node.cpus, "CPU"),
-        count(node.gpus, "GPU"),
-        node.memory_bytes >> 20,
+        "it asks for {}; the largest machine has {}",
+        shape(asked.cpus, asked.gpus, asked.memory_bytes),
+        shape(node.cpus, node.gpus, node.memory_bytes),
     ))
 }
 
@@ -139,5 +147,43 @@ fn count(n: u32, what: &str) -> String {
         format!("1 {what}")
     } else {
         format!("{n} {what}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_never_fit_is_told_with_the_numbers() {
+        let id = "local".parse().unwrap();
+        let node = Node {
+            id,
+            cpus: 2,
+            gpus: 0,
+            memory_bytes: 4 << 30,
+        };
+        let check = |cpus, gpus, memory_bytes| {
+            let need = Need {
+                cpus,
+                gpus,
+                memory_bytes,
+            };
+            never_fits(&need, [&node])
+        };
+        assert_eq!(check(2, 0, 4 << 30), None);
+        let told = check(64, 0, 0).unwrap();
+        assert_eq!(told, "it asks for 64 CPUs; the largest machine has 2 CPUs");
+        let told = check(1, 1, 0).unwrap();
+        assert_eq!(
+            told,
+            "it asks for 1 CPU and 1 GPU; the largest machine has 2 CPUs and 0 GPUs"
+        );
+        let told = check(1, 0, 8 << 30).unwrap();
+        assert!(
+            told.contains("8.0 GiB of memory") && told.contains("4.0 GiB of memory"),
+            "{told}"
+        );
+        assert!(never_fits(&Need::default(), []).is_some());
     }
 }
