@@ -181,7 +181,7 @@ mod tests {
         );
         let told = check(1, 0, 8 << 30).unwrap();
         assert!(
-            told.contains("8.0 GiB of memory") && told.contains("4.0 GiB of memory"),
+            told.contains("8 GiB of memory") && told.contains("4 GiB of memory"),
             "{told}"
         );
         assert!(never_fits(&Need::default(), []).is_some());
