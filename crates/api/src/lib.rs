@@ -5,16 +5,20 @@
 //! sizes are bytes; ids are text.
 
 pub mod artifact;
+pub mod audit;
 pub mod blob;
 pub mod client;
 pub mod cluster;
 pub mod error;
 pub mod experiment;
+pub mod key;
 pub mod log;
 pub mod run;
 pub mod runner;
+pub mod share;
 pub mod snapshot;
 mod sse;
+pub mod team;
 pub mod user;
 
 pub use sse::ServerEvent;

@@ -19,6 +19,12 @@ pub struct UserView {
     /// The teams and the role in each.
     #[serde(default)]
     pub teams: Vec<MembershipView>,
+    /// Name of the team that new things go to; only in answers about myself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_team: Option<String>,
+    /// Whether it is an account for programs, owned by a team.
+    #[serde(default)]
+    pub service_account: bool,
     /// RFC 3339.
     pub created_at: String,
 }

@@ -36,17 +36,27 @@ pub(super) fn user(user: db::user::User, teams: Vec<MembershipView>) -> UserView
         email: Some(user.email).filter(|email| !email.is_empty()),
         operator: user.operator,
         teams,
+        current_team: None,
+        service_account: false,
         created_at: user.created_at.to_string(),
     }
 }
 
 pub(super) fn caller(caller: grid_engine::Caller) -> UserView {
+    let current = caller
+        .teams
+        .iter()
+        .find(|(team, _)| Some(team.id) == caller.user.current_team)
+        .map(|(team, _)| team.name.clone());
     let teams = caller.teams.into_iter().map(|(team, role)| MembershipView {
         team: team.name,
         role,
     });
     let teams = teams.collect();
-    user(caller.user, teams)
+    UserView {
+        current_team: current,
+        ..user(caller.user, teams)
+    }
 }
 
 pub(super) fn key(with: WithKey) -> UserKey {
