@@ -5,8 +5,15 @@
 //! and `awk` see whole rows.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, Color, ContentArrangement};
+use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement};
 use grid_core::workload::Status;
+
+/// What counts as a short value, in characters: numbers, durations, words for a status.
+/// Higher: long ones get no room; lower: a duration goes on in the next line.
+const SHORT_COLUMNS: usize = 12;
+
+/// What a column takes beside its value: a line and two blanks.
+const BORDER_COLUMNS: usize = 3;
 
 /// Rows under a head.
 #[derive(Debug, Clone, Default)]
@@ -110,9 +117,54 @@ impl Table {
         for row in &self.rows {
             table.add_row(row.iter().map(styled).collect::<Vec<_>>());
         }
+        for index in width.map(|width| self.unbroken(width)).unwrap_or_default() {
+            if let Some(column) = table.column_mut(index) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
         let mut text = table.trim_fmt();
         text.push('\n');
         text
+    }
+
+    /// Columns that keep their words whole: names and short values, as long as there is
+    /// room for the others.
+    fn unbroken(&self, width: u16) -> Vec<usize> {
+        let widths: Vec<usize> = (0..self.head.len())
+            .map(|index| self.width(index))
+            .collect();
+        let is_kept = |index: usize| index == 0 || widths[index] <= SHORT_COLUMNS;
+        let kept: Vec<usize> = (0..widths.len()).filter(|&index| is_kept(index)).collect();
+        let needed: usize = (0..widths.len())
+            .map(|index| {
+                BORDER_COLUMNS
+                    + if is_kept(index) {
+                        widths[index]
+                    } else {
+                        SHORT_COLUMNS
+                    }
+            })
+            .sum();
+        if needed < usize::from(width) {
+            kept
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Characters of the widest value of a column.
+    fn width(&self, index: usize) -> usize {
+        let values = self
+            .rows
+            .iter()
+            .filter_map(|row| row.get(index))
+            .map(|cell| cell.text.as_str());
+        let head = self.head.get(index).map(String::as_str);
+        values
+            .chain(head)
+            .map(|text| text.chars().count())
+            .max()
+            .unwrap_or(0)
     }
 }
 

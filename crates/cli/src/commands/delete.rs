@@ -1,6 +1,6 @@
 //! `grid delete`: moves runs and experiments to the trash.
 
-use std::io::{self, BufRead as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -122,8 +122,11 @@ fn confirmed(ctx: &Ctx, question: &str) -> Result<bool> {
         .lock()
         .read_line(&mut answer)
         .context("reading the answer")?;
-    if length == 0 {
+    if !io::stdin().is_terminal() {
+        // What is typed ends the line; what comes from elsewhere is not seen.
         ctx.printer.ask("\n");
+    }
+    if length == 0 {
         return Err(Problem::new("nobody is there to answer")
             .hint("add --yes to delete without asking")
             .into());

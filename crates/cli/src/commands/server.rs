@@ -20,7 +20,7 @@ Examples:
   grid server
   grid server --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
   grid server doctor --deep
-  grid server backup /backups/grid.tar";
+  grid server backup /backups/grid.db";
 
 /// Start a server on this machine, or look after one
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ pub(crate) struct ServerArgs {
     listen: Option<String>,
 
     /// Whether experiments see only their own files: auto, require or off
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "require", "off"], hide_possible_values = true)]
     sandbox: Option<String>,
 
     /// CPUs to hand out [default: all of this machine]
@@ -80,7 +80,7 @@ enum ServerCommand {
     },
     /// Bring the database to this version
     Migrate,
-    /// Write a consistent copy, also while the server runs
+    /// Copy the database, consistently, also while the server runs
     Backup {
         /// Where to
         file: PathBuf,

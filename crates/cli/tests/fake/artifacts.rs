@@ -311,3 +311,52 @@ fn links_for_others() {
     );
     assert!(files(&fake.work()).is_empty());
 }
+
+#[test]
+fn ctrl_c_leaves_no_file_half() {
+    let (begun, beginning) = std::sync::mpsc::channel();
+    let begun = Arc::new(std::sync::Mutex::new(begun));
+    let never = move || async move {
+        // The first half comes, the second never does.
+        let text = futures::stream::iter([Ok::<_, std::io::Error>("0123456789".repeat(50_000))]);
+        begun
+            .lock()
+            .expect("not poisoned")
+            .send(())
+            .expect("the test waits");
+        Body::from_stream(futures::StreamExt::chain(text, futures::stream::pending()))
+    };
+    let list = json!({ "artifacts": [view("a.txt", &"0123456789".repeat(100_000))] });
+    let routes = Router::new()
+        .route(
+            "/experiments/{experiment}",
+            get(|| async { Json(json!({ "experiment": experiment("first", 0, "succeeded") })) }),
+        )
+        .route(
+            "/experiments/{experiment}/artifacts",
+            get(|| async { Json(list) }),
+        )
+        .route("/experiments/{experiment}/artifacts/{*path}", get(never));
+    let fake = Fake::serve(routes);
+    let mut command = fake.command(&["artifacts", "first-exp0", "--download_dir", "d"]);
+    let child = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    beginning.recv().expect("the download began");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("interrupted: what was fetched so far is there"),
+        "{said}"
+    );
+    let left = files(&fake.work().join("d"));
+    assert!(
+        left.iter().all(|(name, _)| name.ends_with(".part")),
+        "{:?}",
+        names(&left)
+    );
+}

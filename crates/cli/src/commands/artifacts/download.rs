@@ -18,6 +18,7 @@ use grid_api::client::{Client, segment, segments};
 use reqwest::StatusCode;
 use rustix::fs::OFlags;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Source;
 use super::place::Place;
@@ -79,6 +80,8 @@ pub(super) async fn all(
         .map(|artifact| artifact.size_bytes)
         .sum();
     let progress = Progress::new(&ctx.printer, "download", total);
+    // From here on Ctrl-C is heard, and no file is left half under its own name.
+    let mut interrupts = signal(SignalKind::interrupt()).context("listening to Ctrl-C")?;
     let place = Arc::new(Place::open(root)?);
     let jobs = sources.into_iter().flat_map(|source| {
         let experiment = Arc::new((source.experiment, source.folder));
@@ -117,8 +120,7 @@ pub(super) async fn all(
                 Some((experiment, path, done)) => outcome.add(&experiment.0.name, path, done),
                 None => break,
             },
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("waiting for Ctrl-C")?;
+            _ = interrupts.recv() => {
                 progress.finish();
                 return Err(Problem::new("interrupted: what was fetched so far is there, whole and checked")
                     .hint("the same command goes on where this one stopped")
