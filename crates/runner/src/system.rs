@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use grid_core::cluster::Node;
 
-use crate::attempt::command::split_path;
+use crate::attempt::command::{find, split_path};
 use crate::attempt::confine::Confinement;
 use crate::context::{Context, Parts};
 use crate::detect::{self, Machine, Tool};
@@ -15,6 +15,8 @@ use crate::keeping::Keeping;
 use crate::limits::Driver;
 use crate::prepare::Prepare;
 use crate::prepare::code::Trees;
+use crate::prepare::environment::Environments;
+use crate::prepare::environment::tools::Tools;
 use crate::server::Server;
 use crate::settings::{Config, Settings};
 
@@ -54,6 +56,8 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
     let search_path = confinement.visible(search_path(python.as_ref()));
     let starter = starter.unwrap_or_else(|| Starter::this_program(&folder.keeper()));
     let keeper = Keeping::connect(&folder.keeper(), starter).await?;
+    let tools = tools(config, &machine, &search_path, python).await;
+    let environments = Environments::new(folder.cache("envs"), folder.cache("packages"), tools);
     let trees = Trees::new(folder.cache("blobs"), folder.cache("trees"));
     Ok(Context::new(Parts {
         server: Server::new(settings)?,
@@ -66,7 +70,10 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
             .map(|tool| tool.program().to_owned())
             .collect(),
         confinement,
-        prepare: Prepare::new(trees, python.map(|python| python.program)),
+        prepare: Prepare {
+            trees,
+            environments,
+        },
         search_path,
         folder,
     }))
@@ -104,36 +111,87 @@ fn search_path(python: Option<&Python>) -> Vec<PathBuf> {
     path
 }
 
+/// What builds environments.  Launchers that look for the real program do not work
+/// in a sandbox, so uv is asked for through the interpreter it was installed with.
+async fn tools(
+    config: &Config,
+    machine: &Machine,
+    path: &[PathBuf],
+    python: Option<Python>,
+) -> Tools {
+    let mut uv = config.uv.clone();
+    if uv.is_none()
+        && machine.tools.contains_key(&Tool::Uv)
+        && let Some(python) = &python
+    {
+        let told = ask(&python.program, "import uv; print(uv.find_uv_bin())").await;
+        uv = told
+            .first()
+            .map(PathBuf::from)
+            .filter(|path| path.is_file());
+    }
+    Tools {
+        uv: uv.or_else(|| find("uv", path)),
+        version: python
+            .as_ref()
+            .map(|python| python.version.clone())
+            .unwrap_or_default(),
+        python: python.map(|python| python.program),
+        conda: ["micromamba", "mamba", "conda"]
+            .iter()
+            .find_map(|name| find(name, path)),
+        julia: find("julia", path),
+        images: ["podman", "docker"]
+            .iter()
+            .find_map(|name| find(name, path)),
+    }
+}
+
 /// The interpreter itself, where `python3` may be a launcher that looks for it.
 struct Python {
     program: PathBuf,
     prefix: PathBuf,
+    /// Version and path: what an environment depends on.
+    version: String,
 }
 
 impl Python {
     async fn find(machine: &Machine) -> Option<Self> {
         let found = machine.tools.get(&Tool::Python)?;
-        let asked = tokio::process::Command::new(found)
-            .args([
-                "-I",
-                "-c",
-                "import sys; print(sys.executable); print(sys.base_prefix)",
-            ])
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(PYTHON_MAX, asked).await.ok()?.ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let mut lines = text.lines().map(PathBuf::from);
-        match (lines.next(), lines.next()) {
-            (Some(program), Some(prefix)) if program.is_absolute() => {
-                Some(Self { program, prefix })
+        let code = "import sys; print(sys.executable); print(sys.base_prefix); print(sys.version.replace('\\n', ' '))";
+        let told = ask(found, code).await;
+        let mut lines = told.into_iter();
+        match (lines.next(), lines.next(), lines.next()) {
+            (Some(program), Some(prefix), Some(version)) if program.starts_with('/') => {
+                Some(Self {
+                    version: format!("{program} {version}"),
+                    program: program.into(),
+                    prefix: prefix.into(),
+                })
             }
             _ => Some(Self {
                 program: found.clone(),
                 prefix: "/usr".into(),
+                version: found.display().to_string(),
             }),
         }
+    }
+}
+
+/// The lines that the interpreter prints for some code; none when it fails.
+async fn ask(python: &std::path::Path, code: &str) -> Vec<String> {
+    let asked = tokio::process::Command::new(python)
+        .args(["-I", "-c", code])
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match tokio::time::timeout(PYTHON_MAX, asked).await {
+        Ok(Ok(output)) if output.status.success() => String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -93,6 +93,7 @@ impl Way {
             Some(end) => end,
             None => self.run().await,
         };
+        self.remove_group().await;
         self.context.release(&self.attempt);
         if self.attempt.wished().keeps() {
             self.store(&end).await;
@@ -101,6 +102,18 @@ impl Way {
         }
         self.attempt.end(end);
         self.context.changed();
+    }
+
+    /// Removes the control group, in which nothing is left.
+    async fn remove_group(&self) {
+        let group = self.context.confinement.driver.open(&self.attempt.key());
+        if !group.exists() {
+            return;
+        }
+        let removed = tokio::task::spawn_blocking(move || group.remove()).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(attempt = %self.attempt.id, error = &error as &dyn std::error::Error, "a control group stays behind");
+        }
     }
 
     fn save(&self) {
@@ -126,6 +139,7 @@ impl Way {
             self.context.changed();
         }
         let exit = self.oversee(&key, &mut news).await;
+        start::clean_up(&self.attempt).await;
         let mut end = self.judge(&exit);
         let has_end_actions = !self
             .attempt
@@ -136,12 +150,6 @@ impl Way {
             .is_empty();
         if has_end_actions && exit.how != Ending::Lost {
             end = self.end_actions(end).await;
-        }
-        let group = self.context.confinement.driver.open(&key);
-        if group.exists()
-            && let Err(error) = group.remove()
-        {
-            tracing::warn!(attempt = %self.attempt.id, error = &error as &dyn std::error::Error, "a control group stays behind");
         }
         // What can be read off the spool again need not be written.
         if self.saved.cause.is_some() || has_end_actions || !matches!(end, End::Succeeded) {

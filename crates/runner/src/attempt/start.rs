@@ -19,6 +19,7 @@ use crate::folder;
 use crate::keeper::client::Error;
 use crate::keeper::protocol::Spawn;
 use crate::prepare::Prepared;
+use crate::prepare::container::Container;
 use crate::prepare::substitute::substitute;
 use crate::table::Grant;
 
@@ -69,7 +70,7 @@ pub(crate) async fn start(
     let folders = |error: io::Error| cannot(format!("its folders cannot be made: {error}"));
     make_folders(context, attempt).map_err(folders)?;
     let actions = &attempt.launch.spec.actions;
-    if !actions.on_experiment_end.is_empty() {
+    if !actions.on_experiment_end.is_empty() || prepared.container.is_some() {
         let text = serde_json::to_vec(prepared).unwrap_or_default();
         folder::write_whole(&attempt.folder.join(PREPARED_FILE), &text).map_err(folders)?;
     }
@@ -161,7 +162,10 @@ fn whole_command(
         path: own_path.as_deref().unwrap_or(&context.search_path),
         python: context.prepare.python(),
     };
-    let program = argv(&launch.program, &launch.args, &places)?;
+    let program = match &prepared.container {
+        Some(_) => Container::argv(&launch.program, &launch.args),
+        None => argv(&launch.program, &launch.args, &places)?,
+    };
     if program
         .first()
         .is_some_and(|program| program.ends_with("/julia"))
@@ -231,11 +235,9 @@ fn spawn(
         tmp: &tmp,
         gpus: &attempt.launch.placement.gpus,
     };
-    let spawn = prepared.in_container(spawn, attempt);
-    Ok(if prepared.container.is_some() {
-        spawn
-    } else {
-        context.confinement.enclose(spawn, walls)
+    Ok(match &prepared.container {
+        Some(container) => container.enclose(spawn, attempt),
+        None => context.confinement.enclose(spawn, walls),
     })
 }
 
@@ -254,6 +256,21 @@ pub(crate) fn failed_action(attempt: &Attempt) -> Option<(String, i32)> {
     ))
 }
 
+/// What was prepared for the script, if that was noted.
+fn prepared(attempt: &Attempt) -> Prepared {
+    let text = fs::read(attempt.folder.join(PREPARED_FILE)).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Ends what a process may have left outside of the keeper's reach.
+pub(crate) async fn clean_up(attempt: &Attempt) {
+    if attempt.launch.spec.environment.dockerfile.is_some()
+        && let Some(container) = prepared(attempt).container
+    {
+        container.remove(attempt).await;
+    }
+}
+
 /// Starts the actions after the script, or finds them started.
 pub(crate) async fn start_end_actions(
     context: &Context,
@@ -261,8 +278,7 @@ pub(crate) async fn start_end_actions(
     grant: &Grant,
     end: &End,
 ) -> Result<(), String> {
-    let text = fs::read(attempt.folder.join(PREPARED_FILE)).unwrap_or_default();
-    let prepared: Prepared = serde_json::from_slice(&text).unwrap_or_default();
+    let prepared = prepared(attempt);
     let mut all = environment(context, attempt, grant, &prepared);
     let status = match end {
         End::Succeeded => "succeeded",

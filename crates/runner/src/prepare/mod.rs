@@ -2,6 +2,8 @@
 //! restored of an earlier attempt.
 
 pub(crate) mod code;
+pub(crate) mod container;
+pub(crate) mod environment;
 mod restore;
 pub(crate) mod substitute;
 pub(crate) mod tree;
@@ -13,10 +15,12 @@ use grid_core::spec::Source;
 use grid_core::workload::{End, ReasonCode};
 use serde::{Deserialize, Serialize};
 
+use self::code::Trees;
+use self::container::Container;
+use self::environment::Environments;
 use crate::attempt::Attempt;
 use crate::attempt::end::failed;
 use crate::context::Context;
-use crate::keeper::protocol::Spawn;
 
 /// What a script finds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,34 +35,16 @@ pub(crate) struct Prepared {
     pub(crate) container: Option<Container>,
 }
 
-/// An image and what runs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Container {
-    pub(crate) tool: PathBuf,
-    pub(crate) image: String,
-}
-
-impl Prepared {
-    /// Puts a process into the container, if there is one.
-    pub(crate) fn in_container(&self, spawn: Spawn, _attempt: &Attempt) -> Spawn {
-        spawn
-    }
-}
-
 /// What all preparations of a runner share.
 pub(crate) struct Prepare {
-    pub(crate) trees: code::Trees,
-    python: Option<PathBuf>,
+    pub(crate) trees: Trees,
+    pub(crate) environments: Environments,
 }
 
 impl Prepare {
-    pub(crate) fn new(trees: code::Trees, python: Option<PathBuf>) -> Self {
-        Self { trees, python }
-    }
-
     /// The system's interpreter.
     pub(crate) fn python(&self) -> Option<&Path> {
-        self.python.as_deref()
+        self.environments.python()
     }
 }
 
@@ -83,10 +69,15 @@ pub(crate) async fn prepare(
             )));
         }
     }
+    let prepared = context
+        .prepare
+        .environments
+        .provide(context, attempt)
+        .await?;
     if attempt.launch.resume {
         restore::restore(context, attempt)
             .await
             .map_err(|error| cannot(error.in_full()))?;
     }
-    Ok(Prepared::default())
+    Ok(prepared)
 }

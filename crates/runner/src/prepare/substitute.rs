@@ -599,7 +599,8 @@ mod tests {
                 if name == "EMPTY" && operator.contains(":1:-2") {
                     continue;
                 }
-                commands.push(format!("printf '<%s>' \"${{{name}{operator}}}\""));
+                // In a shell of its own, since some of them assign.
+                commands.push(format!("(printf '<%s>' \"${{{name}{operator}}}\")"));
             }
         }
         let lengths = names.map(|name| format!("printf '<%s>' \"${{#{name}}}\""));

@@ -213,26 +213,6 @@ impl Fake {
         let view = inner.artifacts.get(&attempt)?.get(path)?;
         inner.blobs.get(&view.blake3).cloned()
     }
-
-    pub(crate) fn set_artifacts(&self, attempt: AttemptId, files: &[(&str, &[u8])]) {
-        let mut inner = self.lock();
-        for (path, bytes) in files {
-            let blake3 = BlobId::from_bytes(*blake3::hash(bytes).as_bytes()).to_string();
-            inner.blobs.insert(blake3.clone(), bytes.to_vec());
-            let view = ArtifactView {
-                path: (*path).to_owned(),
-                size_bytes: bytes.len() as u64,
-                blake3,
-                mode: 0o644,
-                modified_ms: 1_700_000_000_000,
-            };
-            inner
-                .artifacts
-                .entry(attempt)
-                .or_default()
-                .insert((*path).to_owned(), view);
-        }
-    }
 }
 
 impl Inner {

@@ -4,6 +4,7 @@
 mod fake;
 mod support;
 
+mod environments;
 mod faults;
 mod life;
 
