@@ -34,6 +34,11 @@ const REPEAT_AFTER: Duration = Duration::from_secs(1);
 /// Higher: nothing gained; lower: a very late word of an old one is taken for news.
 const PAST_MAX: usize = 16;
 
+/// After how many words a process whose place another has taken has it again, when that
+/// one has been silent meanwhile.  Higher: after a very late word of a dead process its
+/// successor is ignored longer; lower: two of a dead process undo it.
+const TAKE_BACK_AFTER: u32 = 3;
+
 /// Launches in one answer.  Higher: an answer with large specs is too large for the
 /// runner; lower: more answers.  What is left goes with the next.
 const LAUNCHES_MAX: usize = 256;
@@ -89,8 +94,9 @@ struct Said {
 struct Mailbox {
     patient: bool,
     said: Option<Said>,
-    /// Processes whose place another has taken, the latest last.
-    past: VecDeque<u64>,
+    /// Processes whose place another has taken, the latest last, and how often each has
+    /// spoken since that one did.
+    past: VecDeque<(u64, u32)>,
     /// Launches to hand out, by the number of their order.
     launch: BTreeMap<u64, Launch>,
     launch_number: HashMap<AttemptId, u64>,
@@ -147,6 +153,7 @@ impl Hub {
                 let mut nodes = self.lock();
                 let mailbox = nodes.entry(node.clone()).or_default();
                 if mailbox.is_past(call) {
+                    // Not answered at once, or it would ask again at once.
                     break;
                 }
                 if !mailbox.is_awaited(call) {
@@ -169,12 +176,8 @@ impl Hub {
                 return Orders::default();
             }
         }
-        // Another runner process has taken its place; not at once, or it asks again at once.
         tokio::time::sleep_until(deadline).await;
-        Orders {
-            retire: true,
-            ..Orders::default()
-        }
+        Orders::default()
     }
 
     /// Whether there is an answer to `call` by now.
@@ -264,8 +267,13 @@ impl Hub {
 impl Mailbox {
     fn hear(&mut self, sync: Sync, now: Instant) -> bool {
         let call = Call::of(&sync);
-        if self.is_past(call) {
-            return false;
+        if let Some(index) = self.past.iter().position(|(epoch, _)| *epoch == call.epoch) {
+            let (_, spoken) = &mut self.past[index];
+            *spoken += 1;
+            if *spoken < TAKE_BACK_AFTER {
+                return false;
+            }
+            self.past.remove(index);
         }
         match &self.said {
             Some(last) if last.call.epoch == call.epoch && last.call.seq >= call.seq => {
@@ -274,16 +282,18 @@ impl Mailbox {
             Some(last) if last.call.epoch == call.epoch => {}
             // A new process knows nothing of what its predecessor was told.
             Some(last) => {
-                self.past.push_back(last.call.epoch);
+                self.past.push_back((last.call.epoch, 0));
                 if self.past.len() > PAST_MAX {
                     self.past.pop_front();
                 }
                 self.on_the_way.clear();
                 self.stopped.clear();
                 self.forgotten.clear();
-                self.wake.notify_waiters();
             }
             None => {}
+        }
+        for (_, spoken) in &mut self.past {
+            *spoken = 0;
         }
         let have: HashMap<AttemptId, (Observed, Option<String>)> = sync
             .have
@@ -304,10 +314,6 @@ impl Mailbox {
         self.stopped.retain(|attempt, _| have.contains_key(attempt));
         self.forgotten
             .retain(|attempt, _| have.contains_key(attempt));
-        let gave_up = self
-            .said
-            .as_ref()
-            .is_some_and(|last| last.awaiting != sync.awaiting);
         self.said = Some(Said {
             call,
             awaiting: sync.awaiting,
@@ -317,16 +323,14 @@ impl Mailbox {
             have,
             at: now,
         });
-        if gave_up {
-            // Calls that nobody waits for any more find that out.
-            self.wake.notify_waiters();
-        }
+        // Calls that nobody waits for any more find that out.
+        self.wake.notify_waiters();
         true
     }
 
     /// Whether the process that made this call has been replaced by another.
     fn is_past(&self, call: Call) -> bool {
-        self.past.contains(&call.epoch)
+        self.past.iter().any(|(epoch, _)| *epoch == call.epoch)
     }
 
     /// Whether its runner still waits for the answer to `call`, as far as is known.

@@ -217,9 +217,10 @@ async fn a_call_that_was_given_up_ends_and_leaves_the_orders() {
 }
 
 #[tokio::test]
-async fn a_process_whose_place_was_taken_is_retired() {
+async fn a_process_whose_place_was_taken_gets_no_orders() {
     let hub = Hub::new();
     let now = Instant::now();
+    let mine = Call { epoch: 2, seq: 1 };
     hub.hear(sync(1, &[]), now);
     let newer = Sync {
         epoch: 2,
@@ -227,11 +228,26 @@ async fn a_process_whose_place_was_taken_is_retired() {
     };
     hub.hear(newer, now);
     hub.launch(vec![launch(attempt(1))]);
-    let orders = at_once(&hub, 2).await;
-    assert!(orders.retire && orders.launch.is_empty());
-    let mine = Call { epoch: 2, seq: 1 };
+    assert_eq!(at_once(&hub, 2).await, Orders::default());
     let orders = hub.orders(&node(), mine, now).await;
     assert_eq!(orders.launch.len(), 1);
+}
+
+#[test]
+fn a_very_late_word_of_a_dead_process_is_got_over() {
+    let hub = Hub::new();
+    let now = Instant::now();
+    let living = |seq| Sync {
+        epoch: 2,
+        ..sync(seq, &[attempt(1)])
+    };
+    assert!(hub.hear(living(1), now));
+    assert!(hub.hear(sync(9, &[]), now), "nobody knows that it is dead");
+    assert!(!hub.hear(living(2), now) && !hub.hear(living(3), now));
+    assert!(hub.hear(living(4), now), "it goes on speaking alone");
+    assert_eq!(hub.observe(now)[0].seen.len(), 1);
+    assert!(!hub.hear(sync(10, &[]), now));
+    assert!(hub.hear(living(5), now));
 }
 
 #[test]
