@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use grid_core::blob::BlobId;
+use grid_core::id::AttemptId;
+use grid_core::time::Timestamp;
 use grid_store::db;
+use tokio::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{Engine, log, snapshot};
 
 /// How long a deleted run can be brought back.
@@ -21,6 +24,11 @@ const KEY_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// How often the trash is looked at.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A difference between the time of day and the time that passed which is a jump of the
+/// clock.  Higher: a wrong clock empties the trash early; lower: one that is put right by
+/// and by is mistrusted.
+const JUMP_MS: i64 = 10 * 60 * 1_000;
 
 /// Things removed in one step.
 const STEP: u32 = 64;
@@ -44,18 +52,45 @@ pub struct Emptied {
 impl Engine {
     /// Empties the trash now and then, for ever.
     pub async fn keep_trash(&self) {
+        let mut before = (self.inner.clock.now(), Instant::now());
         loop {
-            match empty(self, TRASH_LIFE_MS).await {
-                Ok(emptied) if emptied == Emptied::default() => {}
-                Ok(emptied) => tracing::info!(?emptied, "emptied the trash"),
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the trash could not be emptied; trying again later"
-                ),
+            let (now, at) = (self.inner.clock.now(), Instant::now());
+            if has_jumped(before, (now, at)) {
+                // Days that never passed must not cost anybody anything.
+                tracing::warn!("the clock has jumped; the trash is looked at later");
+            } else {
+                match empty(self, TRASH_LIFE_MS).await {
+                    Ok(emptied) if emptied == Emptied::default() => {}
+                    Ok(emptied) => tracing::info!(?emptied, "emptied the trash"),
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the trash could not be emptied; trying again later"
+                    ),
+                }
             }
+            before = (now, at);
             tokio::time::sleep(EVERY).await;
         }
     }
+}
+
+/// Whether the time of day has moved on otherwise than time itself.
+fn has_jumped(before: (Timestamp, Instant), now: (Timestamp, Instant)) -> bool {
+    let shown_ms = now.0.millis_since(before.0);
+    let passed = now.1.saturating_duration_since(before.1).as_millis();
+    let passed_ms = i64::try_from(passed).unwrap_or(i64::MAX);
+    shown_ms.saturating_sub(passed_ms).abs() > JUMP_MS
+}
+
+/// Refuses to bring back what is due to go for good: some of it may have gone.
+pub(crate) fn require_restorable(deleted_at: Timestamp, now: Timestamp, what: &str) -> Result<()> {
+    if deleted_at.plus_millis(TRASH_LIFE_MS) > now {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "{what} has been in the trash for {} days: it cannot be brought back any more",
+        TRASH_LIFE_MS / (24 * 60 * 60 * 1_000)
+    )))
 }
 
 /// Removes for good what was deleted more than `life_ms` ago.
@@ -64,7 +99,6 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
     let now = inner.clock.now();
     let before = now.plus_millis(-life_ms);
     let mut emptied = Emptied::default();
-    let mut attempts = Vec::new();
     loop {
         let mut tx = inner.db.read().await?;
         let runs = db::purge::runs(&mut tx, before, STEP).await?;
@@ -78,7 +112,7 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
                 let mut tx = inner.db.write().await?;
                 let purged = db::purge::run(&mut tx, run).await?;
                 tx.commit().await?;
-                attempts.extend(purged.attempts);
+                emptied.logs += delete_logs(engine, &purged.attempts).await;
                 if purged.done {
                     break;
                 }
@@ -89,16 +123,9 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
             let mut tx = inner.db.write().await?;
             let purged = db::purge::single(&mut tx, &singles).await?;
             tx.commit().await?;
-            attempts.extend(purged.attempts);
+            emptied.logs += delete_logs(engine, &purged.attempts).await;
             emptied.things += singles.len() as u64;
         }
-    }
-    for attempt in attempts {
-        inner
-            .logs
-            .delete(&log::key(attempt.workload, attempt.number))
-            .await?;
-        emptied.logs += 1;
     }
     emptied.snapshots = drop_snapshots(engine, now.plus_millis(-SNAPSHOT_LIFE_MS)).await?;
     let mut tx = inner.db.write().await?;
@@ -110,7 +137,25 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
     Ok(emptied)
 }
 
-async fn drop_snapshots(engine: &Engine, before: grid_core::time::Timestamp) -> Result<u64> {
+/// Deletes the logs of attempts whose rows are gone.  One that cannot be deleted does not
+/// keep the others, of which nobody would know any more.
+async fn delete_logs(engine: &Engine, attempts: &[AttemptId]) -> u64 {
+    let mut deleted = 0;
+    for attempt in attempts {
+        let key = log::key(attempt.workload, attempt.number);
+        match engine.inner.logs.delete(&key).await {
+            Ok(()) => deleted += 1,
+            Err(error) => tracing::warn!(
+                attempt = %attempt,
+                error = &error as &dyn std::error::Error,
+                "the log of what was deleted stays behind"
+            ),
+        }
+    }
+    deleted
+}
+
+async fn drop_snapshots(engine: &Engine, before: Timestamp) -> Result<u64> {
     let mut dropped = 0;
     loop {
         let mut tx = engine.inner.db.write().await?;
@@ -177,4 +222,19 @@ async fn collect(engine: &Engine) -> Result<u64> {
     }
     deleted += engine.inner.blobs.delete(dead).await?.removed;
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_clock_that_jumps_is_mistrusted() {
+        let (t, at) = (Timestamp::from_millis(1_000_000), Instant::now());
+        let hour_ms = 3_600_000;
+        let later = at + Duration::from_secs(3_600);
+        assert!(!has_jumped((t, at), (t.plus_millis(hour_ms), later)));
+        assert!(has_jumped((t, at), (t.plus_millis(200 * hour_ms), later)));
+        assert!(has_jumped((t, at), (t.plus_millis(-hour_ms), later)));
+    }
 }
