@@ -135,6 +135,15 @@ impl Caller {
         }
     }
 
+    /// Whether the caller may make things in `team`.
+    pub(crate) fn creates_in(&self, team: TeamId) -> bool {
+        let mine = self.teams.iter().find(|(mine, _)| mine.id == team);
+        mine.is_some_and(|(team, role)| {
+            let decision = may(Relation::Teammate(*role), Action::Create, team.policy);
+            matches!(decision, Decision::Allow | Decision::AllowAudited)
+        })
+    }
+
     /// Refuses everybody but those who run the server.
     pub(crate) fn require_operator(&self, what: &str) -> Result<()> {
         if self.user.operator {

@@ -24,7 +24,7 @@ pub async fn list(
     limit: u32,
 ) -> Result<db::Page<db::artifact::Artifact, String>> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, experiment, false).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, experiment, false).await?;
     check(&mut tx, caller, &run, Action::ReadArtifacts).await?;
     Ok(db::artifact::list(&mut tx, row.workload.id, "", after, limit).await?)
 }
@@ -37,7 +37,7 @@ pub async fn open(
     path: &str,
 ) -> Result<(db::artifact::Artifact, BlobReader)> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, experiment, false).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, experiment, false).await?;
     check(&mut tx, caller, &run, Action::ReadArtifacts).await?;
     let artifact = db::artifact::get(&mut tx, row.workload.id, path).await?;
     drop(tx);
@@ -94,7 +94,7 @@ pub async fn links(
         )));
     }
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, experiment, false).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, experiment, false).await?;
     check(&mut tx, caller, &run, Action::ReadArtifacts).await?;
     let expires_at = engine.inner.clock.now().plus_millis(LINK_LIFE_MS);
     let mut links = Vec::with_capacity(paths.len());

@@ -111,10 +111,11 @@ impl From<db::Error> for Error {
             db::Error::Unavailable { .. } => Self::Unavailable(error.to_string()),
             db::Error::Full { .. } => Self::Full(error.to_string()),
             db::Error::Conflict { .. } | db::Error::Refused(_) => Self::conflict(error.to_string()),
-            db::Error::Missing { .. }
-            | db::Error::TooNew { .. }
-            | db::Error::TooOld
-            | db::Error::Internal { .. } => Self::internal(error),
+            // Whatever it names was looked up a moment before.
+            db::Error::Missing { .. } => Self::conflict(format!("{error}; try again")),
+            db::Error::TooNew { .. } | db::Error::TooOld | db::Error::Internal { .. } => {
+                Self::internal(error)
+            }
         }
     }
 }

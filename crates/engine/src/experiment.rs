@@ -1,13 +1,13 @@
 //! Experiments: looking at them, stopping, deleting, restoring.
 
 use grid_core::access::Action;
-use grid_core::id::AttemptId;
-use grid_core::workload::{Actor, Command, Event, Outcome, State, Status, Why, Workload};
+use grid_core::id::{AttemptId, WorkloadId};
+use grid_core::workload::{Actor, Command, Event, Outcome, Refusal, State, Status, Why, Workload};
 use grid_store::db;
 
 use crate::access::Caller;
 use crate::error::{Error, Result};
-use crate::{Engine, artifact, reference};
+use crate::{Engine, artifact, reference, to_the_end, trash};
 
 /// An experiment with the run it belongs to.
 #[derive(Debug, Clone)]
@@ -34,11 +34,11 @@ impl Experiment {
 /// One experiment.
 pub async fn get(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, name, true).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, name, true).await?;
     artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
     let totals = db::artifact::totals(&mut tx, row.workload.id).await?;
     drop(tx);
-    let mut experiment = describe(engine, &run, row)?;
+    let mut experiment = describe(engine, &run.name, &program(&run)?, row);
     experiment.artifacts = Some(totals);
     Ok(experiment)
 }
@@ -53,40 +53,46 @@ pub async fn list(
     limit: u32,
 ) -> Result<db::Page<Experiment, u32>> {
     let mut tx = engine.inner.db.read().await?;
-    let run = reference::run(engine, &mut tx, caller, run, true).await?;
+    let run = reference::run(&mut tx, caller, run, true).await?;
     artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
     let statuses: Vec<Status> = status.into_iter().collect();
     let trash = db::Trash::Without;
     let page = db::workload::list_of_run(&mut tx, run.id, &statuses, trash, after, limit).await?;
     drop(tx);
+    let program = program(&run)?;
     let items = page
         .items
         .into_iter()
-        .map(|row| describe(engine, &run, row))
-        .collect::<Result<_>>()?;
+        .map(|row| describe(engine, &run.name, &program, row))
+        .collect();
     Ok(db::Page {
         items,
         next: page.next,
     })
 }
 
-pub(crate) fn describe(
-    engine: &Engine,
-    run: &db::run::Run,
-    row: db::workload::Stored,
-) -> Result<Experiment> {
+/// What the experiments of a run have in common in their commands.
+fn program(run: &db::run::Run) -> Result<Vec<String>> {
     let spec: grid_core::spec::RunSpec =
         serde_json::from_str(&run.spec).map_err(Error::internal)?;
-    let mut command = grid_core::spec::split_command(&spec.command).0.to_vec();
+    Ok(grid_core::spec::split_command(&spec.command).0.to_vec())
+}
+
+fn describe(
+    engine: &Engine,
+    run: &str,
+    program: &[String],
+    row: db::workload::Stored,
+) -> Experiment {
+    let mut command = program.to_vec();
     command.extend(row.args.iter().cloned());
-    let message = message(engine, &row.workload);
-    Ok(Experiment {
-        run: run.name.clone(),
+    Experiment {
+        run: run.to_owned(),
         command,
-        message,
+        message: message(engine, &row.workload),
         artifacts: None,
         row,
-    })
+    }
 }
 
 /// A sentence about where a workload stands: why it waits, what is being done, how it ended.
@@ -154,7 +160,7 @@ pub async fn events(
     name: &str,
 ) -> Result<Vec<db::event::Logged>> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, name, true).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, name, true).await?;
     artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
     Ok(db::event::of_workload(&mut tx, row.workload.id).await?)
 }
@@ -197,50 +203,52 @@ pub fn event_message(event: &Event) -> String {
 /// Stops an experiment.
 pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, name, false).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, name, false).await?;
     artifact::check(&mut tx, caller, &run, Action::StopRun).await?;
     drop(tx);
     let id = row.workload.id;
+    let answer = record_stop(engine, caller, id).await?;
+    answer.map_err(|refusal| Error::refused(name, refusal))?;
+    get(engine, caller, &id.to_string()).await
+}
+
+async fn record_stop(
+    engine: &Engine,
+    caller: &Caller,
+    id: WorkloadId,
+) -> Result<Result<usize, Refusal>> {
     let command = Command::Stop {
         by: Some(caller.id()),
     };
-    let answer = engine
-        .inner
-        .recorder
-        .record(id, command, Actor::User(caller.id()))
-        .await?;
-    answer.map_err(|refusal| Error::refused(name, refusal))?;
-    get(engine, caller, &id.to_string()).await
+    let recorder = &engine.inner.recorder;
+    recorder.record(id, command, Actor::User(caller.id())).await
 }
 
 /// Moves an experiment to the trash, stopping it first.
 pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, name, false).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, name, false).await?;
     artifact::check(&mut tx, caller, &run, Action::DeleteRun).await?;
     drop(tx);
     let id = row.workload.id;
-    if !row.workload.state.status().is_final() {
-        let command = Command::Stop {
-            by: Some(caller.id()),
-        };
-        let _refused = engine
-            .inner
-            .recorder
-            .record(id, command, Actor::User(caller.id()))
-            .await?;
-    }
-    let mut tx = engine.inner.db.write().await?;
-    db::workload::set_deleted(&mut tx, id, caller.id(), engine.inner.clock.now()).await?;
-    tx.commit().await?;
-    engine.inner.watch.changed();
-    get(engine, caller, &id.to_string()).await
+    let (engine, caller) = (engine.clone(), caller.clone());
+    to_the_end(async move {
+        let _refused = record_stop(&engine, &caller, id).await?;
+        let mut tx = engine.inner.db.write().await?;
+        db::workload::set_deleted(&mut tx, id, caller.id(), engine.inner.clock.now()).await?;
+        tx.commit().await?;
+        // Somebody may have had it tried again in between; in the trash nothing runs.
+        let _refused = record_stop(&engine, &caller, id).await?;
+        engine.inner.watch.changed();
+        get(&engine, &caller, &id.to_string()).await
+    })
+    .await
 }
 
 /// Takes an experiment out of the trash.
 pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, name, true).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, name, true).await?;
     artifact::check(&mut tx, caller, &run, Action::DeleteRun).await?;
     drop(tx);
     if run.deleted.is_some() {
@@ -252,12 +260,19 @@ pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Exp
             hint: Some(format!("grid restore run {}", run.name)),
         });
     }
+    let id = row.workload.id;
+    let not_there = || Error::conflict(format!("{name} is not in the trash"));
     let mut tx = engine.inner.db.write().await?;
-    let restored = db::workload::restore(&mut tx, row.workload.id).await?;
+    let deleted = db::workload::get(&mut tx, id)
+        .await?
+        .and_then(|row| row.deleted)
+        .ok_or_else(not_there)?;
+    trash::require_restorable(deleted.at, engine.inner.clock.now(), name)?;
+    let restored = db::workload::restore(&mut tx, id).await?;
     tx.commit().await?;
     if !restored {
-        return Err(Error::conflict(format!("{name} is not in the trash")));
+        return Err(not_there());
     }
     engine.inner.watch.changed();
-    get(engine, caller, &row.workload.id.to_string()).await
+    get(engine, caller, &id.to_string()).await
 }

@@ -28,6 +28,7 @@ pub mod user;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use grid_core::id::{NodeId, RunId, WorkloadId};
@@ -93,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) recorder: Recorder,
     pub(crate) wake: Notify,
     pub(crate) watch: Watch,
+    /// Whether the use of a key is being written down.
+    pub(crate) touching: AtomicBool,
     book: Mutex<Book>,
     runs: Mutex<HashMap<RunId, Weak<RunInfo>>>,
 }
@@ -114,6 +117,7 @@ impl Engine {
             recorder,
             wake: Notify::new(),
             watch: Watch::new(),
+            touching: AtomicBool::new(false),
             book: Mutex::new(Book::default()),
             runs: Mutex::new(HashMap::new()),
         };

@@ -116,7 +116,7 @@ pub async fn open(
     stream: LogStream,
 ) -> Result<Reader> {
     let mut tx = engine.inner.db.read().await?;
-    let (run, row) = reference::experiment(engine, &mut tx, caller, experiment, false).await?;
+    let (run, row) = reference::experiment(&mut tx, caller, experiment, false).await?;
     artifact::check(&mut tx, caller, &run, Action::ReadLogs).await?;
     Ok(Reader {
         engine: engine.clone(),
@@ -161,7 +161,7 @@ impl Reader {
         let user = user.ok_or_else(|| Error::Unauthenticated("this account is gone".to_owned()))?;
         let caller = Caller::load(&mut tx, user, self.caller.key).await?;
         let id = self.workload.to_string();
-        let (run, _) = reference::experiment(&self.engine, &mut tx, &caller, &id, false).await?;
+        let (run, _) = reference::experiment(&mut tx, &caller, &id, false).await?;
         artifact::check(&mut tx, &caller, &run, Action::ReadLogs).await
     }
 

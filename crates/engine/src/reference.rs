@@ -5,7 +5,6 @@ use grid_core::id::{RunId, WorkloadId};
 use grid_core::name::{ExperimentName, RunName, UserName};
 use grid_store::db::{self, Tx};
 
-use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
 
@@ -24,7 +23,6 @@ fn split(text: &str) -> (Whose<'_>, &str) {
 
 /// The run that `text` names, if the caller may see it; also from the trash when asked.
 pub(crate) async fn run(
-    engine: &Engine,
     tx: &mut Tx,
     caller: &Caller,
     text: &str,
@@ -40,17 +38,19 @@ pub(crate) async fn run(
     let run_name =
         RunName::parse(name).map_err(|e| Error::not_found(format!("no run '{name}': {e}")))?;
     let creator = match whose {
-        Whose::Mine => caller.id(),
-        Whose::Theirs(user) => match user_by_name(tx, user).await? {
-            Some(user) => user.id,
-            None => return Err(Error::not_found(format!("no run '{text}'"))),
-        },
+        Whose::Mine => Some(caller.id()),
+        Whose::Theirs(user) => user_by_name(tx, user).await?.map(|user| user.id),
     };
-    let found = db::run::by_name(tx, creator, run_name.as_str(), which(trash)).await?;
+    let found = match creator {
+        Some(creator) => db::run::by_name(tx, creator, run_name.as_str(), which(trash)).await?,
+        // Answered like somebody who has no such run: who has an account here is not
+        // everybody's business.
+        None => None,
+    };
     if let Some(run) = seen(caller, found) {
         return Ok(run);
     }
-    let mut hint = suggest(engine, tx, caller, run_name.as_str()).await?;
+    let mut hint = suggest(tx, caller, run_name.as_str()).await?;
     if hint.is_none() && matches!(whose, Whose::Mine) {
         hint = Some("`grid status` and `grid history` list your runs".to_owned());
     }
@@ -63,7 +63,6 @@ pub(crate) async fn run(
 
 /// The experiment that `text` names and its run, if the caller may see them.
 pub(crate) async fn experiment(
-    engine: &Engine,
     tx: &mut Tx,
     caller: &Caller,
     text: &str,
@@ -97,21 +96,16 @@ pub(crate) async fn experiment(
         Whose::Mine => String::new(),
         Whose::Theirs(user) => format!("{user}:"),
     };
-    let run = run(
-        engine,
-        tx,
-        caller,
-        &format!("{prefix}{}", parsed.run()),
-        trash,
-    )
-    .await
-    .map_err(|e| match e {
-        Error::NotFound { hint, .. } => Error::NotFound {
-            what: format!("no experiment '{text}'"),
-            hint: hint.map(|hint| hint.replace(&format!("{}?", parsed.run()), &format!("{name}?"))),
-        },
-        other => other,
-    })?;
+    let run = run(tx, caller, &format!("{prefix}{}", parsed.run()), trash)
+        .await
+        .map_err(|e| match e {
+            Error::NotFound { hint, .. } => Error::NotFound {
+                what: format!("no experiment '{text}'"),
+                hint: hint
+                    .map(|hint| hint.replace(&format!("{}?", parsed.run()), &format!("{name}?"))),
+            },
+            other => other,
+        })?;
     let row = db::workload::by_run_and_idx(tx, run.id, parsed.index())
         .await?
         .ok_or_else(none)?;
@@ -141,13 +135,7 @@ pub(crate) async fn user_by_name(tx: &mut Tx, name: &str) -> Result<Option<db::u
 }
 
 /// If exactly one teammate has a run of this name: "did you mean".
-async fn suggest(
-    engine: &Engine,
-    tx: &mut Tx,
-    caller: &Caller,
-    name: &str,
-) -> Result<Option<String>> {
-    let _ = engine;
+async fn suggest(tx: &mut Tx, caller: &Caller, name: &str) -> Result<Option<String>> {
     let mut candidates = Vec::new();
     for (team, _) in caller.teams.iter().filter(|(team, _)| !team.personal) {
         for member in db::team::members(tx, team.id).await? {

@@ -61,6 +61,11 @@ pub struct Filter {
     pub limit: u32,
 }
 
+/// Pages of runs that are looked through for one of finished ones.  Higher: one question
+/// keeps the database longer when much is open; lower: pages are short, even empty, while
+/// there is more.
+const SCANS_MAX: u32 = 16;
+
 /// One page of runs, newest first.
 pub async fn list(
     engine: &Engine,
@@ -85,7 +90,8 @@ pub async fn list(
     };
     let mut after = filter.after;
     let mut listed = Vec::new();
-    loop {
+    let finished_only = filter.active == Some(false);
+    for _ in 0..SCANS_MAX {
         let filter_row = db::run::Filter {
             scope: db::Scope {
                 owner,
@@ -104,7 +110,6 @@ pub async fn list(
         };
         let page = db::run::list(&mut tx, &filter_row, filter.limit).await?;
         after = page.next;
-        let finished_only = filter.active == Some(false);
         listed.extend(
             page.items
                 .into_iter()
@@ -186,7 +191,7 @@ async fn derive(
 /// One run; also one in the trash.
 pub async fn get(engine: &Engine, caller: &Caller, name: &str) -> Result<Run> {
     let mut tx = engine.inner.db.read().await?;
-    let run = reference::run(engine, &mut tx, caller, name, true).await?;
+    let run = reference::run(&mut tx, caller, name, true).await?;
     artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
     one(&mut tx, caller, run).await
 }

@@ -1,5 +1,7 @@
 //! Users, their keys, and signing in.
 
+use std::sync::atomic::Ordering;
+
 use grid_core::id::{KeyId, TeamId, UserId};
 use grid_core::name::UserName;
 use grid_core::team::{Role, TeamPolicy};
@@ -207,12 +209,27 @@ pub async fn authenticate(engine: &Engine, user_id: Option<&str>, api_key: &str)
     let key_id = key.id;
     let caller = Caller::load(&mut tx, user, Some(key_id)).await?;
     drop(tx);
-    if stale {
-        let mut tx = inner.db.write().await?;
-        db::key::touch(&mut tx, key_id, now).await?;
-        tx.commit().await?;
+    if stale && !inner.touching.swap(true, Ordering::AcqRel) {
+        // Beside the request: who reads need not wait for those who write, nor fail
+        // because the disk is full.
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            if let Err(error) = touch(&engine, key_id, now).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the use of a key was not written down"
+                );
+            }
+            engine.inner.touching.store(false, Ordering::Release);
+        });
     }
     Ok(caller)
+}
+
+async fn touch(engine: &Engine, key: KeyId, now: Timestamp) -> Result<()> {
+    let mut tx = engine.inner.db.write().await?;
+    db::key::touch(&mut tx, key, now).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Signs in by name or e-mail address, as the command line does once.

@@ -10,7 +10,7 @@ use super::create::{Created, NewRun, create};
 use super::{Run, one};
 use crate::access::Caller;
 use crate::error::{Error, Result};
-use crate::{Engine, artifact, reference};
+use crate::{Engine, artifact, reference, to_the_end, trash};
 
 /// Experiments that are changed at a time.
 const PAGE: u32 = 2_000;
@@ -23,7 +23,7 @@ async fn find(
     trash: bool,
 ) -> Result<db::run::Run> {
     let mut tx = engine.inner.db.read().await?;
-    let run = reference::run(engine, &mut tx, caller, name, trash).await?;
+    let run = reference::run(&mut tx, caller, name, trash).await?;
     artifact::check(&mut tx, caller, &run, action).await?;
     Ok(run)
 }
@@ -76,41 +76,54 @@ const OPEN: [Status; 5] = [
     Status::Paused,
 ];
 
-/// Stops every experiment of a run that has not ended.  Answers with how many.
-pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<(Run, u64)> {
-    let run = find(engine, caller, name, Action::StopRun, false).await?;
+async fn stop_open(engine: &Engine, caller: &Caller, run: &db::run::Run) -> Result<u64> {
     let command = Command::Stop {
         by: Some(caller.id()),
     };
-    let changed = each(engine, caller, &run, &OPEN, &command, |_| true).await?;
-    Ok((described(engine, caller, run.id).await?, changed))
+    each(engine, caller, run, &OPEN, &command, |_| true).await
+}
+
+/// Stops every experiment of a run that has not ended.  Answers with how many.
+pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<(Run, u64)> {
+    let run = find(engine, caller, name, Action::StopRun, false).await?;
+    let (engine, caller) = (engine.clone(), caller.clone());
+    to_the_end(async move {
+        let changed = stop_open(&engine, &caller, &run).await?;
+        Ok((described(&engine, &caller, run.id).await?, changed))
+    })
+    .await
 }
 
 /// Moves a run to the trash with all that belongs to it; what runs is stopped first.
 pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Run> {
     let run = find(engine, caller, name, Action::DeleteRun, false).await?;
-    let command = Command::Stop {
-        by: Some(caller.id()),
-    };
-    each(engine, caller, &run, &OPEN, &command, |_| true).await?;
-    let mut tx = engine.inner.db.write().await?;
-    db::run::set_deleted(&mut tx, run.id, caller.id(), engine.inner.clock.now()).await?;
-    tx.commit().await?;
-    engine.inner.watch.changed();
-    described(engine, caller, run.id).await
+    let (engine, caller) = (engine.clone(), caller.clone());
+    to_the_end(async move {
+        stop_open(&engine, &caller, &run).await?;
+        let mut tx = engine.inner.db.write().await?;
+        db::run::set_deleted(&mut tx, run.id, caller.id(), engine.inner.clock.now()).await?;
+        tx.commit().await?;
+        // Somebody may have had one tried again in between; in the trash nothing runs.
+        stop_open(&engine, &caller, &run).await?;
+        engine.inner.watch.changed();
+        described(&engine, &caller, run.id).await
+    })
+    .await
 }
 
 /// Takes a run out of the trash, whole.
 pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Run> {
     let run = find(engine, caller, name, Action::DeleteRun, true).await?;
-    if run.deleted.is_none() {
-        return Err(Error::conflict(format!(
-            "run '{}' is not in the trash",
-            run.name
-        )));
-    }
+    let not_there = || Error::conflict(format!("run '{}' is not in the trash", run.name));
     let mut tx = engine.inner.db.write().await?;
-    db::run::restore(&mut tx, run.id)
+    // Looked at again where nobody else writes: what is due to go for good may be half gone.
+    let now = engine.inner.clock.now();
+    let deleted = db::run::by_id(&mut tx, run.id)
+        .await?
+        .and_then(|run| run.deleted)
+        .ok_or_else(not_there)?;
+    trash::require_restorable(deleted.at, now, &format!("run '{}'", run.name))?;
+    let restored = db::run::restore(&mut tx, run.id)
         .await
         .map_err(|e| match e {
             db::Error::Conflict { .. } => Error::Conflict {
@@ -123,6 +136,9 @@ pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Run
             other => other.into(),
         })?;
     tx.commit().await?;
+    if !restored {
+        return Err(not_there());
+    }
     engine.inner.watch.changed();
     described(engine, caller, run.id).await
 }
@@ -135,6 +151,16 @@ pub async fn retry(
     failed_only: bool,
 ) -> Result<(Run, u64)> {
     let run = find(engine, caller, name, Action::RetryRun, false).await?;
+    let (engine, caller) = (engine.clone(), caller.clone());
+    to_the_end(async move { retry_run(&engine, &caller, &run, failed_only).await }).await
+}
+
+async fn retry_run(
+    engine: &Engine,
+    caller: &Caller,
+    run: &db::run::Run,
+    failed_only: bool,
+) -> Result<(Run, u64)> {
     let statuses: &[Status] = if failed_only {
         &[Status::Failed]
     } else {
@@ -144,7 +170,7 @@ pub async fn retry(
         State::Finished { outcome, .. } => !matches!(outcome, Outcome::Succeeded),
         _ => false,
     };
-    let changed = each(engine, caller, &run, statuses, &Command::Retry, ended_badly).await?;
+    let changed = each(engine, caller, run, statuses, &Command::Retry, ended_badly).await?;
     if changed == 0 {
         let which = if failed_only {
             "failed"
@@ -156,7 +182,16 @@ pub async fn retry(
             run.name
         )));
     }
-    Ok((described(engine, caller, run.id).await?, changed))
+    let now = described(engine, caller, run.id).await?;
+    if now.row.deleted.is_some() {
+        // It was deleted meanwhile; in the trash nothing runs.
+        stop_open(engine, caller, run).await?;
+        return Err(Error::conflict(format!(
+            "run '{}' is in the trash",
+            run.name
+        )));
+    }
+    Ok((now, changed))
 }
 
 /// Makes a run of the caller's own from another, with some arguments changed.

@@ -1,6 +1,7 @@
 //! Creating a run: everything is checked before anything is made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use grid_core::cluster::Need;
 use grid_core::id::{RunId, WorkloadId};
@@ -16,7 +17,7 @@ use super::{Run, one};
 use crate::access::Caller;
 use crate::book::{Details, Entry};
 use crate::error::{Error, Result};
-use crate::{Engine, git, instance};
+use crate::{Engine, git, instance, to_the_end};
 
 /// How many attempts of an experiment may be lost before it has failed.
 const LOSSES_MAX: u32 = 3;
@@ -32,6 +33,11 @@ const SPEC_BYTES_MAX: usize = 1 << 20;
 
 /// Names that are tried when none was given.  With 94 million names a third try is rare.
 const NAME_TRIES_MAX: u32 = 8;
+
+/// How often it is looked whether a commit whose answer was lost has happened, and the
+/// pause between.  Less: a run that is there waits for a restart; more: a caller hangs.
+const FIND_OUT_TRIES: u32 = 60;
+const FIND_OUT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Experiments that a dry run shows.
 const SHOWN_MAX: usize = 1_000;
@@ -82,29 +88,43 @@ pub struct Planned {
 }
 
 /// Creates a run with its experiments, all or nothing.
-pub async fn create(engine: &Engine, caller: &Caller, mut new: NewRun) -> Result<Created> {
-    let inner = &engine.inner;
-    let team = caller.team_for_new(new.team.as_deref())?.clone();
+pub async fn create(engine: &Engine, caller: &Caller, new: NewRun) -> Result<Created> {
     let body_hash = body_hash(&new)?;
-    if let Some(done) = known(engine, caller, new.idempotency_key.as_deref(), &body_hash).await? {
+    let key = new.idempotency_key.clone();
+    if let Some(done) = known(engine, caller, key.as_deref(), &body_hash).await? {
         return Ok(done);
     }
+    match create_new(engine, caller, new, &body_hash).await {
+        // The same wish may have come true a moment ago, sent twice at once.
+        Err(conflict @ Error::Conflict { .. }) if key.is_some() => {
+            let done = known(engine, caller, key.as_deref(), &body_hash).await?;
+            done.ok_or(conflict)
+        }
+        other => other,
+    }
+}
+
+async fn create_new(
+    engine: &Engine,
+    caller: &Caller,
+    mut new: NewRun,
+    body_hash: &str,
+) -> Result<Created> {
+    let inner = &engine.inner;
+    let team = caller.team_for_new(new.team.as_deref())?.clone();
     let name = new.name.as_deref().map(parse_name).transpose()?;
     if let Some(name) = &name {
         require_free(engine, caller, name).await?;
     }
     let need = check_spec(engine, &new.spec).await?;
     let expansion = expanded(engine, &new.spec).await?;
-    let mut warnings = warnings(&new.spec);
+    let warnings = warnings(&new.spec);
     let fit = {
         let book = inner.book();
-        let nodes: Vec<_> = book.board.nodes().cloned().collect();
         // Before the first machine has spoken nobody can say what fits.
-        if nodes.is_empty() {
-            None
-        } else {
-            never_fits(&need, &nodes)
-        }
+        let is_known = book.board.nodes().next().is_some();
+        let why = never_fits(&need, book.board.nodes());
+        why.filter(|_| is_known)
     };
     if let Some(why) = fit {
         return Err(Error::invalid_hint(
@@ -121,9 +141,8 @@ pub async fn create(engine: &Engine, caller: &Caller, mut new: NewRun) -> Result
             git: Some(cloned.git),
         };
     }
-    check_snapshot(engine, &new.spec, team.id).await?;
+    check_snapshot(engine, caller, &new.spec).await?;
     if new.dry_run {
-        warnings.push("dry run: nothing was started".to_owned());
         return dry(engine, caller, &new, &team, expansion, warnings);
     }
     let draft = Draft {
@@ -131,10 +150,12 @@ pub async fn create(engine: &Engine, caller: &Caller, mut new: NewRun) -> Result
         team,
         expansion,
         need,
-        body_hash,
+        body_hash: body_hash.to_owned(),
         warnings,
     };
-    insert(engine, caller, draft, name).await
+    // Once it is committed it must be known here, whether or not the caller still listens.
+    let (engine, caller) = (engine.clone(), caller.clone());
+    to_the_end(async move { insert(&engine, &caller, draft, name).await }).await
 }
 
 struct Draft {
@@ -359,18 +380,15 @@ async fn check_tools(engine: &Engine, spec: &RunSpec) -> Result<()> {
     Ok(())
 }
 
-async fn check_snapshot(
-    engine: &Engine,
-    spec: &RunSpec,
-    team: grid_core::id::TeamId,
-) -> Result<()> {
+async fn check_snapshot(engine: &Engine, caller: &Caller, spec: &RunSpec) -> Result<()> {
     let Source::Snapshot { id, .. } = &spec.source else {
         return Ok(());
     };
     let mut tx = engine.inner.db.read().await?;
     let snapshot = db::snapshot::by_id(&mut tx, *id).await?;
-    // A tree of another team is no more there than one that never was.
-    if snapshot.is_none_or(|snapshot| snapshot.team != team) {
+    // A tree of a team that one cannot run things in is no more there than one that never
+    // was.  It need not be the team of the run: code was taken before that was chosen.
+    if snapshot.is_none_or(|snapshot| !caller.creates_in(snapshot.team)) {
         return Err(Error::not_found(format!("no snapshot '{id}'")));
     }
     Ok(())
@@ -562,12 +580,31 @@ async fn insert(
             };
             db::idempotency::put(&mut tx, caller.id(), key, &done).await?;
         }
-        tx.commit().await?;
+        if let Err(error) = tx.commit().await {
+            require_committed(engine, id, error.into()).await?;
+        }
         return Ok(publish(engine, caller, draft, row, made));
     }
     Err(Error::Unavailable(
         "no free name was found; try again, or choose one with --name".to_owned(),
     ))
+}
+
+/// Finds out whether a commit that failed has happened all the same, as it can when the
+/// connection breaks in the middle: then the run is there, and must be scheduled.
+async fn require_committed(engine: &Engine, id: RunId, error: Error) -> Result<()> {
+    for _ in 0..FIND_OUT_TRIES {
+        if let Ok(mut tx) = engine.inner.db.read().await
+            && let Ok(found) = db::run::by_id(&mut tx, id).await
+        {
+            return match found {
+                Some(_) => Ok(()),
+                None => Err(error),
+            };
+        }
+        tokio::time::sleep(FIND_OUT_PAUSE).await;
+    }
+    Err(error)
 }
 
 /// What was committed is known to the control loop.
