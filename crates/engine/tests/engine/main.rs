@@ -1,0 +1,8 @@
+//! The engine with a real database, and a runner that the tests play.
+
+mod privacy;
+mod refusals;
+mod running;
+mod storm;
+mod trash;
+mod world;
