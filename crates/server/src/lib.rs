@@ -35,6 +35,9 @@ mod rest;
 mod serve;
 mod upkeep;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::Options;
 pub use serve::run;
 pub use upkeep::{backup, doctor, migrate};

@@ -49,9 +49,9 @@ impl Events {
     /// Adds one; `data` is one line.
     pub(crate) fn push(&mut self, event: &str, id: Option<&dyn std::fmt::Display>, data: &str) {
         // Writing to a string does not fail.
-        let _ = write!(self.0, "event: {event}\n");
+        let _ = writeln!(self.0, "event: {event}");
         if let Some(id) = id {
-            let _ = write!(self.0, "id: {id}\n");
+            let _ = writeln!(self.0, "id: {id}");
         }
         let _ = write!(self.0, "data: {data}\n\n");
     }

@@ -58,6 +58,7 @@ pub async fn run(options: Options) -> Result<()> {
 
 /// A server that answers.
 pub(crate) struct Server {
+    executor: Arc<ProcessExecutor>,
     running: Running,
     operator: String,
     folder: Arc<Folder>,
@@ -70,8 +71,18 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts, and sees to it that this machine's runner lives.
+    async fn start(settings: Settings) -> Result<Self> {
+        let mut server = Self::start_without_runner(settings).await?;
+        let executor = Arc::clone(&server.executor);
+        server
+            .background
+            .spawn(async move { executor.supervise().await });
+        Ok(server)
+    }
+
     /// Claims the folder, binds, opens the engine, and begins to answer.
-    pub(crate) async fn start(settings: Settings) -> Result<Self> {
+    pub(crate) async fn start_without_runner(settings: Settings) -> Result<Self> {
         upkeep::install_tls();
         let folder = Arc::new(Folder::open(&settings.data)?);
         let lock = folder.lock_or_refuse()?;
@@ -100,8 +111,9 @@ impl Server {
         };
         let (enders, listeners) = doors.serve(&app);
         folder.write_running(&running)?;
-        let background = background(&engine, executor, &stop);
+        let background = background(&engine, &stop);
         Ok(Self {
+            executor,
             running,
             operator,
             folder,
@@ -332,7 +344,7 @@ async fn executor(
 
 /// A new token for a runner.  Here and not in the engine, which is made with the
 /// executor that needs it.
-async fn new_token(db: &Db, node: &NodeId) -> Result<String> {
+pub(crate) async fn new_token(db: &Db, node: &NodeId) -> Result<String> {
     let clock = SystemClock;
     let token = format!("{:032x}{:032x}", clock.entropy(), clock.entropy());
     let mut tx = db.write().await?;
@@ -435,16 +447,11 @@ fn operator_name(settings: &Settings) -> Result<String> {
 }
 
 /// What goes on beside the answers.
-fn background(
-    engine: &Engine,
-    executor: Arc<ProcessExecutor>,
-    stop: &CancellationToken,
-) -> JoinSet<()> {
+fn background(engine: &Engine, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let (turning, trash, runner) = (engine.clone(), engine.clone(), engine.clone());
     tasks.spawn(async move { turning.run().await });
     tasks.spawn(async move { trash.keep_trash().await });
-    tasks.spawn(async move { executor.supervise().await });
     let stop = stop.clone();
     tasks.spawn(async move {
         tell_limits(&runner).await;

@@ -39,6 +39,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const CHECK_EVERY: Duration = Duration::from_secs(3);
 
 /// Where following begins.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Start {
     /// With so many last lines.
     Tail(usize),

@@ -74,7 +74,7 @@ async fn doctor(
                 Ok(Ok(report)) => events.push_json("report", None, &Examined::from(report)),
                 Ok(Err(error)) => events.push_json("error", None, &Failure::from(error).body()),
                 Err(error) => {
-                    events.push_json("error", None, &Failure::internal(&error.into()).body())
+                    events.push_json("error", None, &Failure::internal(&error.into()).body());
                 }
             }
             Some((events.into_bytes(), (None, stop)))

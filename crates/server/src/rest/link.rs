@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use grid_api::artifact::{ArtifactLink, ArtifactLinkCreate, ArtifactLinksResponse};
 use grid_api::client::segments;
@@ -26,12 +26,13 @@ pub(super) async fn link_create(
     Caller(caller): Caller,
     Path(experiment): Path<String>,
     _: Query<Nothing>,
+    uri: Uri,
     headers: HeaderMap,
     JsonBody(create): JsonBody<ArtifactLinkCreate>,
 ) -> Result<(StatusCode, Json<ArtifactLinksResponse>)> {
-    let base = app.base(&headers)?;
     let links =
         grid_engine::artifact::links(&app.engine, &caller, &experiment, &create.paths).await?;
+    let base = app.base(&uri, &headers)?;
     let links = links.into_iter().map(|link| ArtifactLink {
         url: format!(
             "{base}{}/links/{}/{}",
@@ -69,7 +70,7 @@ pub(super) async fn link_follow(
 
 impl App {
     /// What links begin with: the address that was set, or the one that was asked.
-    fn base(&self, headers: &HeaderMap) -> Result<String> {
+    fn base(&self, uri: &Uri, headers: &HeaderMap) -> Result<String> {
         if let Some(url) = &self.url {
             return Ok(url.to_string());
         }
@@ -79,10 +80,12 @@ impl App {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
         };
-        let host = headers
+        // HTTP/2 names the host in the address, HTTP/1 in a header.
+        let named = uri.authority().map(axum::http::uri::Authority::as_str);
+        let header = headers
             .get(header::HOST)
-            .and_then(|value| value.to_str().ok())
-            .filter(plain);
+            .and_then(|value| value.to_str().ok());
+        let host = named.or(header).filter(plain);
         let host = host.ok_or_else(|| {
             Failure::invalid("the request does not say which host it asks")
                 .hint("set the address that users reach this server under: grid server --url URL")

@@ -156,7 +156,11 @@ async fn finish(request: Request, next: Next) -> Response {
 }
 
 /// A bug in a handler ends its request, not the server.
-fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the layer hands the panic over"
+)]
+pub(crate) fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic
         .downcast_ref::<String>()
         .map(String::as_str)

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use grid_api::error::{ErrorBody, ErrorCode};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, Response as Described};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response as Described};
 use utoipa::{OpenApi as _, ToSchema};
 
 use crate::extract::{Nothing, Query};
@@ -117,32 +117,43 @@ fn finish(operation: &mut Operation) {
     let open = OPEN
         .iter()
         .any(|open| operation.operation_id.as_deref() == Some(open));
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.content.iter_mut().for_each(bytes_are_bytes);
+    }
+    for response in operation.responses.responses.values_mut() {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        response.content.iter_mut().for_each(bytes_are_bytes);
+        if response.description.is_empty() {
+            "Done".clone_into(&mut response.description);
+        }
+    }
     if !open {
         let none: [&str; 0] = [];
         let ways = ["basic", "bearer"].map(|way| SecurityRequirement::new(way, none));
         operation.security = Some(ways.into());
         for (code, description) in ERRORS {
-            let key = code.status().to_string();
-            operation
-                .responses
-                .responses
-                .entry(key)
-                .or_insert_with(|| error(description).into());
+            add_error(operation, &code.status().to_string(), description);
         }
     }
-    let key = "default".to_owned();
-    operation
-        .responses
-        .responses
-        .entry(key)
-        .or_insert_with(|| error("Something went wrong").into());
+    add_error(operation, "default", "Something went wrong");
 }
 
-fn error(description: &str) -> Described {
+/// Bytes have no schema; the derived one calls them a list of numbers.
+fn bytes_are_bytes((kind, content): (&String, &mut RefOr<Content>)) {
+    if kind == "application/octet-stream" {
+        *content = Content::default().into();
+    }
+}
+
+fn add_error(operation: &mut Operation, key: &str, description: &str) {
     let mut response = Described::new(description);
     let content = Content::new(Some(Ref::from_schema_name(ErrorBody::name())));
-    response
-        .content
-        .insert("application/json".to_owned(), content.into());
-    response
+    let json = "application/json".to_owned();
+    response.content.insert(json, content.into());
+    let responses = &mut operation.responses.responses;
+    responses
+        .entry(key.to_owned())
+        .or_insert_with(|| response.into());
 }
