@@ -17,7 +17,24 @@ struct Page {
     args: &'static [&'static str],
 }
 
-const PAGES: &[Page] = &[];
+const PAGES: &[Page] = &[
+    Page {
+        path: "docs/reference/cli.md",
+        args: &["help-markdown"],
+    },
+    Page {
+        path: "docs/reference/openapi.json",
+        args: &["server", "openapi"],
+    },
+    Page {
+        path: "docs/reference/states.md",
+        args: &["server", "states"],
+    },
+    Page {
+        path: "docs/reference/access.md",
+        args: &["server", "access-table"],
+    },
+];
 
 /// Writes every page, or with `--check` compares them.
 pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {

@@ -72,7 +72,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "bench",
-        usage: "[NAME]",
+        usage: "[NAME…] [--save FILE]",
         about: "how fast the product is, in a release build",
         run: bench::command,
     },

@@ -35,7 +35,8 @@ pub(super) struct Source {
 impl Source {
     /// Where the tests begin in the code of a Rust file: for a file of tests, at once.
     pub(super) fn tests_from(&self) -> usize {
-        let is_test = self.path.starts_with("e2e/")
+        let is_program = self.path.contains("/src/bin/");
+        let is_test = (self.path.starts_with("e2e/") && !is_program)
             || self.path.contains("/tests/")
             || self.path.ends_with("/tests.rs");
         match &self.rust {

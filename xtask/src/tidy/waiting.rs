@@ -14,6 +14,14 @@ const WAITING_HELPERS: &[Exception] = &[
         reason: "waits for what a runner does, with a deadline",
     },
     Exception {
+        path: "crates/engine/tests/engine/world.rs",
+        reason: "waits for what the engine does, with a deadline",
+    },
+    Exception {
+        path: "crates/engine/tests/engine/storm.rs",
+        reason: "delays messages on purpose: the delays are the weather, and nothing waits for them",
+    },
+    Exception {
         path: "e2e/src/lib.rs",
         reason: "the harness: waits for what a person would see, with a deadline",
     },
