@@ -23,7 +23,7 @@ pub(crate) fn run(ctx: &Ctx) -> Result<ExitCode> {
 fn add(text: &mut String, command: &Command, path: &str) {
     let mut command = command.clone();
     text.push_str(&format!("\n## `{path}`\n\n"));
-    let help = command.render_long_help().to_string();
+    let help = command.render_help().to_string();
     text.push_str(&format!("```text\n{}\n```\n", help.trim_end()));
     let is_shown = |inner: &&Command| !inner.is_hide_set() && inner.get_name() != "help";
     for inner in command.get_subcommands().filter(is_shown) {

@@ -1,7 +1,11 @@
 //! Tables of runs and experiments, and what is done to them.
 
+use std::convert::Infallible;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::body::Body;
 use axum::extract::{Path, RawQuery};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post};
@@ -195,4 +199,55 @@ fn a_clone_is_told_what_changes() {
         ])
         .ok();
     assert!(said.stdout.contains("clone-3"), "{said:?}");
+}
+
+#[test]
+fn watching_reads_again_when_something_changes_and_ends_with_the_run() {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let experiments = move || async move {
+        let status = if looks.fetch_add(1, Ordering::SeqCst) < 2 {
+            "running"
+        } else {
+            "succeeded"
+        };
+        Json(json!({ "experiments": [experiment("first", 0, status)] }))
+    };
+    let changes = || async {
+        let events = futures::stream::iter(std::iter::repeat_n(
+            Ok::<_, Infallible>("event: changed\ndata: {}\n\n"),
+            3,
+        ));
+        Body::from_stream(futures::StreamExt::chain(
+            events,
+            futures::stream::pending(),
+        ))
+    };
+    let routes = Router::new()
+        .route(
+            "/runs/{run}",
+            get(|| async { Json(json!({ "run": run("first", &counts(1, 0, 0)) })) }),
+        )
+        .route("/runs/{run}/experiments", get(experiments))
+        .route("/changes", get(changes));
+    let fake = Fake::serve(routes);
+    let said = fake
+        .grid(&["-o", "json", "status", "first", "--watch"])
+        .ok();
+    let statuses: Vec<Value> = said
+        .stdout
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).expect("JSON")["experiments"][0]["status"].clone()
+        })
+        .collect();
+    assert_eq!(
+        statuses,
+        ["running", "succeeded"],
+        "what did not change is not printed again"
+    );
+    assert_eq!(
+        fake.lines()[0],
+        "GET /changes",
+        "it listens before it looks"
+    );
 }
