@@ -115,6 +115,7 @@ async fn create_unchecked(engine: &Engine, new: &NewUser) -> Result<WithKey> {
         current_team: Some(team.id),
         created_at: now,
         disabled_at: None,
+        service_team: None,
     };
     let mut tx = inner.db.write().await?;
     db::user::insert(&mut tx, &user)

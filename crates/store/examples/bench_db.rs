@@ -84,6 +84,7 @@ impl Bench {
             current_team: Some(self.team),
             created_at: Timestamp::from_millis(1),
             disabled_at: None,
+            service_team: None,
         };
         user::insert(&mut tx, &new).await?;
         let new = Team {

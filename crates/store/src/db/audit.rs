@@ -1,4 +1,4 @@
-//! Who did what: rows are only ever added.
+//! Who did what: rows are only ever added, and go when they are too old.
 
 use grid_core::id::{TeamId, UserId};
 use grid_core::time::Timestamp;
@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use super::error::Result;
 use super::page::{Page, Position, before, one_more};
-use super::sql::{Columns, Value, values};
+use super::sql::{Columns, Value, pieces, tuples, values};
 use super::tx::Tx;
 
 /// One line of the audit log.
@@ -21,6 +21,8 @@ pub struct Entry {
     pub team: Option<TeamId>,
     /// Which user, if it was one.
     pub user: Option<UserId>,
+    /// What kind of somebody: `user`, `operator`, `service`, `link`, `nobody`.
+    pub actor_kind: String,
     /// Who, for people: a name that stays readable when the user is gone.
     pub actor: String,
     /// What was done.
@@ -50,8 +52,10 @@ pub struct Filter<'a> {
     pub user: Option<UserId>,
     /// Those of one action.
     pub action: Option<&'a str>,
-    /// Those about one thing.
-    pub thing_id: Option<&'a str>,
+    /// Those about one thing, by its id or its name.
+    pub thing: Option<&'a str>,
+    /// Those with one result.
+    pub result: Option<&'a str>,
     /// Those at this time or later.
     pub from: Option<Timestamp>,
     /// Those before this time.
@@ -61,7 +65,10 @@ pub struct Filter<'a> {
 }
 
 const COLUMNS: &str = "id, at, team, usr, actor, action, thing_kind, thing_id, thing_name, \
-     result, detail, address, client";
+     result, detail, address, client, actor_kind";
+
+/// How many columns these are.
+const COLUMNS_N: usize = 14;
 
 fn of_row(row: &AnyRow) -> Result<Entry> {
     let mut columns = Columns::of("reading the audit log", row);
@@ -79,33 +86,45 @@ fn of_row(row: &AnyRow) -> Result<Entry> {
         detail: columns.text()?,
         address: columns.text()?,
         client: columns.text()?,
+        actor_kind: columns.text()?,
     })
 }
 
 /// Adds a line.
 pub async fn insert(tx: &mut Tx, entry: &Entry) -> Result<()> {
-    let sql = format!(
-        "insert into audit ({COLUMNS}) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
-    );
-    let values = values![
-        entry.id.as_str(),
-        entry.at,
-        entry.team,
-        entry.user,
-        entry.actor.as_str(),
-        entry.action.as_str(),
-        entry.thing_kind.as_str(),
-        entry.thing_id.as_str(),
-        entry.thing_name.as_str(),
-        entry.result.as_str(),
-        entry.detail.as_str(),
-        entry.address.as_str(),
-        entry.client.as_str(),
-    ];
-    tx.execute("writing the audit log", AssertSqlSafe(sql), values)
-        .await
-        .map(drop)
+    insert_many(tx, std::slice::from_ref(entry)).await
+}
+
+/// Adds lines.
+pub async fn insert_many(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
+    for piece in pieces(entries) {
+        let sql = format!(
+            "insert into audit ({COLUMNS}) values {}",
+            tuples(piece.len(), COLUMNS_N, 1)
+        );
+        let mut values: Vec<Value> = Vec::with_capacity(piece.len() * COLUMNS_N);
+        for entry in piece {
+            values.extend(values![
+                entry.id.as_str(),
+                entry.at,
+                entry.team,
+                entry.user,
+                entry.actor.as_str(),
+                entry.action.as_str(),
+                entry.thing_kind.as_str(),
+                entry.thing_id.as_str(),
+                entry.thing_name.as_str(),
+                entry.result.as_str(),
+                entry.detail.as_str(),
+                entry.address.as_str(),
+                entry.client.as_str(),
+                entry.actor_kind.as_str(),
+            ]);
+        }
+        tx.execute("writing the audit log", AssertSqlSafe(sql), values)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Lines, the newest first.
@@ -114,18 +133,24 @@ pub async fn list(
     filter: &Filter<'_>,
     limit: u32,
 ) -> Result<Page<Entry, Position<String>>> {
-    // The team is in the text, so that its index can be used.
+    // Team and user are in the text, so that their indexes can be used.
     let team = if filter.team.is_some() {
         "team = $8"
     } else {
         "cast($8 as text) is null"
     };
+    let user = match (filter.user.is_some(), filter.team.is_some()) {
+        (false, _) => "cast($5 as text) is null",
+        (true, false) => "usr = $5",
+        // The index of the team is the one to walk.
+        (true, true) => "usr || '' = $5",
+    };
     let sql = format!(
-        "select {COLUMNS} from audit where {team} \
+        "select {COLUMNS} from audit where {team} and {user} \
             and (at, id) < ($1, $2) and at >= $3 and at < $4 \
-            and (cast($5 as text) is null or usr = $5) \
             and (cast($6 as text) is null or action = $6) \
-            and (cast($7 as text) is null or thing_id = $7) \
+            and (cast($7 as text) is null or thing_id = $7 or thing_name = $7) \
+            and (cast($10 as text) is null or result = $10) \
           order by at desc, id desc limit $9"
     );
     let (at, id) = before(filter.after.as_ref());
@@ -138,9 +163,10 @@ pub async fn list(
         until,
         filter.user,
         filter.action,
-        filter.thing_id,
+        filter.thing,
         filter.team,
         one_more(limit),
+        filter.result,
     ];
     let rows = tx
         .rows("reading the audit log", AssertSqlSafe(sql), values)
@@ -150,4 +176,12 @@ pub async fn list(
         at: entry.at,
         id: entry.id.clone(),
     }))
+}
+
+/// Forgets lines from before a time, at most `limit` of them; says how many.
+pub async fn remove_before(tx: &mut Tx, time: Timestamp, limit: u32) -> Result<u64> {
+    let sql = "delete from audit where id in \
+         (select id from audit where at < $1 order by at, id limit $2)";
+    tx.execute("shortening the audit log", sql, values![time, limit])
+        .await
 }

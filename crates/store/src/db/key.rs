@@ -2,6 +2,7 @@
 
 use grid_core::id::{KeyId, UserId};
 use grid_core::time::Timestamp;
+use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::error::Result;
@@ -68,12 +69,13 @@ pub async fn insert(tx: &mut Tx, key: &Key, hash: &str) -> Result<()> {
 /// the caller to see.
 pub async fn by_hash(tx: &mut Tx, hash: &str) -> Result<Option<(Key, User)>> {
     const DOING: &str = "looking for a key";
-    let sql = "select k.id, k.usr, k.name, k.scope, k.created_at, k.expires_at, k.last_used_at, \
-                k.revoked_at, \
-                u.id, u.username, u.email, u.first_name, u.last_name, u.operator, \
-                u.current_team, u.created_at, u.disabled_at \
-           from api_key k join usr u on u.id = k.usr where k.hash = $1";
-    let row = tx.row(DOING, sql, values![hash]).await?;
+    let sql = format!(
+        "select k.id, k.usr, k.name, k.scope, k.created_at, k.expires_at, k.last_used_at, \
+                k.revoked_at, {} \
+           from api_key k join usr u on u.id = k.usr where k.hash = $1",
+        user::COLUMNS
+    );
+    let row = tx.row(DOING, AssertSqlSafe(sql), values![hash]).await?;
     let both = |row: &AnyRow| {
         let mut columns = Columns::of(DOING, row);
         Ok((read(&mut columns)?, user::read(&mut columns)?))

@@ -32,9 +32,11 @@
 //!
 //! | module | functions |
 //! | --- | --- |
-//! | [`user`] | `insert`, `by_id`, `by_username`, `by_login` (name or e-mail), `by_ids`, `list`, `set_current_team`, `set_disabled` |
+//! | [`user`] | `insert`, `by_id`, `by_username`, `by_login` (name or e-mail), `by_ids`, `list`, `set_current_team`, `set_disabled`, `of_service_team` |
 //! | [`key`] | `insert`, `by_hash` (with its user), `touch`, `revoke`, `of_user` |
-//! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy` |
+//! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy`, `lock`, `rename`, `owners`, `sizes`, `list` |
+//! | [`invitation`] | `insert`, `of_team`, `to_user`, `by_hash`, `end` |
+//! | [`share`] | `insert_many`, `by_hash`, `by_id`, `list`, `revoke`, `touch`, `remove_before` |
 //! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with counts), `counts`, `set_deleted`, `restore` |
 //! | [`span`] | `of_runs`: from when to when runs ran |
 //! | [`workload`] | `insert`, `get`, `by_run_and_idx`, `list_of_run`, `list`, `open`, `all_ids`, `set_deleted`, `restore` |
@@ -46,7 +48,7 @@
 //! | [`lease`] | `acquire`, `release`, `holder` |
 //! | [`runner_token`] | `put`, `node_by_hash`, `remove` |
 //! | [`setting`] | `get`, `put`, `remove` |
-//! | [`audit`] | `insert`, `list` |
+//! | [`audit`] | `insert`, `insert_many`, `list`, `remove_before` |
 
 mod connect;
 mod error;
@@ -62,12 +64,14 @@ pub mod artifact;
 pub mod audit;
 pub mod event;
 pub mod idempotency;
+pub mod invitation;
 pub mod key;
 pub mod lease;
 pub mod purge;
 pub mod run;
 pub mod runner_token;
 pub mod setting;
+pub mod share;
 pub mod snapshot;
 pub mod span;
 pub mod team;

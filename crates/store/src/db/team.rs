@@ -1,5 +1,7 @@
 //! Teams and who is in them.
 
+use std::collections::HashMap;
+
 use grid_core::id::{TeamId, UserId};
 use grid_core::team::{Role, Sharing, TeamPolicy};
 use grid_core::time::Timestamp;
@@ -7,6 +9,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::error::Result;
+use super::page::{Page, one_more};
 use super::sql::{Columns, lists, values};
 use super::tx::Tx;
 use super::user::{self, User};
@@ -146,11 +149,12 @@ pub async fn visible_teams(tx: &mut Tx, user: UserId) -> Result<Vec<TeamId>> {
 /// The people of a team, by name.
 pub async fn members(tx: &mut Tx, team: TeamId) -> Result<Vec<Member>> {
     const DOING: &str = "listing the members of a team";
-    let sql = "select u.id, u.username, u.email, u.first_name, u.last_name, u.operator, \
-                u.current_team, u.created_at, u.disabled_at, m.role, m.created_at \
-           from membership m join usr u on u.id = m.usr \
-          where m.team = $1 order by u.username_folded";
-    let rows = tx.rows(DOING, sql, values![team]).await?;
+    let sql = format!(
+        "select {}, m.role, m.created_at from membership m join usr u on u.id = m.usr \
+          where m.team = $1 order by u.username_folded",
+        user::COLUMNS
+    );
+    let rows = tx.rows(DOING, AssertSqlSafe(sql), values![team]).await?;
     let member = |row| {
         let mut columns = Columns::of(DOING, row);
         let user = user::read(&mut columns)?;
@@ -210,4 +214,54 @@ pub async fn set_policy(tx: &mut Tx, team: TeamId, policy: TeamPolicy) -> Result
         sharing_word(policy.jupyter_access)
     ];
     Ok(tx.execute("setting a policy", sql, values).await? == 1)
+}
+
+/// Keeps others from changing a team and who is in it until the transaction is over;
+/// `false` when there is no such team.
+pub async fn lock(tx: &mut Tx, id: TeamId) -> Result<bool> {
+    let sql = "update team set name = name where id = $1";
+    Ok(tx.execute("locking a team", sql, values![id]).await? == 1)
+}
+
+/// Names a team anew; `false` when there is no such team.  A taken name is a conflict.
+pub async fn rename(tx: &mut Tx, id: TeamId, name: &str) -> Result<bool> {
+    let sql = "update team set name = $2 where id = $1";
+    let renamed = tx.execute("renaming a team", sql, values![id, name]).await;
+    Ok(renamed.map_err(|e| e.taken("this team name"))? == 1)
+}
+
+/// How many owners a team has.
+pub async fn owners(tx: &mut Tx, id: TeamId) -> Result<u64> {
+    const DOING: &str = "counting owners";
+    let sql = "select count(*) from membership where team = $1 and role = 'owner'";
+    let row = tx.row(DOING, sql, values![id]).await?;
+    row.as_ref()
+        .map_or(Ok(0), |row| Columns::of(DOING, row).number())
+}
+
+/// How many people are in each of these teams.
+pub async fn sizes(tx: &mut Tx, ids: &[TeamId]) -> Result<HashMap<TeamId, u64>> {
+    const DOING: &str = "counting members";
+    let mut sizes = HashMap::with_capacity(ids.len());
+    for (list, values) in lists(ids) {
+        let sql =
+            format!("select team, count(*) from membership where team in {list} group by team");
+        for row in &tx.rows(DOING, AssertSqlSafe(sql), values).await? {
+            let mut columns = Columns::of(DOING, row);
+            sizes.insert(columns.parse()?, columns.number()?);
+        }
+    }
+    Ok(sizes)
+}
+
+/// All teams that are nobody's own, by name, from the one after `after` on.
+pub async fn list(tx: &mut Tx, after: Option<&str>, limit: u32) -> Result<Page<Team, String>> {
+    let sql = format!(
+        "select {COLUMNS} from team t where t.name > $1 and t.personal = 0 \
+          order by t.name limit $2"
+    );
+    let values = values![after.unwrap_or_default(), one_more(limit)];
+    let rows = tx.rows("listing teams", AssertSqlSafe(sql), values).await?;
+    let teams: Vec<Team> = rows.iter().map(of_row).collect::<Result<_>>()?;
+    Ok(Page::cut(teams, limit, |team| team.name.clone()))
 }

@@ -31,10 +31,13 @@ pub struct User {
     pub created_at: Timestamp,
     /// Since when it may not sign in.
     pub disabled_at: Option<Timestamp>,
+    /// The team that owns it, if it is an account for programs.
+    pub service_team: Option<TeamId>,
 }
 
-const COLUMNS: &str = "u.id, u.username, u.email, u.first_name, u.last_name, u.operator, \
-     u.current_team, u.created_at, u.disabled_at";
+/// What [`read`] reads.
+pub(super) const COLUMNS: &str = "u.id, u.username, u.email, u.first_name, u.last_name, \
+     u.operator, u.current_team, u.created_at, u.disabled_at, u.service_team";
 
 pub(super) fn read(columns: &mut Columns<'_>) -> Result<User> {
     Ok(User {
@@ -47,6 +50,7 @@ pub(super) fn read(columns: &mut Columns<'_>) -> Result<User> {
         current_team: columns.opt_parse()?,
         created_at: columns.time()?,
         disabled_at: columns.opt_time()?,
+        service_team: columns.opt_parse()?,
     })
 }
 
@@ -62,8 +66,8 @@ fn fold(text: &str) -> String {
 /// Adds a user.  A taken name is a conflict.
 pub async fn insert(tx: &mut Tx, user: &User) -> Result<()> {
     let sql = "insert into usr (id, username, username_folded, email, email_folded, first_name, \
-         last_name, operator, current_team, created_at, disabled_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+         last_name, operator, current_team, created_at, disabled_at, service_team) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     let values = values![
         user.id,
         user.username.as_str(),
@@ -76,6 +80,7 @@ pub async fn insert(tx: &mut Tx, user: &User) -> Result<()> {
         user.current_team,
         user.created_at,
         user.disabled_at,
+        user.service_team,
     ];
     tx.execute("adding a user", sql, values)
         .await
@@ -163,4 +168,20 @@ pub async fn set_current_team(tx: &mut Tx, id: UserId, team: TeamId) -> Result<b
 pub async fn set_disabled(tx: &mut Tx, id: UserId, at: Option<Timestamp>) -> Result<bool> {
     let sql = "update usr set disabled_at = $2 where id = $1";
     Ok(tx.execute("disabling a user", sql, values![id, at]).await? == 1)
+}
+
+/// The accounts for programs that a team owns, by name; closed ones, too.
+pub async fn of_service_team(tx: &mut Tx, team: TeamId) -> Result<Vec<User>> {
+    let sql = format!(
+        "select {COLUMNS} from usr u join membership m on m.usr = u.id and m.team = $1 \
+          where u.service_team = $1 order by u.username_folded"
+    );
+    let rows = tx
+        .rows(
+            "listing service accounts",
+            AssertSqlSafe(sql),
+            values![team],
+        )
+        .await?;
+    rows.iter().map(of_row).collect()
 }

@@ -8,6 +8,7 @@ mod people;
 mod place;
 mod plans;
 mod runs;
+mod sharing;
 mod small;
 mod trash;
 mod workloads;

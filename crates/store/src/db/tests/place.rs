@@ -75,6 +75,7 @@ pub(super) fn a_user(username: &str) -> User {
         current_team: None,
         created_at: at(5),
         disabled_at: None,
+        service_team: None,
     }
 }
 

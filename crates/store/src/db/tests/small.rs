@@ -201,6 +201,7 @@ fn entry(n: usize) -> Entry {
         detail: "{}".to_owned(),
         address: "127.0.0.1".to_owned(),
         client: "grid 0.1".to_owned(),
+        actor_kind: "user".to_owned(),
     }
 }
 
@@ -257,7 +258,7 @@ async fn the_audit_log_is_paged_and_filtered(db: Db) {
         only(&|e| e.action == "run_delete")
     );
     let thing = Filter {
-        thing_id: Some("thing-3"),
+        thing: Some("thing-3"),
         ..Filter::default()
     };
     assert_eq!(
