@@ -23,8 +23,10 @@
 //! [`doctor`], [`migrate`] and [`backup`] look after the same folder; the first and the
 //! last also while a server works in it.
 
+mod assembly;
 mod auth;
 mod config;
+mod doors;
 mod error;
 mod extract;
 mod folder;

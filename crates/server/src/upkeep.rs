@@ -15,11 +15,11 @@ use grid_core::id::{AttemptId, NodeId};
 use grid_executor::{Executor, Hub, NodeState, Stopped};
 use grid_store::db::Backend;
 
+use crate::assembly::{connect, open_engine};
 use crate::auth::folder_token;
 use crate::config::{self, Options, Settings};
 use crate::folder::{Folder, Locked};
 use crate::rest::Examined;
-use crate::serve::{connect, open_engine};
 
 /// Looks whether the data is consistent: every event log comes to the state that is
 /// kept of it, every blob that is named is there; with `deep`, with the right bytes.

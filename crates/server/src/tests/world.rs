@@ -18,11 +18,11 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::assembly::{connect, new_token, open_engine};
 use crate::auth::{Tokens, folder_token};
 use crate::config::{Options, settings};
 use crate::folder::Folder;
 use crate::rest::{App, router};
-use crate::serve::{connect, new_token, open_engine};
 
 /// How long anything is waited for.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);

@@ -1,0 +1,165 @@
+//! Putting the parts together: database, stores, engine, runner, first user.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use grid_core::id::NodeId;
+use grid_core::name::UserName;
+use grid_engine::{Clock, Engine, Parts, SystemClock};
+use grid_executor::{Executor, Hub, ProcessExecutor, ProcessOptions};
+use grid_store::blobs::{Blobs, Settings as BlobSettings};
+use grid_store::db::{self, Db};
+use grid_store::logs::LogStore;
+
+use crate::config::{self, Settings};
+use crate::doors::Doors;
+use crate::folder::{Folder, Operator};
+
+/// The name of the one cluster, and of its one node.
+const LOCAL: &str = "local";
+
+/// Who the first user is when nobody says.
+const OPERATOR: &str = "operator";
+
+/// Connects to the database of the settings.
+pub(crate) async fn connect(settings: &Settings, folder: &Folder, migrate: bool) -> Result<Db> {
+    let url = match &settings.database_url {
+        Some(url) => url.clone(),
+        None => db::sqlite_url(&folder.database()),
+    };
+    let options = db::Options {
+        migrate,
+        ..db::Options::default()
+    };
+    Db::connect(&url, &options)
+        .await
+        .context("cannot use the database")
+}
+
+/// The runner of this machine, with a token of its own.
+pub(crate) async fn executor(
+    settings: &Settings,
+    folder: &Folder,
+    doors: &Doors,
+    db: &Db,
+    hub: Hub,
+) -> Result<Arc<ProcessExecutor>> {
+    let node: NodeId = LOCAL.parse()?;
+    let options = ProcessOptions {
+        dir: folder.runner(),
+        url: doors.local_url.clone(),
+        token: new_token(db, &node).await?,
+        node,
+        sandbox: settings.sandbox.as_str().to_owned(),
+        cpus: settings.cpus,
+        gpus: settings.gpus,
+        ca_file: None,
+        hide: hidden(folder),
+    };
+    Ok(Arc::new(ProcessExecutor::new(hub, options)?))
+}
+
+/// A new token for a runner.  Here and not in the engine, which is made with the
+/// executor that needs it.
+pub(crate) async fn new_token(db: &Db, node: &NodeId) -> Result<String> {
+    let clock = SystemClock;
+    let token = format!("{:032x}{:032x}", clock.entropy(), clock.entropy());
+    let mut tx = db.write().await?;
+    let hash = grid_engine::hash_key(&token);
+    db::runner_token::put(&mut tx, node, &hash, clock.now()).await?;
+    tx.commit().await?;
+    Ok(token)
+}
+
+/// What no experiment may see: this server's data, and keys of who runs it.
+fn hidden(folder: &Folder) -> Vec<PathBuf> {
+    let mut hidden = vec![folder.path().to_owned()];
+    if let Some(home) = config::environment("HOME") {
+        let keys = PathBuf::from(home).join(".grid");
+        if keys.is_dir() {
+            hidden.push(keys);
+        }
+    }
+    hidden
+}
+
+/// Opens the stores in the folder and the engine over them.
+pub(crate) async fn open_engine(
+    folder: &Folder,
+    db: Db,
+    hub: Hub,
+    executor: Arc<dyn Executor>,
+    secret: [u8; 32],
+) -> Result<Engine> {
+    let (logs, blobs) = (folder.logs(), folder.blobs());
+    let stores = tokio::task::spawn_blocking(move || {
+        let logs = LogStore::open(&logs).context("cannot open the logs")?;
+        let settings = BlobSettings::new(|| SystemClock.now());
+        let blobs = Blobs::open(&blobs, settings).context("cannot open the blobs")?;
+        Ok::<_, anyhow::Error>((logs, blobs))
+    });
+    let (logs, blobs) = stores.await??;
+    let parts = Parts {
+        db,
+        logs,
+        blobs,
+        hub,
+        executor,
+        clock: Arc::new(SystemClock),
+        secret,
+        scratch: folder.tmp(),
+        cluster: LOCAL.to_owned(),
+    };
+    Engine::open(parts).await.context("cannot open the engine")
+}
+
+/// The first user, made at the first start; their file names where the server is now.
+pub(crate) async fn operator(
+    engine: &Engine,
+    settings: &Settings,
+    folder: &Folder,
+    url: &str,
+) -> Result<String> {
+    let name = operator_name(settings)?;
+    let created = match grid_engine::user::create_first(engine, &name).await? {
+        None if folder.operator().is_none() => {
+            // Somebody lost the file, or the first start was cut short.  Who owns the
+            // folder owns the server.
+            grid_engine::user::recover_operator(engine).await?
+        }
+        created => created,
+    };
+    let operator = match (created, folder.operator()) {
+        (Some(with_key), _) => Operator {
+            url: url.to_owned(),
+            username: with_key.user.username,
+            user_id: with_key.user.id.to_string(),
+            api_key: with_key.api_key,
+        },
+        (None, Some(known)) => Operator {
+            url: url.to_owned(),
+            ..known
+        },
+        (None, None) => {
+            tracing::warn!("no user of this server is an operator: nobody can create users");
+            return Ok("nobody".to_owned());
+        }
+    };
+    folder.write_operator(&operator)?;
+    Ok(operator.username)
+}
+
+fn operator_name(settings: &Settings) -> Result<String> {
+    if let Some(name) = &settings.operator {
+        let name = UserName::parse(name);
+        return Ok(name
+            .context("GRID_OPERATOR cannot be the name of a user")?
+            .to_string());
+    }
+    let name = settings
+        .system_user
+        .as_deref()
+        .and_then(|name| UserName::parse(name).ok());
+    Ok(name.map_or_else(|| OPERATOR.to_owned(), |name| name.to_string()))
+}
