@@ -1,5 +1,6 @@
 //! What all parts of a runner share.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,8 @@ pub(crate) struct Parts {
     pub(crate) confinement: Confinement,
     pub(crate) prepare: Prepare,
     pub(crate) search_path: Vec<PathBuf>,
+    /// Held as long as this runner lives.
+    pub(crate) lock: File,
 }
 
 /// One runner.
@@ -49,8 +52,10 @@ pub(crate) struct Context {
     pub(crate) table: Table,
     /// Where programs are looked for.
     pub(crate) search_path: Vec<PathBuf>,
+    _lock: File,
     changed: Notify,
     is_changed: AtomicBool,
+    is_leaving: AtomicBool,
 }
 
 impl Context {
@@ -65,6 +70,7 @@ impl Context {
             confinement,
             prepare,
             search_path,
+            lock,
         } = parts;
         Self {
             table: Table::new(&node),
@@ -77,8 +83,10 @@ impl Context {
             confinement,
             prepare,
             search_path,
+            _lock: lock,
             changed: Notify::new(),
             is_changed: AtomicBool::new(true),
+            is_leaving: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +110,15 @@ impl Context {
         while !self.is_changed() {
             self.changed.notified().await;
         }
+    }
+
+    /// This process ends; what runs is not to be touched any more.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 
     /// Starts what waits and fits.

@@ -24,6 +24,10 @@ const EXHAUSTED_TRIES_MAX: u32 = 600;
 /// Pause between these tries.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a killed task may take to be gone.  Higher: one that cannot die delays
+/// the start of a runner; lower: it is left behind on a busy machine.
+const END_MAX: Duration = Duration::from_secs(10);
+
 /// What is known about a task.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
@@ -92,7 +96,7 @@ impl Keeping {
                         seen.stalled = None;
                     }),
                     Event::Stalled { key, reason } => {
-                        self.note(&key, |seen| seen.stalled = Some(reason))
+                        self.note(&key, |seen| seen.stalled = Some(reason));
                     }
                     Event::Ended { key, exit } => self.note(&key, |seen| seen.exit = Some(exit)),
                 }
@@ -224,12 +228,27 @@ impl Keeping {
         }
     }
 
-    /// Drops all that is known of a task that has ended.
+    /// Drops all that is known of a task; one that still runs is killed first.
     pub(crate) async fn forget(&self, key: &str) {
         self.lock().remove(key);
         loop {
-            match self.client().await.forget(key).await {
+            let client = self.client().await;
+            match client.forget(key).await {
+                Ok(()) => return,
                 Err(Error::Gone) => self.gone().await,
+                Err(Error::Refused {
+                    why: Refused::Running,
+                    ..
+                }) => {
+                    self.signal(key, libc::SIGKILL).await;
+                    if tokio::time::timeout(END_MAX, client.wait(key))
+                        .await
+                        .is_err()
+                    {
+                        tracing::error!(key, "a killed process does not end");
+                        return;
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(
                         key,
@@ -238,22 +257,8 @@ impl Keeping {
                     );
                     return;
                 }
-                Ok(()) => return,
             }
         }
-    }
-
-    /// Drops a task as soon as it has ended.
-    pub(crate) async fn forget_ended(&self, key: &str) {
-        let waited = self.client().await.wait(key).await;
-        if let Err(error) = waited {
-            tracing::debug!(
-                key,
-                error = &error as &dyn std::error::Error,
-                "its end was not seen"
-            );
-        }
-        self.forget(key).await;
     }
 
     /// Every task of the keeper.

@@ -55,8 +55,8 @@ pub async fn run_with(
     // Fails when there is one already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let silence_max = settings.config.silence_max_ms.map(Duration::from_millis);
-    let signals = hear_signals()?;
     let context = Arc::new(system::open(&settings, starter).await?);
+    let signals = hear_signals()?;
     for warning in &context.warnings {
         tracing::warn!("{warning}");
     }
@@ -94,9 +94,7 @@ async fn adopt(context: &Arc<Context>) {
     for order in orders {
         let attempt = Arc::new(Attempt::new(order.launch, &context.folder, false));
         drive::begin(context, &attempt, false);
-        context
-            .table
-            .adopt(Arc::clone(&attempt), order.grant.clone());
+        context.table.adopt(Arc::clone(&attempt), &order.grant);
         tokio::spawn(drive::drive(
             Arc::clone(context),
             attempt,

@@ -58,8 +58,7 @@ pub(crate) async fn sweep(context: &Context, known: &HashSet<AttemptId>) {
         Ok(present) => {
             for key in present.iter().filter(|key| !keys.contains(*key)) {
                 tracing::warn!(key, "a process of an unknown attempt is ended");
-                context.keeper.signal(key, libc::SIGKILL).await;
-                context.keeper.forget_ended(key).await;
+                context.keeper.forget(key).await;
             }
         }
         Err(error) => tracing::warn!(

@@ -72,6 +72,8 @@ pub(crate) struct Conversation {
 struct Sent {
     logs: Vec<(Arc<Log>, u64)>,
     ended: Vec<Arc<Attempt>>,
+    /// There was more than one report can carry.
+    has_more: bool,
 }
 
 impl Conversation {
@@ -119,7 +121,10 @@ impl Conversation {
                 () = sleep_until(not_before), if may_report && !is_due => None,
                 signal = signals.recv() => match signal {
                     Some(Signal::Interrupt) => { self.interrupt(); None }
-                    Some(Signal::Leave) | None => return Over::Asked,
+                    Some(Signal::Leave) | None => {
+                        self.context.leave();
+                        return Over::Asked;
+                    }
                 },
                 () = self.silence() => { self.abandon(); None }
             };
@@ -197,6 +202,7 @@ impl Conversation {
         let mut sent = Sent {
             logs: Vec::new(),
             ended: Vec::new(),
+            has_more: false,
         };
         let mut room = INLINE_BYTES_MAX;
         let all = self.context.table.all();
@@ -238,6 +244,10 @@ impl Conversation {
                     tokio::spawn(Arc::clone(log).send(Arc::clone(&self.context)));
                     is_complete = false;
                 }
+                Due::Later => {
+                    sent.has_more = true;
+                    is_complete = false;
+                }
                 Due::Nothing => is_complete &= !is_ended || log.is_settled(),
             }
         }
@@ -254,6 +264,9 @@ impl Conversation {
     }
 
     fn confirm(&self, sent: Sent) {
+        if sent.has_more {
+            self.context.changed();
+        }
         for (log, end) in sent.logs {
             log.delivered(Some(end));
             if log.is_dirty() {

@@ -1,9 +1,12 @@
 //! What this machine is, and what of it a runner uses.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use grid_core::cluster::Node;
+use rustix::fs::FlockOperation;
 
 use crate::attempt::command::{find, split_path};
 use crate::attempt::confine::Confinement;
@@ -28,6 +31,7 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
     let config = &settings.config;
     let folder = Folder::open(&config.dir)
         .with_context(|| format!("cannot use the folder {}", config.dir.display()))?;
+    let lock = lock(&config.dir).await?;
     let machine = tokio::task::spawn_blocking(detect::machine)
         .await
         .context("looking at the machine failed")?;
@@ -76,7 +80,34 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
         },
         search_path,
         folder,
+        lock,
     }))
+}
+
+/// How long a former runner of the same folder may take to go.  Higher: a mistake is
+/// noticed later; lower: a busy machine fails to replace its runner.
+const LOCK_MAX: Duration = Duration::from_secs(10);
+
+/// Time between two tries.
+const LOCK_EVERY: Duration = Duration::from_millis(50);
+
+/// Makes this the only runner of its folder: two would do everything twice.
+async fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("runner.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let locked = async {
+        while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            tokio::time::sleep(LOCK_EVERY).await;
+        }
+    };
+    let patient = tokio::time::timeout(LOCK_MAX, locked).await;
+    patient.with_context(|| format!("another runner uses {}; end it first", dir.display()))?;
+    Ok(file)
 }
 
 /// The name of this runner's control groups.  Two runners of one machine may have
@@ -179,7 +210,7 @@ impl Python {
 }
 
 /// The lines that the interpreter prints for some code; none when it fails.
-async fn ask(python: &std::path::Path, code: &str) -> Vec<String> {
+async fn ask(python: &Path, code: &str) -> Vec<String> {
     let asked = tokio::process::Command::new(python)
         .args(["-I", "-c", code])
         .stdin(std::process::Stdio::null())
@@ -197,4 +228,4 @@ async fn ask(python: &std::path::Path, code: &str) -> Vec<String> {
 
 /// How long the interpreter may take to say where it is.  Higher: a broken one
 /// delays the start; lower: a cold disk makes it look broken.
-const PYTHON_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+const PYTHON_MAX: Duration = Duration::from_secs(20);

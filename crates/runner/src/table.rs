@@ -81,9 +81,9 @@ impl Table {
 
     /// Adds an attempt of a former runner process with what it held; if that is taken
     /// (there are fewer CPUs now), it goes on all the same.
-    pub(crate) fn adopt(&self, attempt: Arc<Attempt>, grant: Grant) {
+    pub(crate) fn adopt(&self, attempt: Arc<Attempt>, grant: &Grant) {
         let mut inner = self.lock();
-        inner.take(attempt.id, &grant);
+        inner.take(attempt.id, grant);
         inner.attempts.insert(attempt.id, attempt);
     }
 

@@ -263,11 +263,11 @@ impl Way {
         match wish {
             Wish::None => {}
             Wish::Stop { grace_ms, .. } => {
-                self.end_for(Cause::Stopped, key, grace_ms, patience).await
+                self.end_for(Cause::Stopped, key, grace_ms, patience).await;
             }
             Wish::Interrupt { grace_ms } => {
                 self.end_for(Cause::Interrupted, key, grace_ms, patience)
-                    .await
+                    .await;
             }
             Wish::Abandon => self.end_for(Cause::Silence, key, 0, patience).await,
         }

@@ -67,6 +67,8 @@ mod spawn;
 mod spool;
 mod sys;
 mod task;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fs::{self, File};
 use std::io;

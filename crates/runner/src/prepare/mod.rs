@@ -56,7 +56,7 @@ pub(crate) async fn prepare(
     let cannot = |message: String| failed(ReasonCode::Start, message, None);
     match &attempt.launch.spec.source {
         Source::Nothing => {
-            tree::make_empty(&attempt.work()).map_err(|error| cannot(error.to_string()))?
+            tree::make_empty(&attempt.work()).map_err(|error| cannot(error.to_string()))?;
         }
         Source::Snapshot { id, .. } => {
             attempt.set_note("fetching the code");

@@ -100,9 +100,9 @@ fn put(attempt: &Attempt, blobs: &Path, views: Vec<ArtifactView>) -> io::Result<
         let left = uses.entry(view.blake3.clone()).or_default();
         *left = left.saturating_sub(1);
         if *left == 0 {
-            fs::rename(&from, &to)?
+            fs::rename(&from, &to)?;
         } else {
-            fs::copy(&from, &to).map(drop)?
+            fs::copy(&from, &to).map(drop)?;
         }
         fs::set_permissions(&to, fs::Permissions::from_mode((view.mode & 0o777) | 0o600))?;
         let modified =

@@ -12,7 +12,11 @@
 //! What cannot be worked out beforehand is left as it is: variables that only the
 //! action itself sets, and operands with commands in them.
 
+mod pattern;
+
 use std::collections::BTreeMap;
+
+use self::pattern::Pattern;
 
 /// Most expressions of one action.  Higher: an absurd action makes an absurd
 /// environment; lower: a long honest one is left to the shell.
@@ -44,7 +48,7 @@ pub(crate) fn substitute(command: &str, all: &BTreeMap<String, String>) -> Subst
                 width += rest
                     .get(1..)
                     .and_then(|rest| rest.chars().next())
-                    .map_or(0, char::len_utf8)
+                    .map_or(0, char::len_utf8);
             }
             '\'' if !in_double => in_single = !in_single,
             '"' if !in_single => in_double = !in_double,
@@ -340,7 +344,7 @@ enum Mode {
 
 fn replaced(value: &str, pattern: &Pattern, by: &str, mode: Mode) -> String {
     let chars: Vec<char> = value.chars().collect();
-    if pattern.0.is_empty() {
+    if pattern.is_empty() {
         // Nothing to look for; at an end it is found all the same.
         return match mode {
             Mode::Front => format!("{by}{value}"),
@@ -381,298 +385,5 @@ fn replaced(value: &str, pattern: &Pattern, by: &str, mode: Mode) -> String {
     out
 }
 
-/// A pattern of file names: `*`, `?`, `[…]`.
-#[derive(Debug)]
-struct Pattern(Vec<Part>);
-
-#[derive(Debug)]
-enum Part {
-    Literal(char),
-    Any,
-    Many,
-    Class {
-        items: Vec<(char, char)>,
-        is_negated: bool,
-    },
-}
-
-impl Pattern {
-    fn parse(text: &[(char, bool)]) -> Self {
-        let mut parts = Vec::new();
-        let mut at = 0;
-        while let Some((c, is_literal)) = text.get(at) {
-            at += 1;
-            parts.push(match (c, is_literal) {
-                ('*', false) => Part::Many,
-                ('?', false) => Part::Any,
-                ('[', false) => match class(&text[at..]) {
-                    Some((part, taken)) => {
-                        at += taken;
-                        part
-                    }
-                    None => Part::Literal('['),
-                },
-                (c, _) => Part::Literal(*c),
-            });
-        }
-        Self(parts)
-    }
-
-    /// Whether all of `text` matches.
-    fn matches(&self, text: &[char]) -> bool {
-        // The last `*` and where its match began: what is tried again when the rest fails.
-        let (mut part, mut at, mut star) = (0, 0, None);
-        while at < text.len() || part < self.0.len() {
-            match (self.0.get(part), text.get(at)) {
-                (Some(Part::Many), _) => {
-                    star = Some((part, at));
-                    part += 1;
-                    continue;
-                }
-                (Some(one), Some(c)) if one.matches(*c) => {
-                    part += 1;
-                    at += 1;
-                    continue;
-                }
-                _ => {}
-            }
-            match star {
-                Some((star_part, star_at)) if star_at < text.len() => {
-                    star = Some((star_part, star_at + 1));
-                    part = star_part + 1;
-                    at = star_at + 1;
-                }
-                _ => return false,
-            }
-        }
-        true
-    }
-}
-
-impl Part {
-    fn matches(&self, c: char) -> bool {
-        match self {
-            Self::Literal(own) => *own == c,
-            Self::Any | Self::Many => true,
-            Self::Class { items, is_negated } => {
-                items.iter().any(|(from, to)| (*from..=*to).contains(&c)) != *is_negated
-            }
-        }
-    }
-}
-
-/// What follows a `[`, up to its `]`.
-fn class(text: &[(char, bool)]) -> Option<(Part, usize)> {
-    let is_negated = matches!(text.first(), Some(('!' | '^', false)));
-    let begin = usize::from(is_negated);
-    let length = text
-        .iter()
-        .skip(begin + 1)
-        .position(|c| *c == (']', false))?
-        + 1;
-    let inside = text.get(begin..begin + length)?;
-    let mut items = Vec::new();
-    let mut at = 0;
-    while let Some((from, _)) = inside.get(at) {
-        match (inside.get(at + 1), inside.get(at + 2)) {
-            (Some(('-', false)), Some((to, _))) => {
-                items.push((*from, *to));
-                at += 3;
-            }
-            _ => {
-                items.push((*from, *from));
-                at += 1;
-            }
-        }
-    }
-    Some((Part::Class { items, is_negated }, begin + length + 1))
-}
-
 #[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    fn variables() -> BTreeMap<String, String> {
-        let pairs = [
-            ("p", "hello World"),
-            ("ID", "01arz3ndektsv4rrffq69g5fav"),
-            ("PATHNAME", "/a/b.c/d.tar.gz"),
-            ("EMPTY", ""),
-            ("QUOTES", "it's \"so\" $p `x` \\ *"),
-            ("U", "äÖü ß"),
-            ("GLOB", "a*b?c[d]"),
-            ("N", "2"),
-            ("X", "l"),
-        ];
-        pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
-    }
-
-    fn run(shell: &str, command: &str, all: &BTreeMap<String, String>) -> String {
-        let output = Command::new(shell)
-            .args(["-c", command])
-            .env_clear()
-            .envs(all)
-            .env("PATH", "/usr/bin:/bin")
-            .env("LC_ALL", "C.UTF-8")
-            .current_dir("/")
-            .output()
-            .expect("the shell runs");
-        assert!(
-            output.status.success(),
-            "{shell} -c {command:?}: {output:?}"
-        );
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    #[test]
-    fn every_operator_gives_what_bash_gives() {
-        let operators = [
-            "^",
-            "^^",
-            ",",
-            ",,",
-            ":0",
-            ":4",
-            ":0:4",
-            ":2:3",
-            ":20",
-            ": -3",
-            ": -3:2",
-            ":1:-2",
-            ":(-4)",
-            ":0:0",
-            "#h",
-            "#*/",
-            "##*/",
-            "#?",
-            "%?",
-            "##*",
-            "%%*",
-            "#",
-            "%",
-            "%.*",
-            "%%.*",
-            "%d",
-            "%%l*",
-            "/l/L",
-            "//l/L",
-            "/l",
-            "//l",
-            "/#h/H",
-            "/#x/H",
-            "/%d/D",
-            "/%x/D",
-            "/l*o/_",
-            "//[a-z]/x",
-            "//[!a-z]/_",
-            "//?/.",
-            "/*/all",
-            "///-",
-            "/\\//-",
-            "//\\//-",
-            "/#/pre",
-            "/%/post",
-            "//'l'/\"X Y\"",
-            "/$X/1",
-            "//${X}/${N}${p^}",
-            "//\"$X\"/'$N'",
-            "/#*/all",
-            "/%*/all",
-            "//[]a]/x",
-            "//\\*/star",
-            "//[0-9]/#",
-            "=d",
-            ":=d",
-            ":-d",
-            "",
-        ];
-        let all = variables();
-        let names = ["p", "ID", "PATHNAME", "EMPTY", "QUOTES", "U", "GLOB"];
-        let mut commands: Vec<String> = Vec::new();
-        for operator in operators {
-            for name in names {
-                // A part that ends before it begins is an error in bash.
-                if name == "EMPTY" && operator.contains(":1:-2") {
-                    continue;
-                }
-                // In a shell of its own, since some of them assign.
-                commands.push(format!("(printf '<%s>' \"${{{name}{operator}}}\")"));
-            }
-        }
-        let lengths = names.map(|name| format!("printf '<%s>' \"${{#{name}}}\""));
-        commands.extend(lengths);
-        let script = |commands: &[String]| commands.join("\necho\n");
-        let expected = run("bash", &script(&commands), &all);
-        let mut own = all.clone();
-        let mut substituted = Vec::new();
-        for command in &commands {
-            let done = substitute(command, &own);
-            own.extend(done.variables);
-            substituted.push(done.command);
-        }
-        let got = run("sh", &script(&substituted), &own);
-        for ((command, expected), got) in commands
-            .iter()
-            .zip(expected.split('\n'))
-            .zip(got.split('\n'))
-        {
-            assert_eq!(got, expected, "{command}");
-        }
-        assert_eq!(got, expected);
-    }
-
-    #[test]
-    fn the_shell_treats_the_result_as_it_would_the_expression() {
-        let all = variables();
-        for command in [
-            "printf '<%s>' ${p^^}",
-            "printf '<%s>' \"${p^^}\" x${ID:0:4}y",
-            "printf '%s' '${p^^}' \\${p} \\$",
-            "p=own; printf '<%s>' \"$p\" \"${p}\"",
-            "printf '<%s>' \"${QUOTES,,}\"",
-            "printf '<%s>' \"${UNSET:-${N}}\" \"${UNSET:-d e}\"",
-            "q=1; printf '%s' \"${q:-2}\" \"${#q}\"",
-            "echo \"it's ${ID:0:4}\" 'and \"${ID:0:4}\"'",
-            "printf '%s' \"${p//o/$(printf 'a b')}\" 2>/dev/null || true",
-        ] {
-            let done = substitute(command, &all);
-            let mut own = all.clone();
-            own.extend(done.variables.clone());
-            if command.contains("$(") {
-                assert_eq!(done.command, command, "left to the shell");
-                continue;
-            }
-            assert_eq!(
-                run("sh", &done.command, &own),
-                run("bash", command, &all),
-                "{command} -> {}",
-                done.command
-            );
-        }
-    }
-
-    #[test]
-    fn nothing_panics() {
-        let all = variables();
-        for command in [
-            "${",
-            "${p",
-            "${p/",
-            "$",
-            "\\",
-            "'",
-            "\"${p//\"",
-            "${p:",
-            "${p:x}",
-            "${p/[/x}",
-            "${p^é}",
-            "é${p:1}é",
-        ] {
-            substitute(command, &all);
-        }
-    }
-}
+mod tests;

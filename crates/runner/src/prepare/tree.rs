@@ -120,7 +120,7 @@ impl Tree {
             match entry.kind {
                 TreeKind::Folder => fs::create_dir_all(&path).map_err(failed(&path))?,
                 TreeKind::Link => {
-                    std::os::unix::fs::symlink(&entry.content, &path).map_err(failed(&path))?
+                    std::os::unix::fs::symlink(&entry.content, &path).map_err(failed(&path))?;
                 }
                 TreeKind::File => {
                     let from = match &self.origin {

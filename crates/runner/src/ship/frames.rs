@@ -107,6 +107,12 @@ impl Framer {
         self.mark
     }
 
+    /// Goes back to a mark.
+    pub(crate) fn rewind(&mut self, mark: Mark) {
+        self.mark = mark;
+        self.reader = None;
+    }
+
     /// From now on every offset is smaller by `lost`: the server's log is shorter.
     pub(crate) fn rebase(&mut self, lost: u64) {
         self.mark.offset = self.mark.offset.saturating_sub(lost);
@@ -265,4 +271,72 @@ pub(crate) fn read_mark(path: &Path) -> Mark {
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::keeper::testing::write_spool;
+
+    /// Everything, pulled in portions of these sizes.
+    fn all(spools: &[PathBuf], messages: &Path, sizes: &[usize]) -> Vec<u8> {
+        let mut framer = Framer::reopen(spools.to_vec(), messages.to_owned(), Mark::default());
+        let mut out = Vec::new();
+        for size in sizes.iter().cycle() {
+            let before = framer.mark();
+            framer.pull(&mut out, *size).expect("it reads");
+            if framer.mark() == before {
+                break;
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Whatever the portions, and whenever a line of the platform was said, the frames
+        /// are the same when they are made again, from the beginning or from any mark.
+        #[test]
+        fn frames_are_made_again_as_they_were(
+            first in prop::collection::vec((any::<bool>(), 1..150_000_usize), 0..6),
+            second in prop::collection::vec((any::<bool>(), 1..200_usize), 0..4),
+            portions in prop::collection::vec(1..300_000_usize, 1..5),
+            others in prop::collection::vec(1..300_000_usize, 1..5),
+            said_after in prop::collection::vec(0..4_usize, 0..3),
+        ) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let spools = [dir.path().join("a"), dir.path().join("b")];
+            for (spool, pieces) in spools.iter().zip([&first, &second]) {
+                write_spool(spool, pieces);
+            }
+            let messages = dir.path().join("messages");
+            let mut framer = Framer::new(spools.to_vec(), messages.clone());
+            let mut out = Vec::new();
+            let mut marks = Vec::new();
+            for (turn, portion) in portions.iter().cycle().enumerate() {
+                if said_after.contains(&turn) {
+                    framer.say(7, "between").expect("written");
+                }
+                let before = framer.mark();
+                framer.pull(&mut out, *portion).expect("it reads");
+                prop_assert_eq!(framer.mark().offset, out.len() as u64);
+                marks.push(framer.mark());
+                if framer.mark() == before {
+                    break;
+                }
+            }
+            framer.say_at_end(9, "last").expect("written");
+            framer.pull(&mut out, 1).expect("it reads");
+            prop_assert_eq!(&all(&spools, &messages, &others), &out);
+            for mark in marks {
+                let mut framer = Framer::reopen(spools.to_vec(), messages.clone(), mark);
+                let mut rest = Vec::new();
+                framer.pull(&mut rest, usize::MAX).expect("it reads");
+                prop_assert_eq!(rest.as_slice(), &out[usize::try_from(mark.offset).expect("small")..]);
+            }
+        }
+    }
 }

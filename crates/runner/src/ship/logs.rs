@@ -65,6 +65,8 @@ pub(crate) struct Piece {
 /// What is to be sent of a log now.
 pub(crate) enum Due {
     Nothing,
+    /// A few bytes, for which this report has no room.
+    Later,
     /// A few bytes, for the next report.  All there is, unless something comes meanwhile.
     Inline(Piece),
     /// Requests of its own.
@@ -154,6 +156,7 @@ impl Log {
         let mut state = self.lock();
         if !state.is_dropped && (state.confirmed > 0 || !state.buffer.is_empty()) {
             state.is_sure = false;
+            self.touch();
         }
     }
 
@@ -181,10 +184,9 @@ impl Log {
             return Due::Requests;
         }
         if state.buffer.len() > inline_max {
-            // No room in this report, and too little for a request of its own.
             state.in_flight = false;
             self.touch();
-            return Due::Nothing;
+            return Due::Later;
         }
         Due::Inline(Piece {
             offset: state.begin,
@@ -375,18 +377,22 @@ impl State {
     /// The server has exactly `length`, whatever was thought.
     fn arrive_at(&mut self, length: u64) {
         if length < self.begin {
-            // The server lost bytes that are not here any more either: what is left
-            // goes on where its log ends now.
-            tracing::error!(
-                lost_bytes = self.begin - length,
-                "the server lost a part of a log"
-            );
-            self.framer.rebase(self.begin - length);
-            self.begin = length;
+            // Made again from where the spool still begins.
+            let mark = read_mark(&self.cut_path);
+            self.framer.rewind(mark);
+            self.buffer.clear();
             self.marks.clear();
-            self.cut_at = self.cut_at.min(length);
-            self.confirmed = length;
+            (self.begin, self.cut_at) = (mark.offset, mark.offset);
         }
+        if length < self.begin {
+            let lost_bytes = self.begin - length;
+            // They are on this machine no more either: what is left goes on where the
+            // server's log ends now.
+            tracing::error!(lost_bytes, "the server lost a part of a log");
+            self.framer.rebase(lost_bytes);
+            (self.begin, self.cut_at) = (length, length);
+        }
+        self.confirmed = length;
         self.confirm(length);
     }
 

@@ -50,7 +50,6 @@ struct Inner {
     epochs: HashMap<u64, u64>,
     present: HashSet<AttemptId>,
     requests: BTreeMap<&'static str, u64>,
-    last: Option<Sync>,
 }
 
 impl Fake {
@@ -167,10 +166,6 @@ impl Fake {
         self.lock().present.contains(&attempt)
     }
 
-    pub(crate) fn last_sync(&self) -> Option<Sync> {
-        self.lock().last.clone()
-    }
-
     /// The pieces of a log, in order.
     pub(crate) fn log(&self, attempt: AttemptId, stream: &str) -> Vec<(Source, Vec<u8>)> {
         let inner = self.lock();
@@ -242,7 +237,7 @@ impl Inner {
         Ok(log.len() as u64)
     }
 
-    fn hear(&mut self, sync: Sync) {
+    fn hear(&mut self, sync: &Sync) {
         let newest = self.epochs.entry(sync.epoch).or_default();
         if *newest >= sync.seq {
             return;
@@ -283,7 +278,6 @@ impl Inner {
                 assert_eq!(known, end, "an end does not change");
             }
         }
-        self.last = Some(sync);
     }
 
     fn orders(&self) -> Orders {
@@ -316,7 +310,7 @@ async fn sync(State(fake): State<Fake>, Json(sync): Json<Sync>) -> Json<Orders> 
     {
         let mut inner = fake.lock();
         inner.count("sync");
-        inner.hear(sync);
+        inner.hear(&sync);
     }
     let deadline = tokio::time::Instant::now() + wait;
     loop {

@@ -44,7 +44,7 @@ async fn a_trivial_experiment_runs_to_its_end() {
 async fn many_trivial_experiments_need_few_requests() {
     const COUNT: usize = 300;
     let mut rig = Rig::new(json!({"cpus": 8})).await;
-    let begin = std::time::Instant::now();
+    let begin = tokio::time::Instant::now();
     for _ in 0..COUNT {
         let launch = rig.order(&["true"]);
         rig.launch(launch);
@@ -225,7 +225,7 @@ async fn a_large_log_arrives_whole_and_in_order() {
         "seq -f 'line %012.0f of very many lines in this log' {LINES}"
     ));
     let attempt = rig.launch(launch);
-    let begin = std::time::Instant::now();
+    let begin = tokio::time::Instant::now();
     assert_eq!(rig.end_in_words(attempt).await, "Succeeded");
     let text = rig.fake.text(attempt, "experiment", Some(Source::Stdout));
     eprintln!(

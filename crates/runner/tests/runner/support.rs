@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use grid_api::runner::Launch;
 use grid_core::cluster::Placement;
@@ -14,6 +14,7 @@ use grid_core::workload::End;
 use grid_runner::keeper;
 use grid_runner::keeper::client::Starter;
 use grid_runner::settings::Settings;
+use tokio::time::Instant;
 
 use crate::fake::Fake;
 

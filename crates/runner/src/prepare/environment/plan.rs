@@ -281,7 +281,7 @@ mod tests {
                 &files,
                 |spec| {
                     spec.environment.variables =
-                        BTreeMap::from([("SEED".to_owned(), "1".to_owned())])
+                        BTreeMap::from([("SEED".to_owned(), "1".to_owned())]);
                 },
                 "ada",
             ),
@@ -314,7 +314,7 @@ mod tests {
                 &files,
                 |spec| {
                     spec.environment.variables =
-                        BTreeMap::from([("UV_INDEX_URL".to_owned(), "x".to_owned())])
+                        BTreeMap::from([("UV_INDEX_URL".to_owned(), "x".to_owned())]);
                 },
                 "ada",
             ),
