@@ -86,6 +86,7 @@ pub struct Server {
     pub folder: tempfile::TempDir,
     flags: Vec<String>,
     child: Option<Child>,
+    trusts: Option<String>,
     /// Where it listens.
     pub url: String,
 }
@@ -152,6 +153,15 @@ impl Ran {
 impl Server {
     /// Starts a server with the given flags behind the usual ones.
     pub fn start(flags: &[&str]) -> Self {
+        Self::begin(flags, None)
+    }
+
+    /// The same, for people who trust the certificates in a file.
+    pub fn start_trusting(flags: &[&str], authorities: &str) -> Self {
+        Self::begin(flags, Some(authorities.to_owned()))
+    }
+
+    fn begin(flags: &[&str], trusts: Option<String>) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("grid-e2e-")
             .tempdir()
@@ -160,6 +170,7 @@ impl Server {
             folder,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             child: None,
+            trusts,
             url: String::new(),
         };
         server.up();
@@ -274,6 +285,9 @@ impl Server {
             .env("HOME", &home)
             .env("GRID_URL", &self.url)
             .stdin(Stdio::null());
+        if let Some(authorities) = &self.trusts {
+            command.env("GRID_CA_FILE", authorities);
+        }
         if who == "ada" {
             let text =
                 std::fs::read_to_string(self.data().join("operator.json")).expect("operator.json");

@@ -379,6 +379,7 @@ fn plain(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text
         .lines()
         .map(|line| line.trim_end().to_owned())
+        .filter(|line| !is_passing(line))
         .collect();
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();

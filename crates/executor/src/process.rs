@@ -144,7 +144,8 @@ impl ProcessExecutor {
     }
 
     fn spawn(&self) -> Result<tokio::process::Child, Error> {
-        let program = std::env::current_exe().map_err(Error::Spawn)?;
+        // Also when an upgrade has put another program in its place.
+        let program = Path::new("/proc/self/exe");
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -152,6 +153,7 @@ impl ProcessExecutor {
             .map_err(Error::Spawn)?;
         let mut command = tokio::process::Command::new(program);
         command
+            .arg0("grid")
             .args(["runner", "--config"])
             .arg(self.options.dir.join("runner.json"))
             .stdin(std::process::Stdio::null())
