@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::Router;
 use axum_server::Handle;
-use axum_server::accept::Accept;
+use axum_server::accept::{Accept, NoDelayAcceptor};
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
 use crate::config::Tls;
 
@@ -72,73 +74,94 @@ pub(crate) async fn serve(
     http.http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HEAD_TIMEOUT);
-    let limited = Limited {
-        room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-    };
     let service = router.into_make_service();
     match tls {
-        None => server.acceptor(limited).serve(service).await,
+        None => {
+            let limited = Limited::new(NoDelayAcceptor::new());
+            server.acceptor(limited).serve(service).await
+        }
         Some(config) => {
-            let acceptor = RustlsAcceptor::new(config).handshake_timeout(HANDSHAKE_TIMEOUT);
-            server
-                .acceptor(acceptor.acceptor(limited))
-                .serve(service)
-                .await
+            let tls = RustlsAcceptor::new(config).handshake_timeout(HANDSHAKE_TIMEOUT);
+            let limited = Limited::new(tls.acceptor(NoDelayAcceptor::new()));
+            server.acceptor(limited).serve(service).await
         }
     }
 }
 
-/// Turns connections away when there are too many.
+/// Turns connections away when there are too many, and ends those that say nothing.
 #[derive(Clone)]
-struct Limited {
+struct Limited<A> {
+    inner: A,
     room: Arc<Semaphore>,
 }
 
-impl<S> Accept<TcpStream, S> for Limited {
-    type Stream = Held;
-    type Service = S;
-    type Future = std::future::Ready<io::Result<(Held, S)>>;
+impl<A> Limited<A> {
+    fn new(inner: A) -> Self {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { inner, room }
+    }
+}
+
+impl<A, S> Accept<TcpStream, S> for Limited<A>
+where
+    A: Accept<TcpStream, S>,
+    A::Future: Send + 'static,
+{
+    type Stream = Held<A::Stream>;
+    type Service = A::Service;
+    type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let accepted = match Arc::clone(&self.room).try_acquire_owned() {
-            Ok(place) => stream.set_nodelay(true).map(|()| {
-                (
-                    Held {
-                        stream,
-                        _place: place,
-                    },
-                    service,
-                )
-            }),
-            Err(_) => {
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        let accepted = self.inner.accept(stream, service);
+        Box::pin(async move {
+            let Ok(place) = place else {
                 tracing::warn!(
                     limit = CONNECTIONS_MAX,
                     "too many connections; one was turned away"
                 );
-                Err(io::Error::other("too many connections"))
-            }
-        };
-        std::future::ready(accepted)
+                return Err(io::Error::other("too many connections"));
+            };
+            let (stream, service) = accepted.await?;
+            let silence = Some(Box::pin(tokio::time::sleep(HEAD_TIMEOUT)));
+            let held = Held {
+                stream,
+                silence,
+                _place: place,
+            };
+            Ok((held, service))
+        })
     }
 }
 
 /// A connection and its place among those that are allowed.
-struct Held {
-    stream: TcpStream,
+struct Held<S> {
+    stream: S,
+    /// Until when it must have said its first byte: before that nobody knows which
+    /// HTTP it speaks, and so nobody else watches the time.
+    silence: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
-impl AsyncRead for Held {
+impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence
+            && silence.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
-impl AsyncWrite for Held {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Held<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -165,5 +188,37 @@ impl AsyncWrite for Held {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_ended() {
+        let (near, _far) = tokio::io::duplex(64);
+        let room = Arc::new(Semaphore::new(1));
+        let held = |stream| Held {
+            stream,
+            silence: Some(Box::pin(tokio::time::sleep(HEAD_TIMEOUT))),
+            _place: Arc::clone(&room).try_acquire_owned().expect("room"),
+        };
+        let mut silent = held(near);
+        let error = silent.read_u8().await.expect_err("its time is over");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(silent);
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut talking = held(near);
+        tokio::io::AsyncWriteExt::write_u8(&mut far, 1)
+            .await
+            .expect("written");
+        assert_eq!(talking.read_u8().await.expect("a byte"), 1);
+        let later = tokio::time::timeout(HEAD_TIMEOUT * 2, talking.read_u8()).await;
+        assert!(
+            later.is_err(),
+            "from its first byte on others watch the time"
+        );
     }
 }

@@ -309,3 +309,17 @@ async fn a_follower_ends_with_the_server_and_with_the_right_to_read() {
         .is_some_and(|event| event.name != "end")
     {}
 }
+
+#[tokio::test]
+async fn a_key_that_is_replaced_ends_what_it_opened() {
+    let (world, _runner, _attempt) = running().await;
+    let path = "/experiments/talk-exp0/logs/follow";
+    let mut stream = Stream::open(&world, &world.ada, path, None).await;
+    stream.next_of("status").await;
+    world
+        .post(&world.ada, "/user/rotate-key", &json!({}))
+        .await
+        .ok();
+    let error = stream.next_of("error").await;
+    assert_eq!(error.data["error"]["code"], "unauthenticated");
+}
