@@ -169,16 +169,14 @@ fn is_final(status: &str) -> bool {
 /// Downloads what the experiments wrote, and shows it.
 fn fetch(user: &Person, folder: &Path) -> Result<()> {
     let artifacts = folder.join("artifacts");
-    let shown = artifacts.to_string_lossy();
-    user.types(
-        &paths::root(),
-        &["artifacts", RUN, "--download_dir", &shown],
-    )?;
+    ui::say("\n$ cd ../..");
+    let download = ["artifacts", RUN, "--download_dir", ".demo/artifacts"];
+    user.types(&paths::root(), &download)?;
     let mut files = Vec::new();
     list(&artifacts, &mut files)?;
     files.sort();
     ui::say(&format!(
-        "\n{} files in {shown}, the first experiment's are:",
+        "\n{} files, of the first experiment:",
         files.len()
     ));
     let prefix = format!("{RUN}/{FOLLOWED}/");

@@ -113,6 +113,7 @@ impl Server {
         let variables = vec![("HOME", home), ("GRID_CREDENTIAL_PATH", credentials)];
         Ok(Person {
             name: name.to_owned(),
+            url: self.url.clone(),
             variables,
         })
     }
@@ -149,6 +150,7 @@ pub(crate) fn end_leftovers(folder: &Path) -> Result<()> {
 /// Somebody who types `grid …`.
 pub(crate) struct Person {
     pub(crate) name: String,
+    url: String,
     variables: Vec<(&'static str, PathBuf)>,
 }
 
@@ -182,12 +184,14 @@ impl Person {
 
     /// What another terminal needs to be this person.
     pub(crate) fn exports(&self) -> String {
-        let lines = self
+        let own = self
             .variables
             .iter()
             .filter(|(name, _)| name.starts_with("GRID_"));
-        lines
-            .map(|(name, value)| format!("  export {name}={}", value.display()))
+        let lines = own.map(|(name, value)| format!("  export {name}={}", value.display()));
+        let url = format!("  export GRID_URL={}", self.url);
+        std::iter::once(url)
+            .chain(lines)
             .collect::<Vec<_>>()
             .join("\n")
     }
@@ -227,6 +231,7 @@ mod tests {
         let variables = vec![("HOME", PathBuf::from("/tmp/ada"))];
         let grid = Person {
             name: "ada".to_owned(),
+            url: String::new(),
             variables,
         }
         .grid(&["status"]);
