@@ -19,10 +19,12 @@ fn a_backup_is_a_working_server() {
     assert!(std::fs::metadata(file).expect("it is there").len() > 0);
     let again = server.grid("ada", &["server", "backup", "--data", data, file]);
     assert_ne!(again.code, 0, "a backup is not written over: {again:?}");
+    let refused = server.grid("ada", &["server", "migrate", "--data", data]);
+    assert_eq!(refused.code, 1, "not under a running server: {refused:?}");
+    server.stop();
     server
         .grid("ada", &["server", "migrate", "--data", data])
         .ok();
-    server.stop();
     server.up();
     assert_eq!(server.log_text("kept-exp0"), "kept");
     server.doctor();
