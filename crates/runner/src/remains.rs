@@ -15,37 +15,50 @@ use crate::folder;
 
 /// Removes all that is left of attempts which the server has recorded as over.
 pub(crate) async fn remove(context: Arc<Context>, attempts: Vec<Arc<Attempt>>) {
-    let ids: Vec<AttemptId> = attempts.iter().map(|attempt| attempt.id).collect();
-    for attempt in &attempts {
-        for key in keys(attempt.id) {
-            if context.folder.spool(&key).exists() {
-                context.keeper.forget(&key).await;
-            }
+    let mut all = Vec::new();
+    for attempt in attempts {
+        let keys = keys_of(&attempt);
+        for key in &keys {
+            context.keeper.forget(key).await;
         }
+        all.push((attempt.id, keys));
     }
     let removed = tokio::task::spawn_blocking(move || {
-        for id in ids {
-            remove_files(&context, id);
+        for (id, keys) in all {
+            remove_files(&context, id, &keys);
         }
     });
     let _ = removed.await;
 }
 
-fn keys(attempt: AttemptId) -> [String; 3] {
-    [attempt.to_string(), build_key(attempt), end_key(attempt)]
+/// The keys of the processes that an attempt had, or may have had.
+fn keys_of(attempt: &Attempt) -> Vec<String> {
+    let mut keys = vec![attempt.key()];
+    if attempt.build_log.is_used() {
+        keys.push(build_key(attempt.id));
+    }
+    if !attempt.launch.spec.actions.on_experiment_end.is_empty() {
+        keys.push(end_key(attempt.id));
+    }
+    keys
 }
 
-fn remove_files(context: &Context, attempt: AttemptId) {
+fn remove_files(context: &Context, attempt: AttemptId, keys: &[String]) {
     let own = context.folder.attempt(attempt);
     // First what says that there is an attempt: should this be cut off here, the rest
     // is a leftover, and not an attempt that was never started.
-    let mut results = vec![saved::remove_order(&own)];
-    results.extend(
-        keys(attempt)
-            .iter()
-            .map(|key| folder::remove_all(&context.folder.spool(key))),
-    );
-    results.push(folder::remove_all(&own));
+    let spare = &context.folder.spare;
+    let is_kept = spare.keep_room(&own);
+    let mut results = Vec::new();
+    if !is_kept {
+        results.push(saved::remove_order(&own));
+    }
+    let spools = keys.iter().map(|key| context.folder.spool(key));
+    let left = spools.filter(|spool| !spare.keep_spool(spool));
+    results.extend(left.map(|spool| folder::remove_all(&spool)));
+    if !is_kept {
+        results.push(folder::remove_all(&own));
+    }
     for error in results.into_iter().filter_map(Result::err) {
         tracing::warn!(%attempt, %error, "something stays behind; the next start of the runner removes it");
     }
@@ -53,7 +66,10 @@ fn remove_files(context: &Context, attempt: AttemptId) {
 
 /// Removes what belongs to none of these attempts.
 pub(crate) async fn sweep(context: &Context, known: &HashSet<AttemptId>) {
-    let keys: HashSet<String> = known.iter().flat_map(|id| keys(*id)).collect();
+    let all = known
+        .iter()
+        .flat_map(|id| [id.to_string(), build_key(*id), end_key(*id)]);
+    let keys: HashSet<String> = all.collect();
     match context.keeper.keys().await {
         Ok(present) => {
             for key in present.iter().filter(|key| !keys.contains(*key)) {

@@ -75,7 +75,8 @@ pub(crate) fn begin(context: &Context, attempt: &Attempt, is_fresh: bool) {
 /// Whether there was a process once: the keeper makes its record before it lets it run.
 fn was_started(context: &Context, attempt: &Attempt) -> bool {
     let record = context.folder.spool(&attempt.key()).join("task.json");
-    record.metadata().is_ok_and(|found| found.len() > 0)
+    // That of a spool which is used again is a line end until then.
+    record.metadata().is_ok_and(|found| found.len() > 1)
 }
 
 struct Way {
@@ -106,7 +107,7 @@ impl Way {
 
     /// Removes the control group, in which nothing is left.
     async fn remove_group(&self) {
-        let group = self.context.confinement.driver.open(&self.attempt.key());
+        let group = self.attempt.find_group(&self.context.confinement);
         if !group.exists() {
             return;
         }
@@ -139,6 +140,8 @@ impl Way {
             self.context.changed();
         }
         let exit = self.oversee(&key, &mut news).await;
+        // Not every piece is announced; what there is at the end is looked for.
+        self.attempt.log.touch();
         start::clean_up(&self.attempt).await;
         let mut end = self.judge(&exit);
         let has_end_actions = !self
@@ -293,7 +296,7 @@ impl Way {
     fn judge(&self, exit: &Exit) -> End {
         let spec = &self.attempt.launch.spec;
         let memory = self.attempt.launch.placement.memory_bytes;
-        let group = self.context.confinement.driver.open(&self.attempt.key());
+        let group = self.attempt.find_group(&self.context.confinement);
         let is_killed = !exit.how.is_success() && group.exists() && group.used().oom_kills > 0;
         let circumstances = Circumstances {
             cause: self.saved.cause,

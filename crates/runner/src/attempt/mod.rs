@@ -23,7 +23,9 @@ use grid_core::id::AttemptId;
 use grid_core::workload::End;
 use tokio::sync::watch;
 
+use crate::attempt::confine::Confinement;
 use crate::folder::Folder;
+use crate::limits::Group;
 use crate::ship::artifacts;
 use crate::ship::logs::Log;
 
@@ -79,6 +81,7 @@ pub(crate) struct Attempt {
     pub(crate) log: Arc<Log>,
     pub(crate) artifacts: artifacts::Shared,
     wish: watch::Sender<Wish>,
+    group: Mutex<Option<Group>>,
     status: Mutex<Status>,
     /// The server has heard of its end.
     is_told: AtomicBool,
@@ -110,6 +113,7 @@ impl Attempt {
             launch,
             folder: own,
             wish: watch::Sender::new(Wish::None),
+            group: Mutex::new(None),
             status: Mutex::new(Status {
                 phase: Phase::Waiting,
                 note: None,
@@ -135,6 +139,23 @@ impl Attempt {
 
     pub(crate) fn tmp(&self) -> PathBuf {
         self.folder.join("tmp")
+    }
+
+    /// The control group of its processes, made if need be.
+    pub(crate) fn make_group(&self, confinement: &Confinement) -> Group {
+        let mut group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        group
+            .get_or_insert_with(|| confinement.group(&self.key(), &self.launch.placement))
+            .clone()
+    }
+
+    /// The control group of its processes, if there is one.
+    pub(crate) fn find_group(&self, confinement: &Confinement) -> Group {
+        let group = self.group.lock().unwrap_or_else(PoisonError::into_inner);
+        // A former runner process may have made it.
+        group
+            .clone()
+            .unwrap_or_else(|| confinement.driver.open(&self.key()))
     }
 
     /// Both logs.

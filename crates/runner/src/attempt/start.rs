@@ -77,6 +77,7 @@ pub(crate) async fn start(
     let mut all = environment(context, attempt, grant, prepared);
     let argv = whole_command(context, attempt, prepared, &mut all).map_err(cannot)?;
     let spawn = spawn(context, attempt, prepared, attempt.key(), argv, all).map_err(cannot)?;
+    context.folder.spare.furnish_spool(&spawn.spool_dir);
     match context.keeper.spawn(&spawn).await {
         Ok(()) => Ok(()),
         Err(Error::Refused { message, .. }) => Err(cannot(message)),
@@ -209,9 +210,7 @@ fn spawn(
     argv: Vec<String>,
     all: BTreeMap<String, String>,
 ) -> Result<Spawn, String> {
-    let group = context
-        .confinement
-        .group(&attempt.key(), &attempt.launch.placement);
+    let group = attempt.make_group(&context.confinement);
     let cwd = attempt.work().join(&attempt.launch.spec.workdir);
     if !cwd.is_dir() {
         return Err(format!(

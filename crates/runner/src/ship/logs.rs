@@ -34,6 +34,8 @@ pub(crate) struct Log {
     state: Mutex<State>,
     /// There may be something new to send.
     dirty: AtomicBool,
+    /// There was or may have been something to send once.
+    is_used: AtomicBool,
     /// Something was confirmed.
     progress: Notify,
 }
@@ -105,6 +107,7 @@ impl Log {
                 cut_path,
             }),
             dirty: AtomicBool::new(!is_fresh),
+            is_used: AtomicBool::new(!is_fresh),
             progress: Notify::new(),
         }
     }
@@ -116,7 +119,13 @@ impl Log {
 
     /// Something was written.
     pub(crate) fn touch(&self) {
+        self.is_used.store(true, Ordering::Release);
         self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Whether anything was written, or may have been.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -211,6 +220,9 @@ impl Log {
 
     /// Whether all that was written up to now is confirmed.
     pub(crate) fn is_settled(&self) -> bool {
+        if !self.is_used.load(Ordering::Acquire) {
+            return true;
+        }
         let mut state = self.lock();
         if state.is_dropped {
             return true;
@@ -224,6 +236,9 @@ impl Log {
 
     /// Waits until what is left is little enough to ride along with the last report.
     pub(crate) async fn nearly_settled(&self, context: &Context) {
+        if !self.is_used.load(Ordering::Acquire) {
+            return;
+        }
         loop {
             let progress = self.progress.notified();
             tokio::pin!(progress);

@@ -187,9 +187,7 @@ impl Environments {
         ];
         all.extend(own.map(|(name, value)| (name.to_owned(), value)));
         all.extend(plan.variables.iter().cloned());
-        let group = context
-            .confinement
-            .group(&attempt.key(), &attempt.launch.placement);
+        let group = attempt.make_group(&context.confinement);
         let key = build_key(attempt.id);
         let spawn = Spawn {
             spool_dir: context.folder.spool(&key),

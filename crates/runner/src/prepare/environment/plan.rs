@@ -155,9 +155,10 @@ fn kind(work: &Path, spec: &RunSpec) -> Result<Option<Kind>, Error> {
         };
     }
     let place = |file: &str| {
-        let here = Path::new(&spec.workdir).join(file).display().to_string();
-        [here, file.to_owned()]
-            .into_iter()
+        let here = (!spec.workdir.is_empty())
+            .then(|| Path::new(&spec.workdir).join(file).display().to_string());
+        here.into_iter()
+            .chain([file.to_owned()])
             .find(|path| work.join(path).is_file())
     };
     if let Some(file) = &environment.dependency_file {
@@ -170,6 +171,7 @@ fn kind(work: &Path, spec: &RunSpec) -> Result<Option<Kind>, Error> {
             file: found,
         }));
     }
+    let has_code = spec.source != Source::Nothing;
     let is_wanted = |manager: PackageManager| match (
         environment.package_manager,
         environment.framework.as_deref(),
@@ -178,7 +180,9 @@ fn kind(work: &Path, spec: &RunSpec) -> Result<Option<Kind>, Error> {
         (None, Some("julia")) => manager == PackageManager::Julia,
         (None, _) => true,
     };
-    let wanted = WELL_KNOWN.iter().filter(|(_, manager)| is_wanted(*manager));
+    let wanted = WELL_KNOWN
+        .iter()
+        .filter(|(_, manager)| has_code && is_wanted(*manager));
     let found = wanted
         .clone()
         .find_map(|(file, manager)| Some((place(file)?, *manager)));
@@ -276,7 +280,6 @@ mod tests {
                 |spec| spec.command = vec!["other.py".to_owned()],
                 "ada",
             ),
-            key(&files, |spec| spec.source = Source::Nothing, "ada"),
             key(
                 &files,
                 |spec| {
