@@ -72,7 +72,7 @@ const STEPS: &[Step] = &[
         ]),
     },
     Step {
-        name: "build",
+        name: BUILD,
         when: When::Full,
         work: Work::Inside(|_| run(&mut build::everything())),
     },
@@ -108,11 +108,22 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// The step without which those after it would look at an old program.
+const BUILD: &str = "build";
+
 /// How one step went.
 struct Outcome {
     name: &'static str,
-    passed: bool,
+    end: End,
     took: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Passed,
+    Failed,
+    /// What it needs was not built.
+    NotRun,
 }
 
 /// Runs the steps and says whether all of them passed.
@@ -123,42 +134,49 @@ pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
     let tools = setup::ensure()?;
     let mut outcomes = vec![Outcome {
         name: "setup",
-        passed: true,
+        end: End::Passed,
         took: whole.elapsed(),
     }];
     let mut summary = Vec::new();
     for step in steps(quick) {
         let watch = Stopwatch::start();
-        let passed = match step.work {
-            Work::Cargo(args) => {
-                let mut command = cargo();
-                setup::with_tools(command.args(args));
-                ui::heading(step.name, &format!("cargo {}", args.join(" ")));
-                run(&mut command)
-            }
-            Work::Inside(work) => {
-                ui::heading(step.name, "");
-                work(&tools)
-            }
-            Work::Tests(packages) => {
-                ui::heading(step.name, &packages.join(" "));
-                tests_step::run(&tools, packages).map(|result| {
-                    summary = result.summary;
-                    result.passed
-                })
-            }
+        let not_built = outcomes
+            .iter()
+            .any(|it| it.name == BUILD && it.end != End::Passed);
+        let end = if not_built {
+            End::NotRun
+        } else {
+            settled(step.name, carried_out(step, &tools, &mut summary))?
         };
-        outcomes.push(Outcome {
+        let outcome = Outcome {
             name: step.name,
-            passed: settled(step.name, passed)?,
+            end,
             took: watch.elapsed(),
-        });
-        if let Some(outcome) = outcomes.last() {
-            ui::say(&line(outcome));
+        };
+        ui::say(&line(&outcome));
+        outcomes.push(outcome);
+    }
+    Ok(report(&outcomes, whole.elapsed(), &summary))
+}
+
+/// Does what the step says; what the test runner said last goes to `summary`.
+fn carried_out(step: &Step, tools: &Tools, summary: &mut Vec<String>) -> Result<bool> {
+    match step.work {
+        Work::Cargo(args) => {
+            ui::heading(step.name, &format!("cargo {}", args.join(" ")));
+            run(setup::with_tools(cargo().args(args)))
+        }
+        Work::Inside(work) => {
+            ui::heading(step.name, "");
+            work(tools)
+        }
+        Work::Tests(packages) => {
+            ui::heading(step.name, &packages.join(" "));
+            let result = tests_step::run(tools, packages)?;
+            *summary = result.summary;
+            Ok(result.passed)
         }
     }
-    report(&outcomes, whole.elapsed(), &summary);
-    Ok(outcomes.iter().all(|outcome| outcome.passed))
 }
 
 fn steps(quick: bool) -> impl Iterator<Item = &'static Step> {
@@ -167,43 +185,49 @@ fn steps(quick: bool) -> impl Iterator<Item = &'static Step> {
 }
 
 /// A step that could not even run has failed; only an interruption ends everything.
-fn settled(name: &str, passed: Result<bool>) -> Result<bool> {
+fn settled(name: &str, passed: Result<bool>) -> Result<End> {
     match passed {
-        Ok(passed) => Ok(passed),
+        Ok(true) => Ok(End::Passed),
+        Ok(false) => Ok(End::Failed),
         Err(error) if interrupt::requested() => Err(error),
         Err(error) => {
             ui::warn(&format!("{name}: {error:#}"));
-            Ok(false)
+            Ok(End::Failed)
         }
     }
 }
 
 fn line(outcome: &Outcome) -> String {
-    let word = if outcome.passed { "ok" } else { "FAILED" };
+    let word = match outcome.end {
+        End::Passed => "ok",
+        End::Failed => "FAILED",
+        End::NotRun => "not run",
+    };
     format!("{:<12} {word:<7} {:>10}", outcome.name, human(outcome.took))
 }
 
-/// The table of all steps, then what the test runner said last.
-fn report(outcomes: &[Outcome], took: Duration, summary: &[String]) {
+/// The table of all steps, then what the test runner said last; whether all passed.
+fn report(outcomes: &[Outcome], took: Duration, summary: &[String]) -> bool {
+    let passed = outcomes.iter().all(|outcome| outcome.end == End::Passed);
+    let end = if passed { End::Passed } else { End::Failed };
     ui::say("");
-    for outcome in outcomes {
+    for outcome in outcomes.iter().chain([&Outcome {
+        name: "all",
+        end,
+        took,
+    }]) {
         ui::say(&line(outcome));
     }
-    let passed = outcomes.iter().all(|outcome| outcome.passed);
-    ui::say(&line(&Outcome {
-        name: "all",
-        passed,
-        took,
-    }));
     ui::say("");
     for text in summary {
         ui::say(text);
     }
+    passed
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{STEPS, When, Work, steps};
+    use super::{BUILD, STEPS, When, Work, steps};
 
     #[test]
     fn the_tests_come_last_so_that_their_summary_is_the_last_output() {
@@ -223,5 +247,6 @@ mod tests {
             assert_eq!(names.len(), all);
         }
         assert!(STEPS.iter().any(|step| step.when == When::Always));
+        assert!(steps(false).any(|step| step.name == BUILD));
     }
 }
