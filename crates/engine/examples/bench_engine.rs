@@ -149,6 +149,8 @@ impl Played {
         self.seq += 1;
         self.syncs += 1;
         let node: NodeId = "local".parse()?;
+        // Who has something new to say next does not wait for orders first.
+        let is_busy = self.have.values().any(|phase| *phase == Phase::Running);
         let have = self.have.iter().map(|(attempt, phase)| Have {
             attempt: *attempt,
             phase: phase.clone(),
@@ -166,7 +168,7 @@ impl Played {
             warnings: vec![],
             tools: vec![],
             have: have.collect(),
-            wait_ms,
+            wait_ms: if is_busy { 0 } else { wait_ms },
             seq: self.seq,
             epoch: 1,
             awaiting: vec![],

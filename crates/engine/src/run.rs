@@ -1,6 +1,7 @@
 //! Runs: creating, looking at, stopping, deleting, restoring, cloning, retrying.
 
 mod change;
+mod check;
 mod create;
 
 use grid_core::access::Action;

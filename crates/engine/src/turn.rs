@@ -50,11 +50,15 @@ pub(crate) async fn turn(engine: &Engine) -> Result<()> {
     // would be taken for lost.
     let wanted: Vec<Arc<Entry>> = engine.inner.book().placed().cloned().collect();
     let nodes = observe(engine).await?;
-    let acted = act(engine, compare(&wanted, &nodes)).await;
+    let mut todo = compare(&wanted, &nodes);
+    let over = std::mem::take(&mut todo.forget);
+    let acted = act(engine, todo).await;
     // What cannot be recorded now (the disk is full) does not keep what was from being
     // done, nor the other way round.
     let placed = place(engine).await;
-    acted.and(placed)
+    // Last, so that one answer tells the runner what to forget and what to start.
+    let forgotten = forget(engine, over).await;
+    acted.and(placed).and(forgotten)
 }
 
 /// What the executor sees, with the board told of the machines there are.
@@ -240,6 +244,14 @@ async fn launch(engine: &Engine, entries: Vec<Arc<Entry>>) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
+async fn forget(engine: &Engine, over: Vec<(AttemptId, NodeId)>) -> Result<()> {
+    for (attempt, node) in over {
+        let forgotten = engine.inner.executor.forget(attempt, &node).await;
+        forgotten.map_err(crate::Error::internal)?;
+    }
+    Ok(())
+}
+
 async fn act(engine: &Engine, todo: Todo) -> Result<()> {
     let executor = &engine.inner.executor;
     let launched = launch(engine, todo.launch).await;
@@ -251,10 +263,6 @@ async fn act(engine: &Engine, todo: Todo) -> Result<()> {
         if keep && stopped == Stopped::NotThere {
             report.push((attempt, End::Stopped));
         }
-    }
-    for (attempt, node) in todo.forget {
-        let forgotten = executor.forget(attempt, &node).await;
-        forgotten.map_err(crate::Error::internal)?;
     }
     if report.is_empty() {
         return launched;
