@@ -128,7 +128,7 @@ impl Context {
                 launch: attempt.launch.clone(),
                 grant: grant.clone(),
             };
-            if let Err(error) = saved::write_order(&attempt.folder, &order) {
+            if let Err(error) = saved::write_order(&attempt.folder, &order, &self.folder.spare) {
                 let message = format!(
                     "the order could not be written to {}: {error}",
                     attempt.folder.display()

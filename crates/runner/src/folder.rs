@@ -10,6 +10,7 @@
 //!     shipped-STREAM.json         how far a long log is stored
 //!     before                      the paths that existed before the script ran
 //!     work/ home/ tmp/ scratch/   what the process sees
+//! DIR/spare/                      folders of former attempts, to be used again
 //! DIR/cache/blobs/ trees/         code that was fetched
 //! DIR/cache/envs/KEY/             environments that were built
 //! DIR/cache/packages/USER/        what the installers keep
@@ -21,21 +22,31 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use grid_core::id::AttemptId;
+
+use crate::spare::Spare;
 
 /// The folders of one runner.
 #[derive(Debug, Clone)]
 pub(crate) struct Folder {
     dir: PathBuf,
+    /// Folders to be used again.
+    pub(crate) spare: Arc<Spare>,
 }
 
 impl Folder {
     /// Makes what is not there.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)?;
         let folder = Self {
             dir: dir.to_owned(),
+            spare: Arc::new(Spare::open(dir.join("spare"))?),
         };
         for path in [
             folder.keeper(),

@@ -21,6 +21,7 @@ mod prepare;
 mod remains;
 mod server;
 mod ship;
+mod spare;
 mod sync;
 mod system;
 mod table;

@@ -33,6 +33,10 @@ pub(crate) const INLINE_ARTIFACTS_MAX: usize = 100;
 /// Higher: changes are told later; lower: a node with many attempts talks without end.
 const REPORT_GAP_PER_1000: Duration = Duration::from_millis(20);
 
+/// Least time between two reports at all.  Higher: what comes next is told later;
+/// lower: many short experiments each cost the server a commit of their own.
+const REPORT_GAP_MIN: Duration = Duration::from_millis(5);
+
 /// How long a machine that goes away waits for scripts to save, in milliseconds.
 const INTERRUPT_GRACE_MS: u64 = 30_000;
 
@@ -391,7 +395,7 @@ impl Conversation {
 }
 
 fn gap(attempts: usize) -> Duration {
-    REPORT_GAP_PER_1000 * u32::try_from(attempts / 1_000).unwrap_or(u32::MAX)
+    REPORT_GAP_MIN + REPORT_GAP_PER_1000 * u32::try_from(attempts / 1_000).unwrap_or(u32::MAX)
 }
 
 async fn of_report(report: &mut Option<(Call, Sent)>) -> (Result<Orders, Error>, Option<Sent>) {

@@ -13,6 +13,7 @@ use grid_core::workload::End;
 use serde::{Deserialize, Serialize};
 
 use crate::folder;
+use crate::spare::Spare;
 use crate::table::Grant;
 
 const LAUNCH_FILE: &str = "launch.json";
@@ -54,8 +55,12 @@ pub(crate) enum Cause {
 }
 
 /// Makes the folder of an attempt and writes the order down.
-pub(crate) fn write_order(folder: &Path, order: &Order) -> io::Result<()> {
+pub(crate) fn write_order(folder: &Path, order: &Order, spare: &Spare) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    let text = serde_json::to_vec(order).map_err(io::Error::other)?;
+    if spare.furnish(folder, &text) {
+        return Ok(());
+    }
     fs::DirBuilder::new()
         .mode(0o700)
         .create(folder)
@@ -64,10 +69,7 @@ pub(crate) fn write_order(folder: &Path, order: &Order) -> io::Result<()> {
             _ => Err(error),
         })?;
     // Nothing is started before this is complete, so a torn one means "never started".
-    fs::write(
-        folder.join(LAUNCH_FILE),
-        serde_json::to_vec(order).map_err(io::Error::other)?,
-    )
+    fs::write(folder.join(LAUNCH_FILE), text)
 }
 
 /// The order of an attempt; `None` when none was written whole.

@@ -63,8 +63,8 @@ mod proc;
 pub mod protocol;
 pub mod reader;
 mod recover;
-mod spawn;
-mod spool;
+pub(crate) mod spawn;
+pub(crate) mod spool;
 mod sys;
 mod task;
 #[cfg(test)]

@@ -97,8 +97,8 @@ fn look(folder: &Path) -> io::Result<Option<Found>> {
         }
         Err(error) => return Err(error),
     };
-    if text.is_empty() {
-        // The keeper was killed before it had a process to write about.
+    if text.trim_ascii().is_empty() {
+        // It is forgotten, or the keeper was killed before it had a process to write about.
         return Ok(None);
     }
     let record: TaskRecord = serde_json::from_slice(&text).map_err(io::Error::other)?;

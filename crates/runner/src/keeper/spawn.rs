@@ -27,6 +27,9 @@ const OOM_SCORE_ADJ: &str = "300";
 /// The record of a task.
 pub(crate) const TASK_FILE: &str = "task.json";
 
+/// What the record of a forgotten task consists of.
+pub(crate) const FORGOTTEN: &[u8] = b"\n";
+
 /// What bubblewrap reports about a sandboxed task.
 pub(crate) const SANDBOX_FILE: &str = "sandbox.json";
 
@@ -128,7 +131,7 @@ impl Spawner {
         let failed = |doing: &'static str| move |error: io::Error| Failed::new(doing, &error);
         let record_failed = failed("cannot write the task's record");
         let mut record = self.record(spawn);
-        let file = File::create(spawn.spool_dir.join(TASK_FILE)).map_err(record_failed)?;
+        let file = open_record(&spawn.spool_dir).map_err(record_failed)?;
         // First without the process, which the mark in its environment gives away:
         // a keeper that is killed at any moment leaves none that is not found.
         write(&file, &record).map_err(record_failed)?;
@@ -227,6 +230,37 @@ fn make_folder(folder: &Path) -> io::Result<()> {
             fs::metadata(folder).map(drop)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Opens the record, with nothing in it.  That of a forgotten task is a line end, and
+/// is written over: giving its block back would take longer than all the rest.
+fn open_record(folder: &Path) -> io::Result<File> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join(TASK_FILE))?;
+    if file.metadata()?.len() > FORGOTTEN.len() as u64 {
+        file.set_len(0)?;
+    }
+    Ok(file)
+}
+
+/// Makes a record one of a task that is forgotten.
+pub(crate) fn forget_record(folder: &Path) {
+    let path = folder.join(TASK_FILE);
+    let blank = |file: File| {
+        file.write_all_at(FORGOTTEN, 0)?;
+        file.set_len(FORGOTTEN.len() as u64)
+    };
+    if File::options()
+        .write(true)
+        .open(&path)
+        .and_then(blank)
+        .is_err()
+    {
+        let _ = fs::remove_file(path);
     }
 }
 

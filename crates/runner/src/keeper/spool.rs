@@ -18,6 +18,7 @@ use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use super::clock;
 use super::protocol::Exit;
+use crate::spare::overwrite;
 
 /// Most bytes that are moved before another task has its turn.
 /// Higher: a fast writer makes the others wait.  Lower: more system calls per byte.
@@ -36,6 +37,9 @@ pub(crate) const FILES: [&str; 5] = ["out", "err", "index", EXIT_FILE, super::sp
 
 /// How the task ended: there when, and only when, the spool is complete.
 pub(crate) const EXIT_FILE: &str = "exit.json";
+
+/// The same, until it is written whole.
+pub(crate) const FRESH_EXIT_FILE: &str = "exit.json.new";
 
 pub(crate) const INDEX_FILE: &str = "index";
 
@@ -260,8 +264,8 @@ impl Spool {
     pub(crate) fn finish(&mut self, exit: &Exit) -> io::Result<()> {
         self.write_index()?;
         let text = serde_json::to_vec(exit).map_err(io::Error::other)?;
-        let fresh = self.folder.join("exit.json.new");
-        fs::write(&fresh, text)?;
+        let fresh = self.folder.join(FRESH_EXIT_FILE);
+        overwrite(&fresh, &text)?;
         fs::rename(&fresh, self.folder.join(EXIT_FILE))
     }
 }

@@ -48,6 +48,17 @@ pub struct Limits {
     pub pids: Option<u64>,
 }
 
+impl Limits {
+    /// Whether there is a limit of this kind.
+    pub(crate) fn of(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Cpu => self.cpus.is_some(),
+            Kind::Memory => self.memory_bytes.is_some(),
+            Kind::Pids => self.pids.is_some(),
+        }
+    }
+}
+
 /// One of the three things that are limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {

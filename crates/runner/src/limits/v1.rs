@@ -54,15 +54,34 @@ impl Tree {
     }
 
     pub(super) fn create(&self, name: &str, limits: &Limits) -> Result<Group, Error> {
-        let group = self.group(name);
+        // Joining a group costs as much as starting a process: only those that limit, or
+        // any one, which nobody can leave.
+        let is_wanted = |kind: Kind| limits.of(kind) || Some(kind) == self.cheapest(limits);
+        let wanted: Vec<(&Kind, &PathBuf)> = self
+            .controllers
+            .iter()
+            .filter(|(kind, _)| is_wanted(**kind))
+            .collect();
+        let mut group = self.group(name);
+        group.folders.retain(|folder| {
+            let parent = folder.parent();
+            wanted.iter().any(|(_, limiting)| parent == Some(limiting))
+        });
         for folder in &group.folders {
             make(folder).map_err(cannot_make(folder))?;
         }
-        for (kind, parent) in &self.controllers {
+        for (kind, parent) in wanted {
             let folder = parent.join(name);
             set(*kind, &folder, limits).map_err(cannot_make(&folder))?;
         }
         Ok(group)
+    }
+
+    /// The controller to hold processes together where nothing is limited.
+    fn cheapest(&self, limits: &Limits) -> Option<Kind> {
+        let is_limited = self.controllers.keys().any(|kind| limits.of(*kind));
+        let last = self.controllers.keys().next_back().copied();
+        last.filter(|_| !is_limited)
     }
 
     pub(super) fn open(&self, name: &str) -> Group {

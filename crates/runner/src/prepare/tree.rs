@@ -192,11 +192,21 @@ pub(crate) fn make_empty(path: &Path) -> io::Result<()> {
     };
     match builder().create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if is_empty(path) {
+                return Ok(());
+            }
             folder::remove_all(path)?;
             builder().create(path)
         }
         other => other,
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    let is_folder = path
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_dir() && found.permissions().mode() & 0o7777 == 0o755);
+    is_folder && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Paths that existed before the script of an attempt ran.

@@ -10,7 +10,7 @@ use crate::keeper::protocol::{
     Answer, Ask, KEY_BYTES_MAX, Message, Refused, Request, SendSignal, Spawn, TASKS_MAX, TaskState,
     TaskView,
 };
-use crate::keeper::spawn::{Failed, Started, TASK_FILE};
+use crate::keeper::spawn::{Failed, Started, forget_record};
 use crate::keeper::spool::Stream;
 use crate::keeper::task::{Effects, Task};
 use crate::keeper::{clock, sys};
@@ -176,7 +176,7 @@ impl EventLoop {
             };
         };
         // Without it, the next keeper does not find this task again.
-        let _ = std::fs::remove_file(spool_dir.join(TASK_FILE));
+        forget_record(spool_dir);
         self.entries.remove(&id);
         self.by_key.remove(key);
         Answer::Done
