@@ -2,7 +2,7 @@
 //! server or of the user who started it gets in.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::prepare::Prepared;
 use crate::table::Grant;
@@ -41,7 +41,7 @@ pub(crate) fn variables(
     attempt: &Attempt,
     grant: &Grant,
     prepared: &Prepared,
-    search_path: &[std::path::PathBuf],
+    search_path: &[PathBuf],
     seen: &Seen<'_>,
 ) -> BTreeMap<String, String> {
     let launch = &attempt.launch;
@@ -64,17 +64,7 @@ pub(crate) fn variables(
     for (name, value) in user.iter().filter(|(name, _)| !is_ours(name)) {
         set(name, value.clone());
     }
-    // The environment comes first even before a PATH of the user's own.
-    let mut path: Vec<String> = prepared
-        .path_first
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    match user.get("PATH") {
-        Some(own) => path.push(own.clone()),
-        None => path.extend(search_path.iter().map(|path| path.display().to_string())),
-    }
-    set("PATH", path.join(":"));
+    set("PATH", path(user.get("PATH"), prepared, search_path));
     let list = |numbers: &[u32]| {
         numbers
             .iter()
@@ -107,4 +97,15 @@ pub(crate) fn variables(
     // Set even when there is none: a process must not take what was not granted.
     set("CUDA_VISIBLE_DEVICES", list(&launch.placement.gpus));
     all
+}
+
+/// The environment comes first, even before a `PATH` of the user's own.
+fn path(own: Option<&String>, prepared: &Prepared, search_path: &[PathBuf]) -> String {
+    let show = |path: &PathBuf| path.display().to_string();
+    let mut path: Vec<String> = prepared.path_first.iter().map(show).collect();
+    match own {
+        Some(own) => path.push(own.clone()),
+        None => path.extend(search_path.iter().map(show)),
+    }
+    path.join(":")
 }

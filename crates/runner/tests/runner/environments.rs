@@ -252,3 +252,22 @@ async fn a_sandboxed_experiment_sees_its_own_things() {
         rig.text(stopped)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_uses_too_much_memory_is_told_so() {
+    use grid_runner::limits::{Driver, Kind};
+    if !Driver::detect("probe").enforced().contains(&Kind::Memory) {
+        eprintln!("skipped: limits of memory are not enforced here");
+        return;
+    }
+    let mut rig = Rig::new(json!({})).await;
+    let script = b"print('begin')\nx = bytearray(200 << 20)\nprint('end')\n";
+    let mut launch = rig.with_code(&["train.py"], &[("train.py", 0o644, script)]);
+    launch.placement.memory_bytes = 64 << 20;
+    let attempt = rig.launch(launch);
+    assert_eq!(
+        rig.end_in_words(attempt).await,
+        "OutOfMemory: out of memory: limit 64 MiB"
+    );
+    assert_eq!(rig.text(attempt), "begin\nOut of memory: limit 64 MiB\n");
+}

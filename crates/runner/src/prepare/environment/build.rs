@@ -71,43 +71,13 @@ impl Environments {
                 None,
             )
         };
-        // A former runner process may have begun: its build goes on in the keeper.
-        if let Some(builder) = builder_of(env)
-            && let Ok(Some(state)) = context.keeper.look(&build_key(builder)).await
-        {
-            if !matches!(state, TaskState::Ended { .. }) {
-                let exit = wait(context, attempt, builder).await;
-                tracing::info!(
-                    key = plan.key,
-                    ?exit,
-                    "a build of the former runner has ended"
-                );
-            }
-            if builder == attempt.id && !is_built(env) {
-                let exit = wait(context, attempt, builder).await;
-                return Err(failure(context, attempt, env, exit.as_ref()));
-            }
-        }
+        self.await_former(context, attempt, plan, env).await?;
         if is_built(env) {
             return complete(plan, env).await.map_err(cannot);
         }
         self.evict();
-        let (tree, work) = (env.join("tree"), attempt.work());
-        let source = Tree::of_folder(&work, env.join("source.json"));
-        let laid_out = {
-            let (env, tree) = (env.to_owned(), tree.clone());
-            tokio::task::spawn_blocking(move || {
-                folder::remove_all(&env)?;
-                for part in ["home", "tmp"] {
-                    fs::create_dir_all(env.join(part))?;
-                }
-                source?.copy_to(&tree).map_err(io::Error::other)
-            })
-        };
-        laid_out
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)))
-            .map_err(cannot)?;
+        let tree = env.join("tree");
+        lay_out(&attempt.work(), env, &tree).await.map_err(cannot)?;
         fs::write(env.join("builder"), attempt.id.to_string()).map_err(cannot)?;
         let from = match &plan.kind {
             Kind::Actions => "the build actions",
@@ -140,6 +110,35 @@ impl Environments {
         complete(plan, env).await.map_err(cannot)
     }
 
+    /// A former runner process may have begun: its build goes on in the keeper.
+    async fn await_former(
+        &self,
+        context: &Arc<Context>,
+        attempt: &Arc<Attempt>,
+        plan: &Plan,
+        env: &Path,
+    ) -> Result<(), End> {
+        let Some(builder) = builder_of(env) else {
+            return Ok(());
+        };
+        let Ok(Some(state)) = context.keeper.look(&build_key(builder)).await else {
+            return Ok(());
+        };
+        if !matches!(state, TaskState::Ended { .. }) {
+            let exit = wait(context, attempt, builder).await;
+            tracing::info!(
+                key = plan.key,
+                ?exit,
+                "a build of the former runner has ended"
+            );
+        }
+        if builder == attempt.id && !is_built(env) {
+            let exit = wait(context, attempt, builder).await;
+            return Err(failure(context, attempt, env, exit.as_ref()));
+        }
+        Ok(())
+    }
+
     fn spawn(
         &self,
         context: &Context,
@@ -155,45 +154,14 @@ impl Environments {
         fs::create_dir_all(&packages)?;
         let tmp = env.join("tmp");
         let show = |path: &Path| path.display().to_string();
-        let system_path: Vec<String> = context.search_path.iter().map(|path| show(path)).collect();
-        let mut all: HashMap<String, String> = HashMap::new();
-        let mut readable: Vec<PathBuf> = Vec::new();
-        for name in INSTALLER_VARIABLES {
-            let Ok(value) = std::env::var(name) else {
-                continue;
-            };
-            let is_path = Path::new(&value).is_absolute() && Path::new(&value).exists();
-            if is_path {
-                readable.push(PathBuf::from(&value));
-            }
-            all.insert(name.to_owned(), value);
-        }
-        readable.extend(self.tools.uv.clone());
-        let own = [
-            ("HOME", show(&env.join("home"))),
-            ("TMPDIR", show(context.confinement.tmp_inside(&tmp))),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("PATH", system_path.join(":")),
-            ("UV_CACHE_DIR", show(&packages.join("uv"))),
-            ("UV_NO_PROGRESS", "1".to_owned()),
-            ("UV_PYTHON_DOWNLOADS", "never".to_owned()),
-            ("UV_COMPILE_BYTECODE_TIMEOUT", "0".to_owned()),
-            ("PIP_CACHE_DIR", show(&packages.join("pip"))),
-            ("PIP_NO_INPUT", "1".to_owned()),
-            ("PIP_PROGRESS_BAR", "off".to_owned()),
-            ("MAMBA_ROOT_PREFIX", show(&packages.join("conda"))),
-            ("CONDA_PKGS_DIRS", show(&packages.join("conda/pkgs"))),
-            ("GRID_ENVIRONMENT", plan.key.clone()),
-        ];
-        all.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        all.extend(plan.variables.iter().cloned());
+        let (all, readable) = self.environment(context, plan, env, &packages);
         let group = attempt.make_group(&context.confinement);
         let key = build_key(attempt.id);
         let spawn = Spawn {
             spool_dir: context.folder.spool(&key),
             key,
             argv: vec!["/bin/sh".to_owned(), show(&env.join("build.sh"))],
-            env: all.into_iter().collect(),
+            env: all,
             cwd: tree.to_owned(),
             cgroup: group.procs_paths(),
             ..Spawn::default()
@@ -212,6 +180,69 @@ impl Environments {
             context.confinement.enclose(spawn, walls)
         })
     }
+
+    /// The variables of a build, and what must be visible for them.
+    fn environment(
+        &self,
+        context: &Context,
+        plan: &Plan,
+        env: &Path,
+        packages: &Path,
+    ) -> (Vec<(String, String)>, Vec<PathBuf>) {
+        let show = |path: &Path| path.display().to_string();
+        let system_path: Vec<String> = context.search_path.iter().map(|path| show(path)).collect();
+        let mut all: HashMap<String, String> = HashMap::new();
+        let mut readable: Vec<PathBuf> = Vec::new();
+        for name in INSTALLER_VARIABLES {
+            let Ok(value) = std::env::var(name) else {
+                continue;
+            };
+            let is_path = Path::new(&value).is_absolute() && Path::new(&value).exists();
+            if is_path {
+                readable.push(PathBuf::from(&value));
+            }
+            all.insert(name.to_owned(), value);
+        }
+        readable.extend(self.tools.uv.clone());
+        let own = [
+            ("HOME", show(&env.join("home"))),
+            (
+                "TMPDIR",
+                show(context.confinement.tmp_inside(&env.join("tmp"))),
+            ),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("PATH", system_path.join(":")),
+            ("UV_CACHE_DIR", show(&packages.join("uv"))),
+            ("UV_NO_PROGRESS", "1".to_owned()),
+            ("UV_PYTHON_DOWNLOADS", "never".to_owned()),
+            ("UV_COMPILE_BYTECODE_TIMEOUT", "0".to_owned()),
+            ("PIP_CACHE_DIR", show(&packages.join("pip"))),
+            ("PIP_NO_INPUT", "1".to_owned()),
+            ("PIP_PROGRESS_BAR", "off".to_owned()),
+            ("MAMBA_ROOT_PREFIX", show(&packages.join("conda"))),
+            ("CONDA_PKGS_DIRS", show(&packages.join("conda/pkgs"))),
+            ("GRID_ENVIRONMENT", plan.key.clone()),
+        ];
+        all.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        all.extend(plan.variables.iter().cloned());
+        (all.into_iter().collect(), readable)
+    }
+}
+
+/// Lays the code out anew where the environment will be, with folders for the build.
+async fn lay_out(work: &Path, env: &Path, tree: &Path) -> io::Result<()> {
+    let (work, env, tree) = (work.to_owned(), env.to_owned(), tree.to_owned());
+    let laid_out = tokio::task::spawn_blocking(move || {
+        let source = Tree::of_folder(&work, env.join("source.json"))?;
+        folder::remove_all(&env)?;
+        for part in ["home", "tmp"] {
+            fs::create_dir_all(env.join(part))?;
+        }
+        source.copy_to(&tree).map_err(io::Error::other)
+    });
+    laid_out
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// Ends a build that nobody waits for any more.

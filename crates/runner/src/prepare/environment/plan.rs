@@ -86,10 +86,7 @@ pub(super) fn plan(
         }
         Kind::Actions => Requirements::default(),
     };
-    let actions = &spec.actions;
-    let has_actions = !(actions.on_build_start.is_empty()
-        && actions.on_build.is_empty()
-        && actions.on_build_end.is_empty());
+    let has_actions = has_actions(spec);
     let is_julia = matches!(
         kind,
         Kind::Packages {
@@ -97,15 +94,7 @@ pub(super) fn plan(
             ..
         }
     );
-    let mut variables: Vec<(String, String)> = Vec::new();
-    for (name, value) in &spec.environment.variables {
-        let is_installers = INSTALLER_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
-        if has_actions || is_installers || requirements.variables.contains(name) {
-            variables.push((name.clone(), value.clone()));
-        }
-    }
+    let variables = variables(spec, has_actions, &requirements);
     let uses_tree = has_actions || is_julia;
     let keeps_tree = uses_tree || requirements.is_local;
     let mut hash = Hash::new();
@@ -129,7 +118,13 @@ pub(super) fn plan(
         hash.add(value.as_bytes());
     }
     if has_actions {
-        hash.add(&serde_json::to_vec(actions).unwrap_or_default());
+        let actions = &spec.actions;
+        let build = [
+            &actions.on_build_start,
+            &actions.on_build,
+            &actions.on_build_end,
+        ];
+        hash.add(&serde_json::to_vec(&build).unwrap_or_default());
         hash.add(spec.workdir.as_bytes());
     }
     if keeps_tree && let Source::Snapshot { id, .. } = &spec.source {
@@ -142,6 +137,34 @@ pub(super) fn plan(
         uses_tree,
         keeps_tree,
     }))
+}
+
+fn has_actions(spec: &RunSpec) -> bool {
+    let actions = &spec.actions;
+    let build = [
+        &actions.on_build_start,
+        &actions.on_build,
+        &actions.on_build_end,
+    ];
+    build.iter().any(|actions| !actions.is_empty())
+}
+
+/// The variables that a build may depend on, and no others: each is in the key.
+fn variables(
+    spec: &RunSpec,
+    has_actions: bool,
+    requirements: &Requirements,
+) -> Vec<(String, String)> {
+    let is_used = |name: &String| {
+        let is_installers = INSTALLER_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix));
+        has_actions || is_installers || requirements.variables.contains(name)
+    };
+    let all = spec.environment.variables.iter();
+    all.filter(|(name, _)| is_used(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 fn kind(work: &Path, spec: &RunSpec) -> Result<Option<Kind>, Error> {
@@ -189,11 +212,7 @@ fn kind(work: &Path, spec: &RunSpec) -> Result<Option<Kind>, Error> {
     if let Some((file, manager)) = found {
         return Ok(Some(Kind::Packages { manager, file }));
     }
-    let actions = &spec.actions;
-    let has_actions = !(actions.on_build_start.is_empty()
-        && actions.on_build.is_empty()
-        && actions.on_build_end.is_empty());
-    Ok(has_actions.then_some(Kind::Actions))
+    Ok(has_actions(spec).then_some(Kind::Actions))
 }
 
 fn manager_of(file: &str) -> PackageManager {
