@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 use std::mem;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use grid_core::blob::BlobId;
+use rustix::fs::{Advice, fadvise};
 use tempfile::TempPath;
 use tokio::task::JoinHandle;
 
@@ -16,6 +18,10 @@ use crate::logs::blocking;
 /// Size of the pieces that are hashed and written, in bytes.
 /// Higher: more memory per upload.  Lower: more thread changes.
 const PIECE_BYTES: usize = 1024 * 1024;
+
+/// After so many bytes the disk begins to write them.
+/// Higher: the end of a large upload waits longer for the disk.  Lower: more small writes.
+const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Takes the bytes of one blob.  Hashing and writing of one piece go on while the next
 /// arrives.  A writer that is dropped leaves nothing behind.
@@ -42,6 +48,9 @@ enum Upload {
 struct Spill {
     file: File,
     hasher: blake3::Hasher,
+    written: u64,
+    /// Up to where the system was told to write to the disk.
+    begun: u64,
 }
 
 impl BlobWriter {
@@ -157,7 +166,7 @@ impl BlobWriter {
                     (Spill::new(file), path)
                 }
             };
-            let Spill { file, hasher } = *spill.write(&rest)?;
+            let Spill { file, hasher, .. } = *spill.write(&rest)?;
             let found = BlobId::from_bytes(*hasher.finalize().as_bytes());
             let id = named(found, expected)?;
             inner.grace.touch(&[id]);
@@ -172,8 +181,12 @@ impl BlobWriter {
 
 impl Spill {
     fn new(file: File) -> Box<Self> {
-        let hasher = blake3::Hasher::new();
-        Box::new(Self { file, hasher })
+        Box::new(Self {
+            file,
+            hasher: blake3::Hasher::new(),
+            written: 0,
+            begun: 0,
+        })
     }
 
     fn write(mut self: Box<Self>, piece: &[u8]) -> Result<Box<Self>, BlobError> {
@@ -181,7 +194,26 @@ impl Spill {
         self.file
             .write_all(piece)
             .map_err(|source| BlobError::storing("an upload", source))?;
+        self.written += piece.len() as u64;
+        self.begin_writing_back();
         Ok(self)
+    }
+
+    /// Has the disk write what is there while the rest arrives.  Otherwise all of it is
+    /// written when the blob is whole, and whoever sent it waits for that.
+    fn begin_writing_back(&mut self) {
+        let length = self.written - self.begun;
+        if length < WRITE_BACK_BYTES {
+            return;
+        }
+        // Only advice: where it is not taken, the sync at the end takes longer.
+        let _ = fadvise(
+            &self.file,
+            self.begun,
+            NonZeroU64::new(length),
+            Advice::DontNeed,
+        );
+        self.begun = self.written;
     }
 }
 
