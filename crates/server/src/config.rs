@@ -129,17 +129,8 @@ pub(crate) fn settings(
 ) -> Result<Settings> {
     let variables = Variables(environment);
     let typed_data = options.data.or(variables.path("GRID_SERVER_DATA"));
-    let file = match options.config.or(variables.path("GRID_SERVER_CONFIG")) {
-        Some(path) => {
-            read(&path)?.with_context(|| format!("there is no file {}", path.display()))?
-        }
-        None => {
-            let data = typed_data
-                .clone()
-                .map_or_else(|| default_data(&variables), Ok)?;
-            read(&data.join(FILE_NAME))?.unwrap_or_default()
-        }
-    };
+    let named = options.config.or(variables.path("GRID_SERVER_CONFIG"));
+    let file = file(named, typed_data.as_deref(), &variables)?;
     let data = typed_data.or(file.data);
     let data = data.map_or_else(|| default_data(&variables), Ok)?;
     let listen = options
@@ -166,11 +157,6 @@ pub(crate) fn settings(
         .tls_key
         .or(variables.path("GRID_SERVER_TLS_KEY"))
         .or(file.tls_key);
-    let tls = match (cert, key) {
-        (Some(cert), Some(key)) => Some(Tls { cert, key }),
-        (None, None) => None,
-        _ => bail!("HTTPS needs both a certificate (--tls-cert) and its key (--tls-key)"),
-    };
     let url = options
         .url
         .or(variables.text("GRID_SERVER_URL")?)
@@ -188,12 +174,33 @@ pub(crate) fn settings(
             .gpus
             .or(variables.number("GRID_SERVER_GPUS")?)
             .or(file.gpus),
-        tls,
+        tls: tls(cert, key)?,
         url: url.as_deref().map(public_url).transpose()?,
         database_url: database.or(file.database_url),
         operator: variables.text("GRID_OPERATOR")?.or(file.operator),
         system_user: variables.text("USER").ok().flatten(),
     })
+}
+
+/// The settings file: the one that was named, or the one in the data folder if there is one.
+fn file(
+    named: Option<PathBuf>,
+    data: Option<&Path>,
+    variables: &Variables<impl Fn(&str) -> Option<OsString>>,
+) -> Result<File> {
+    if let Some(path) = named {
+        return read(&path)?.with_context(|| format!("there is no file {}", path.display()));
+    }
+    let data = data.map_or_else(|| default_data(variables), |data| Ok(data.to_owned()))?;
+    Ok(read(&data.join(FILE_NAME))?.unwrap_or_default())
+}
+
+fn tls(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Tls>> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(Tls { cert, key })),
+        (None, None) => Ok(None),
+        _ => bail!("HTTPS needs both a certificate (--tls-cert) and its key (--tls-key)"),
+    }
 }
 
 fn default_data(variables: &Variables<impl Fn(&str) -> Option<OsString>>) -> Result<PathBuf> {

@@ -74,7 +74,7 @@ pub(crate) async fn serve(
     http.http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HEAD_TIMEOUT);
-    let service = router.into_make_service();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         None => {
             let limited = Limited::new(NoDelayAcceptor::new());
@@ -123,12 +123,7 @@ where
                 return Err(io::Error::other("too many connections"));
             };
             let (stream, service) = accepted.await?;
-            let silence = Some(Box::pin(tokio::time::sleep(HEAD_TIMEOUT)));
-            let held = Held {
-                stream,
-                silence,
-                _place: place,
-            };
+            let held = Held::new(stream, place);
             Ok((held, service))
         })
     }
@@ -141,6 +136,16 @@ struct Held<S> {
     /// HTTP it speaks, and so nobody else watches the time.
     silence: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl<S> Held<S> {
+    fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            stream,
+            silence: Some(Box::pin(tokio::time::sleep(HEAD_TIMEOUT))),
+            _place: place,
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Held<S> {
@@ -200,17 +205,13 @@ mod tests {
     async fn a_connection_that_says_nothing_is_ended() {
         let (near, _far) = tokio::io::duplex(64);
         let room = Arc::new(Semaphore::new(1));
-        let held = |stream| Held {
-            stream,
-            silence: Some(Box::pin(tokio::time::sleep(HEAD_TIMEOUT))),
-            _place: Arc::clone(&room).try_acquire_owned().expect("room"),
-        };
-        let mut silent = held(near);
+        let place = || Arc::clone(&room).try_acquire_owned().expect("room");
+        let mut silent = Held::new(near, place());
         let error = silent.read_u8().await.expect_err("its time is over");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(silent);
         let (near, mut far) = tokio::io::duplex(64);
-        let mut talking = held(near);
+        let mut talking = Held::new(near, place());
         tokio::io::AsyncWriteExt::write_u8(&mut far, 1)
             .await
             .expect("written");

@@ -11,146 +11,155 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::world::{World, new_run};
 use crate::extract::BODY_BYTES_MAX;
 
+/// Method, path, body; the status and what the answer says.
+const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
+    ("GET", "/nothing", "", 404, "nothing at /api/v1/nothing"),
+    ("GET", "/runs/none-such", "", 404, "no run 'none-such'"),
+    ("GET", "/runs/%FF", "", 400, "/runs/%FF"),
+    ("PATCH", "/runs", "", 405, "does not take PATCH"),
+    ("DELETE", "/runs/here/stop", "", 405, "does not take DELETE"),
+    (
+        "GET",
+        "/runs?colour=red",
+        "",
+        400,
+        "no query parameter 'colour'",
+    ),
+    ("GET", "/runs?limit=0", "", 400, "1 to 1000"),
+    ("GET", "/runs?limit=1001", "", 400, "1 to 1000"),
+    ("GET", "/runs?limit=x", "", 400, "limit"),
+    ("GET", "/runs?active=maybe", "", 400, "active"),
+    ("GET", "/runs?cursor=abc", "", 400, "cursor"),
+    ("GET", "/runs/here?x=1", "", 400, "no query parameter 'x'"),
+    (
+        "POST",
+        "/runs/here/stop?force=1",
+        "",
+        400,
+        "no query parameter 'force'",
+    ),
+    ("GET", "/runs/here/experiments?status=sad", "", 400, "sad"),
+    (
+        "GET",
+        "/runs/here/experiments?cursor=cjE",
+        "",
+        400,
+        "cursor",
+    ),
+    ("GET", "/experiments/here-exp9", "", 404, "here-exp9"),
+    (
+        "GET",
+        "/experiments/here-exp0/logs?tail=1&cursor=1:0",
+        "",
+        400,
+        "not for both",
+    ),
+    (
+        "GET",
+        "/experiments/here-exp0/logs?cursor=zero",
+        "",
+        400,
+        "'zero' is not a place",
+    ),
+    (
+        "GET",
+        "/experiments/here-exp0/logs?stream=other",
+        "",
+        400,
+        "other",
+    ),
+    (
+        "GET",
+        "/experiments/here-exp0/logs?tail=10001",
+        "",
+        400,
+        "10000",
+    ),
+    (
+        "GET",
+        "/experiments/here-exp0/artifacts/a/../b",
+        "",
+        400,
+        "a/../b",
+    ),
+    (
+        "GET",
+        "/experiments/here-exp0/artifacts/..%2F..%2Fsecret",
+        "",
+        400,
+        "../../secret",
+    ),
+    (
+        "GET",
+        "/experiments/here-exp0/artifacts//etc/passwd",
+        "",
+        400,
+        "/etc/passwd",
+    ),
+    ("POST", "/users", "{", 400, "EOF"),
+    ("POST", "/users", "{\"username\": 5}", 400, "string"),
+    (
+        "POST",
+        "/users",
+        "{\"username\": \"bob\", \"age\": 5}",
+        400,
+        "unknown field `age`",
+    ),
+    ("POST", "/users", "", 400, "missing field `username`"),
+    ("POST", "/users", "{\"username\": \"Böb!\"}", 400, "name"),
+    (
+        "POST",
+        "/runs",
+        "{\"invocation\": \"x\"}",
+        400,
+        "missing field `spec`",
+    ),
+    (
+        "POST",
+        "/runs/here/clone",
+        "{\"sett\": []}",
+        400,
+        "unknown field `sett`",
+    ),
+    ("POST", "/runs/here/restore", "", 409, "not in the trash"),
+    ("POST", "/runs/here/retry", "", 409, "no experiment"),
+    (
+        "POST",
+        "/experiments/here-exp0/artifact-links",
+        "{\"paths\": [\"none\"]}",
+        404,
+        "no artifact 'none'",
+    ),
+    (
+        "GET",
+        "/links/x.1.y/model.pt",
+        "",
+        404,
+        "link does not work",
+    ),
+    (
+        "POST",
+        "/auth/login",
+        "{\"username\": \"ada\", \"api_key\": \"wrong\"}",
+        401,
+        "wrong",
+    ),
+];
+
 #[tokio::test]
 async fn a_request_that_makes_no_sense_is_told_so() {
     let world = World::new().await;
     world.run(&world.ada, "here", &[]).await;
     let longest = "x".repeat(300);
-    for (method, path, body, status, says) in [
-        ("GET", "/nothing", "", 404, "nothing at /api/v1/nothing"),
-        ("GET", "/runs/none-such", "", 404, "no run 'none-such'"),
-        ("GET", "/runs/%FF", "", 400, "/runs/%FF"),
-        ("PATCH", "/runs", "", 405, "does not take PATCH"),
-        ("DELETE", "/runs/here/stop", "", 405, "does not take DELETE"),
-        (
-            "GET",
-            "/runs?colour=red",
-            "",
-            400,
-            "no query parameter 'colour'",
-        ),
-        ("GET", "/runs?limit=0", "", 400, "1 to 1000"),
-        ("GET", "/runs?limit=1001", "", 400, "1 to 1000"),
-        ("GET", "/runs?limit=x", "", 400, "limit"),
-        ("GET", "/runs?active=maybe", "", 400, "active"),
-        ("GET", "/runs?cursor=abc", "", 400, "cursor"),
-        ("GET", "/runs/here?x=1", "", 400, "no query parameter 'x'"),
-        (
-            "POST",
-            "/runs/here/stop?force=1",
-            "",
-            400,
-            "no query parameter 'force'",
-        ),
-        ("GET", "/runs/here/experiments?status=sad", "", 400, "sad"),
-        (
-            "GET",
-            "/runs/here/experiments?cursor=cjE",
-            "",
-            400,
-            "cursor",
-        ),
-        ("GET", "/experiments/here-exp9", "", 404, "here-exp9"),
-        (
-            "GET",
-            "/experiments/here-exp0/logs?tail=1&cursor=1:0",
-            "",
-            400,
-            "not for both",
-        ),
-        (
-            "GET",
-            "/experiments/here-exp0/logs?cursor=zero",
-            "",
-            400,
-            "'zero' is not a place",
-        ),
-        (
-            "GET",
-            "/experiments/here-exp0/logs?stream=other",
-            "",
-            400,
-            "other",
-        ),
-        (
-            "GET",
-            "/experiments/here-exp0/logs?tail=10001",
-            "",
-            400,
-            "10000",
-        ),
-        (
-            "GET",
-            "/experiments/here-exp0/artifacts/a/../b",
-            "",
-            400,
-            "a/../b",
-        ),
-        (
-            "GET",
-            "/experiments/here-exp0/artifacts/..%2F..%2Fsecret",
-            "",
-            400,
-            "../../secret",
-        ),
-        (
-            "GET",
-            "/experiments/here-exp0/artifacts//etc/passwd",
-            "",
-            400,
-            "/etc/passwd",
-        ),
-        ("POST", "/users", "{", 400, "EOF"),
-        ("POST", "/users", "{\"username\": 5}", 400, "string"),
-        (
-            "POST",
-            "/users",
-            "{\"username\": \"bob\", \"age\": 5}",
-            400,
-            "unknown field `age`",
-        ),
-        ("POST", "/users", "", 400, "missing field `username`"),
-        ("POST", "/users", "{\"username\": \"Böb!\"}", 400, "name"),
-        (
-            "POST",
-            "/runs",
-            "{\"invocation\": \"x\"}",
-            400,
-            "missing field `spec`",
-        ),
-        (
-            "POST",
-            "/runs/here/clone",
-            "{\"sett\": []}",
-            400,
-            "unknown field `sett`",
-        ),
-        ("POST", "/runs/here/restore", "", 409, "not in the trash"),
-        ("POST", "/runs/here/retry", "", 409, "no experiment"),
-        (
-            "POST",
-            "/experiments/here-exp0/artifact-links",
-            "{\"paths\": [\"none\"]}",
-            404,
-            "no artifact 'none'",
-        ),
-        ("GET", "/links/x.1.y/model.pt", "", 404, "24 hours"),
-        (
-            "POST",
-            "/auth/login",
-            "{\"username\": \"ada\", \"api_key\": \"wrong\"}",
-            401,
-            "wrong",
-        ),
-    ] {
+    for (method, path, body, status, says) in REFUSED {
         let request = world.ada.request(method.parse().expect("a method"), path);
         let request = request
             .header(header::CONTENT_TYPE, "application/json")
             .header("idempotency-key", "k");
         let answer = world
-            .answer(request.body(Body::from(body)).expect("a request"))
+            .answer(request.body(Body::from(*body)).expect("a request"))
             .await;
-        let text = answer.refused(status);
+        let text = answer.refused(*status);
         assert!(text.contains(says), "{method} {path}: {text}");
     }
     let request = world

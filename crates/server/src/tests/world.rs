@@ -27,6 +27,9 @@ use crate::rest::{App, router};
 /// How long anything is waited for.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
+/// The server's name in every request.
+pub(super) const HOST: &str = "grid.example:8080";
+
 pub(super) const SECRET: [u8; 32] = [7; 32];
 
 /// A server without sockets.
@@ -264,7 +267,8 @@ impl Person {
     pub(super) fn request(&self, method: Method, path: &str) -> axum::http::request::Builder {
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", grid_api::PREFIX));
+            .uri(format!("{}{path}", grid_api::PREFIX))
+            .header(header::HOST, HOST);
         match self {
             Self::Nobody => request,
             Self::User { id, key } => {
