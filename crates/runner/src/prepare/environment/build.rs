@@ -224,6 +224,10 @@ impl Environments {
             ("GRID_ENVIRONMENT", plan.key.clone()),
         ];
         all.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        if context.confinement.is_sandboxed() {
+            // No file can be linked from one folder of a sandbox to another.
+            all.insert("UV_LINK_MODE".to_owned(), "copy".to_owned());
+        }
         all.extend(plan.variables.iter().cloned());
         (all.into_iter().collect(), readable)
     }
