@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
     artifacts, clone, clusters, completion, delete, docs, history, login, logs, restore, retry,
-    run, status, stop, user, version, view,
+    run, share, status, stop, team, user, version, view,
 };
 use crate::printer::Format;
 
@@ -64,10 +64,13 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Clone(clone::CloneArgs),
     Retry(retry::RetryArgs),
+    Share(share::ShareArgs),
     View(view::ViewArgs),
     Clusters(clusters::ClustersArgs),
     Login(login::LoginArgs),
     User(user::UserArgs),
+    #[command(alias = "teams")]
+    Team(team::TeamArgs),
     #[cfg(feature = "server")]
     Server(crate::commands::server::ServerArgs),
     Docs(docs::DocsArgs),

@@ -81,7 +81,8 @@ impl<'c> Each<'c> {
     pub(crate) fn fail(&mut self, name: &str, error: &anyhow::Error) {
         self.failed = true;
         let mut report = Report::of(error);
-        if !report.message.contains(name) {
+        // A refusal names the thing and its creator itself.
+        if !report.is_refusal() && !report.message.contains(name) {
             report.message = format!("{} {name}: {}", self.kind.word(), report.message);
         }
         self.ctx.printer.error(&report);

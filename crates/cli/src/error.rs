@@ -17,6 +17,12 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 /// The command line or a file that it names is wrong; nothing was done.
 pub(crate) const EXIT_USAGE: u8 = 2;
 
+/// The code of what the rules forbid.
+const REFUSED: &str = "forbidden";
+
+/// What to do about a server whose certificate is not trusted.
+const CERTIFICATE_HINT: &str = "set GRID_CA_FILE to the PEM file of the authority that signed the server's certificate, and check the host name in the address";
+
 /// A failure that this program itself finds.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -105,6 +111,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Whether the rules of the team forbid it: nothing is broken, and the message says
+    /// who could do it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.code == REFUSED
+    }
+
     /// Takes an error apart.
     pub(crate) fn of(error: &anyhow::Error) -> Self {
         let mut report = Self {
@@ -158,11 +170,24 @@ impl Report {
                 .take()
                 .or_else(|| Some("check the address: `grid login --url`, or GRID_URL".to_owned()));
         }
+        if self.is_refusal() {
+            // The server's sentence says all; what this program was doing adds nothing.
+            self.message = error.to_string();
+            self.causes.clear();
+        }
         let mut innermost = StdError::source(error);
         while let Some(deeper) = innermost.and_then(StdError::source) {
             innermost = Some(deeper);
         }
-        self.causes.extend(innermost.map(ToString::to_string));
+        let innermost = innermost.map(ToString::to_string);
+        if innermost
+            .as_ref()
+            .is_some_and(|why| why.contains("certificate"))
+        {
+            // Somebody answers, so starting a server is not what helps.
+            self.hint = Some(CERTIFICATE_HINT.to_owned());
+        }
+        self.causes.extend(innermost);
     }
 }
 
@@ -201,6 +226,24 @@ mod tests {
         );
         assert_eq!(report.causes, ["no run 'x' of yours"]);
         assert_eq!(report.hint.as_deref(), Some("did you mean ada:x?"));
+    }
+
+    #[test]
+    fn what_the_rules_forbid_is_said_in_the_words_of_the_server() {
+        let said = "run 'bert-1' belongs to ada; only ada or a team admin can stop it.";
+        let detail = ErrorDetail {
+            code: ErrorCode::Forbidden,
+            message: said.to_owned(),
+            hint: None,
+        };
+        let refused: Result<(), _> = Err(client::Error::Refused {
+            status: 403,
+            detail,
+        });
+        let report = Report::of(&refused.context("stopping the run").expect_err("it is one"));
+        assert!(report.is_refusal());
+        assert_eq!((report.exit, report.message.as_str()), (EXIT_FAILED, said));
+        assert!(report.causes.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod each;
 mod error;
+mod filter;
 mod lists;
 mod nearest;
 mod printer;
@@ -18,6 +19,7 @@ mod settings;
 mod table;
 mod target;
 mod time;
+mod values;
 mod views;
 mod words;
 
@@ -77,6 +79,8 @@ fn dispatch(command: Command, words: &[String], ctx: &Ctx) -> Result<ExitCode> {
         Command::Clusters(_) => c::clusters::run(ctx),
         Command::Login(args) => c::login::run(args, ctx),
         Command::User(args) => c::user::run(args, ctx),
+        Command::Team(args) => c::team::run(args, ctx),
+        Command::Share(args) => c::share::run(args, ctx),
         #[cfg(feature = "server")]
         Command::Server(args) => c::server::run(args, ctx),
         Command::Docs(_) => c::docs::run(ctx),

@@ -167,7 +167,11 @@ impl Printer {
             self.talk(&format!("{body}\n"));
             return;
         }
-        let mut text = format!("{} {}\n", self.painted("error:", "31;1"), report.message);
+        let word = match report.is_refusal() {
+            true => self.painted("warning:", "33"),
+            false => self.painted("error:", "31;1"),
+        };
+        let mut text = format!("{word} {}\n", report.message);
         for cause in &report.causes {
             text.push_str(&format!("  caused by: {cause}\n"));
         }

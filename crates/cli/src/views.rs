@@ -109,11 +109,22 @@ pub(crate) fn experiments<'e>(
         ];
         row.extend(parameter_cells(experiment, &names));
         row.extend(
-            with_message.then(|| Cell::text(experiment.message.as_deref().unwrap_or_default())),
+            with_message.then(|| sentence(experiment.message.as_deref().unwrap_or_default())),
         );
         table.row(row);
     }
     table
+}
+
+/// A message as one row shows it.  What a build printed follows in further lines, and
+/// is in the log; in a table it would hide everything else.
+pub(crate) fn sentence(message: &str) -> Cell {
+    let first = message.lines().next().unwrap_or_default();
+    if first.len() == message.len() {
+        Cell::text(first)
+    } else {
+        Cell::text(format!("{} (see its log)", first.trim_end_matches(':')))
+    }
 }
 
 /// Experiments that do not exist yet: name and parameters.
@@ -157,4 +168,19 @@ fn parameter_cells<'e>(
             .find(|(known, _)| known == name);
         Cell::maybe(value.map(|(_, value)| value))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_one_sentence() {
+        assert_eq!(sentence("exit code 3"), Cell::text("exit code 3"));
+        assert_eq!(
+            sentence("installing packages: ended with exit code 1:\n==> a\n==> b"),
+            Cell::text("installing packages: ended with exit code 1 (see its log)")
+        );
+        assert_eq!(sentence(""), Cell::text(""));
+    }
 }

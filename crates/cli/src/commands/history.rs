@@ -7,6 +7,7 @@ use clap::Args;
 use grid_api::run::RunsQuery;
 
 use crate::context::Ctx;
+use crate::filter::Filter;
 use crate::{lists, views};
 
 /// Runs that are shown when nobody says how many.
@@ -18,6 +19,7 @@ Examples:
   grid history --limit 1000
   grid history --global              your teammates' runs, too
   grid history --global ada          those of ada
+  grid history --state failed --since 7d --name bert
   grid history --deleted             the trash; `grid restore RUN` brings one back";
 
 /// Show the runs that are over, newest first
@@ -35,6 +37,9 @@ pub(crate) struct HistoryArgs {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
     limit: usize,
+
+    #[command(flatten)]
+    filter: Filter,
 }
 
 /// Shows what is over.
@@ -47,7 +52,8 @@ pub(crate) fn run(args: &HistoryArgs, ctx: &Ctx) -> Result<ExitCode> {
         ..RunsQuery::default()
     };
     let client = ctx.client()?;
-    let (runs, has_more) = ctx.block_on(lists::runs(&client, query, args.limit.max(1)))??;
+    let listed = lists::runs(&client, query, &args.filter, args.limit.max(1));
+    let (runs, has_more) = ctx.block_on(listed)??;
     if ctx.printer.is_json() {
         ctx.printer.json(&serde_json::json!({ "runs": runs }))?;
     } else if runs.is_empty() {

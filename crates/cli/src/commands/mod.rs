@@ -8,6 +8,7 @@ pub(crate) mod delete;
 pub(crate) mod docs;
 pub(crate) mod help_markdown;
 pub(crate) mod history;
+mod keys;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod restore;
@@ -15,8 +16,10 @@ pub(crate) mod retry;
 pub(crate) mod run;
 #[cfg(feature = "server")]
 pub(crate) mod server;
+pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod team;
 pub(crate) mod user;
 pub(crate) mod version;
 pub(crate) mod view;

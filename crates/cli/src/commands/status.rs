@@ -6,13 +6,16 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use futures::StreamExt as _;
-use grid_api::client::Client;
+use grid_api::client::{Client, segment};
 use grid_api::experiment::{EventsResponse, ExperimentResponse, ExperimentView};
 use grid_api::run::{RunResponse, RunView, RunsQuery};
 use grid_core::time::Timestamp;
+use grid_core::workload::Status;
 use serde::Serialize;
 
 use crate::context::Ctx;
+use crate::error::Problem;
+use crate::filter::Filter;
 use crate::printer::Printer;
 use crate::table::{Cell, Table};
 use crate::target::Target;
@@ -28,12 +31,17 @@ const TICK: Duration = Duration::from_secs(1);
 /// Changes within this time are shown together.  Higher: the screen lags; lower: it flickers.
 const GATHER: Duration = Duration::from_millis(100);
 
+/// What stands before the token in a link to a run.
+const SHARED_PART: &str = "s";
+
 const EXAMPLES: &str = "\
 Examples:
   grid status                        your runs that are going on
   grid status gifted-seahorse-583    experiments of a run, newest first
   grid status ada:bert-1             of a teammate's run
   grid status --global               your teammates' runs, too
+  grid status --global ada --state running --since 2d
+  grid status LINK                   what `grid share` printed
   grid status --watch
   grid status -o json gifted-seahorse-583";
 
@@ -41,9 +49,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatusArgs {
-    /// A run or an experiment: NAME, USER:NAME or an id
+    /// A run or an experiment: NAME, USER:NAME, an id, or a link to a run
     #[arg(value_name = "RUN")]
-    name: Option<String>,
+    run: Option<String>,
 
     /// Your teammates' runs, too, or those of one of them
     #[arg(long, value_name = "USERNAME", num_args = 0..=1, default_missing_value = "")]
@@ -56,13 +64,23 @@ pub(crate) struct StatusArgs {
     /// Runs that are over, too; all experiments of a large run
     #[arg(short, long)]
     all: bool,
+
+    #[command(flatten)]
+    filter: Filter,
 }
 
 /// Shows what is going on.
 pub(crate) fn run(args: &StatusArgs, ctx: &Ctx) -> Result<ExitCode> {
-    let what = match args.name.as_deref() {
+    let what = match args.run.as_deref() {
+        Some(_) if !args.filter.is_empty() => {
+            return Err(
+                Problem::usage("--name, --state and --since narrow the list of runs")
+                    .hint("leave out RUN, or the flags")
+                    .into(),
+            );
+        }
         Some(word) => What::of(word)?,
-        None => What::Runs(query(args)),
+        None => What::Runs(query(args), args.filter.clone()),
     };
     let client = ctx.client()?;
     ctx.block_on(async {
@@ -81,7 +99,8 @@ pub(crate) fn run(args: &StatusArgs, ctx: &Ctx) -> Result<ExitCode> {
 
 fn query(args: &StatusArgs) -> RunsQuery {
     RunsQuery {
-        active: (!args.all).then_some(true),
+        // Whoever asks for what is over wants to see it.
+        active: (!args.all && !args.filter.state().is_some_and(Status::is_final)).then_some(true),
         global: args.global.is_some().then_some(true),
         created_by: args.global.clone().filter(|user| !user.is_empty()),
         ..RunsQuery::default()
@@ -90,17 +109,22 @@ fn query(args: &StatusArgs) -> RunsQuery {
 
 /// What is asked for.
 enum What {
-    Runs(RunsQuery),
+    Runs(RunsQuery, Filter),
     /// Path of the run.
     Run(String),
     /// Path of the experiment.
     Experiment(String),
     /// Paths of the experiment and the run with this id.
     Either(String, String),
+    /// Token of a link to a run.
+    Shared(String),
 }
 
 impl What {
     fn of(word: &str) -> Result<Self> {
+        if word.contains("://") {
+            return Ok(Self::Shared(shared_token(word)?));
+        }
         Ok(match Target::parse(word)? {
             Target::Run(_) => Self::Run(target::run_path(word)?),
             Target::Experiment(_) => Self::Experiment(target::experiment_path(word)?),
@@ -110,14 +134,19 @@ impl What {
 
     async fn read(&self, client: &Client) -> Result<Seen> {
         match self {
-            Self::Runs(query) => {
-                let (runs, _) = lists::runs(client, query.clone(), usize::MAX).await?;
+            Self::Runs(query, filter) => {
+                let (runs, _) = lists::runs(client, query.clone(), filter, usize::MAX).await?;
                 Ok(Seen {
                     runs: Some(runs),
                     ..Seen::default()
                 })
             }
             Self::Run(path) => Seen::run(client, path).await,
+            Self::Shared(token) => {
+                let path = format!("/shared/{}", segment(token));
+                let RunResponse { run } = client.get(&path, &()).await?;
+                Seen::run(client, &target::run_path(&run.id)?).await
+            }
             Self::Experiment(path) => Seen::experiment(client, path).await,
             Self::Either(experiment, run) => match Seen::experiment(client, experiment).await {
                 Err(error) if is_not_found(&error) => Seen::run(client, run).await,
@@ -125,6 +154,20 @@ impl What {
             },
         }
     }
+}
+
+/// The token is the last part of a link to a run.
+fn shared_token(link: &str) -> Result<String> {
+    let url = reqwest::Url::parse(link).ok();
+    let token = url.as_ref().and_then(|url| {
+        let mut parts = url.path_segments()?.rev();
+        let token = parts.next().filter(|token| !token.is_empty())?;
+        (parts.next() == Some(SHARED_PART)).then(|| token.to_owned())
+    });
+    Ok(token.ok_or_else(|| {
+        Problem::usage(format!("'{link}' is no link to a run"))
+            .hint("`grid share RUN` makes one; links to artifacts open in a browser")
+    })?)
 }
 
 pub(crate) fn is_not_found(error: &anyhow::Error) -> bool {
@@ -279,7 +322,7 @@ fn events_text(printer: &Printer, events: Option<&[grid_api::experiment::EventVi
         table.row([
             Cell::text(time::civil(&event.at)),
             Cell::text(&event.actor),
-            Cell::text(&event.message),
+            views::sentence(&event.message),
         ]);
     }
     printer.render(&table)

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use grid_api::team::CurrentTeam;
 use grid_api::user::{UserCreate, UserKey, UserResponse, UserView, UsersResponse};
 use grid_core::name::UserName;
 use reqwest::Method;
 
+use crate::commands::keys;
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::settings::Credentials;
@@ -19,7 +21,9 @@ Examples:
   grid user                          who am I
   grid user create ada --email ada@example.org
   grid user list
-  grid user rotate-key               a new API key; the old one ends";
+  grid user set-team vision          new runs go to this team
+  grid user keys                     your API keys
+  grid user rotate-key               one new API key; all others end";
 
 /// Show who you are, or look after users
 #[derive(Debug, Args)]
@@ -35,7 +39,13 @@ enum UserCommand {
     Create(CreateArgs),
     /// List the users you can see
     List,
-    /// Replace your API key; the old one ends at once
+    /// Choose the team that new runs go to
+    SetTeam {
+        /// A team of yours
+        team: String,
+    },
+    Keys(keys::KeysArgs),
+    /// Replace all your API keys by one; the others end at once
     RotateKey,
 }
 
@@ -67,6 +77,8 @@ pub(crate) fn run(args: UserArgs, ctx: &Ctx) -> Result<ExitCode> {
         None => show(ctx)?,
         Some(UserCommand::Create(args)) => create(args, ctx)?,
         Some(UserCommand::List) => list(ctx)?,
+        Some(UserCommand::SetTeam { team }) => set_team(ctx, team)?,
+        Some(UserCommand::Keys(args)) => keys::run(args, ctx)?,
         Some(UserCommand::RotateKey) => rotate_key(ctx)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -98,6 +110,9 @@ fn described(user: &UserView, cluster: Option<&str>) -> String {
     }
     if user.operator {
         text.push_str(&format!("{:<16}: yes\n", "Operator"));
+    }
+    if let Some(team) = &user.current_team {
+        text.push_str(&format!("{:<16}: {team}\n", "Current team"));
     }
     if !user.teams.is_empty() {
         text.push_str(&format!("{:<16}:\n", "Teams"));
@@ -160,6 +175,19 @@ fn list(ctx: &Ctx) -> Result<()> {
         ]);
     }
     ctx.printer.table(&table)
+}
+
+fn set_team(ctx: &Ctx, team: String) -> Result<()> {
+    let client = ctx.client()?;
+    let answer: UserResponse = ctx.block_on(client.put("/user/team", &CurrentTeam { team }))??;
+    if ctx.printer.is_json() {
+        return ctx
+            .printer
+            .json(&serde_json::json!({ "users": [answer.user] }));
+    }
+    let team = answer.user.current_team.as_deref().unwrap_or("-");
+    ctx.printer
+        .line(&format!("New runs of yours go to team {team}"))
 }
 
 fn rotate_key(ctx: &Ctx) -> Result<()> {

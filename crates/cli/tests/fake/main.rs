@@ -7,3 +7,4 @@ mod people;
 mod runs;
 mod submit;
 mod support;
+mod team;
