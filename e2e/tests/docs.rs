@@ -286,7 +286,7 @@ fn type_all(server: &Server, steps: &[Step]) -> Vec<(i32, String)> {
             let out = out.display();
             format!(
                 "{{\n{}\n}} >{out} 2>&1 </dev/null\necho $? >{out}.code\n",
-                step.command
+                step.command.replace(URL, &server.url)
             )
         })
         .collect();
@@ -360,12 +360,15 @@ fn plain(text: &str) -> Vec<String> {
         ),
         (r"\d+d-\d\d:\d\d:\d\d", "DURATION"),
         (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "ID"),
-        (r"\b[0-9a-f]{40,}\b", "HASH"),
+        (r"\b[0-9a-f]{32,}\b", "HASH"),
         (r"\b[0-9a-f]{12}\b", "COMMIT"),
         (r"\b[0-9][0-9a-hjkmnp-tv-z]{25}\b", "ID"),
         (r"http://127\.0\.0\.1:\d+", "URL"),
         (r"(seed\W+)\d{6,}", "${1}SEED"),
         (r"\b[a-z]+-[a-z]+-\d{1,4}\b", "NAME"),
+        (r#""(cursor|next)":"[^"]*""#, "CURSOR"),
+        (r#"_ms":\d{12,}"#, "_ms:TIME"),
+        (r"\.\d{13}\.", ".TIME."),
         (r"[─━-]{3,}", "LINE"),
         (r"[ \t]+", " "),
     ];

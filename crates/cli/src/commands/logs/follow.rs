@@ -56,8 +56,11 @@ pub(super) async fn follow(
 ) -> Result<BTreeMap<String, Status>> {
     let (sender, mut heard) = mpsc::channel(WAITING_MAX);
     let mut followers = Vec::new();
+    let mut open = BTreeMap::new();
     for experiment in experiments {
-        followers.extend(streams(experiment).into_iter().map(|stream| Follower {
+        let streams = streams(experiment);
+        open.insert(experiment.name.clone(), streams.len());
+        followers.extend(streams.into_iter().map(|stream| Follower {
             name: experiment.name.clone(),
             path: format!(
                 "{}/logs/follow?stream={}",
@@ -80,6 +83,7 @@ pub(super) async fn follow(
         printer: &ctx.printer,
         lines: Lines::new(&ctx.printer, with_name, true),
         with_name,
+        open,
         ended: BTreeMap::new(),
         said: BTreeMap::new(),
         is_lost: false,
@@ -105,6 +109,8 @@ struct Screen<'p> {
     printer: &'p Printer,
     lines: Lines<'p>,
     with_name: bool,
+    /// How many logs of each experiment are not over.
+    open: BTreeMap<String, usize>,
     /// How experiments ended.
     ended: BTreeMap<String, Status>,
     /// What was last said about waiting ones.
@@ -138,8 +144,12 @@ impl Screen<'_> {
                 }
             }
             Heard::Ended(status) => {
-                self.lines.settle_one(&name)?;
-                if self.ended.insert(name.clone(), status) != Some(status) {
+                self.ended.insert(name.clone(), status);
+                let open = self.open.entry(name.clone()).or_default();
+                *open = open.saturating_sub(1);
+                // The end of one log may be heard before the last lines of the other.
+                if *open == 0 {
+                    self.lines.settle_one(&name)?;
                     self.printer.note(&format!("Experiment {name}: {status}"));
                 }
             }
