@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(crate) struct Keeping {
     dir: PathBuf,
     starter: Starter,
     client: watch::Sender<Option<Client>>,
+    /// The keeper was told to go, and no other is wanted.
+    dismissed: AtomicBool,
     tasks: Mutex<HashMap<String, watch::Sender<Seen>>>,
 }
 
@@ -55,6 +58,7 @@ impl Keeping {
             dir: dir.to_owned(),
             starter,
             client: watch::Sender::new(None),
+            dismissed: AtomicBool::new(false),
             tasks: Mutex::new(HashMap::new()),
         });
         let attended = Arc::clone(&keeping);
@@ -102,6 +106,9 @@ impl Keeping {
                 }
             }
             self.client.send_replace(None);
+            if self.dismissed.load(Ordering::Acquire) {
+                return;
+            }
             tracing::warn!("the keeper is gone; starting another");
             (client, events) = loop {
                 match Client::connect(&self.dir, &self.starter).await {
@@ -225,6 +232,16 @@ impl Keeping {
                 }
                 Ok(()) => return,
             }
+        }
+    }
+
+    /// Lets the keeper go once nothing runs: this runner is about to.
+    pub(crate) async fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+        let client = self.client.borrow().clone();
+        if let Some(client) = client {
+            // It may be gone already, which serves as well.
+            let _ = client.stop_when_idle().await;
         }
     }
 

@@ -40,6 +40,11 @@ use crate::context::Context;
 use crate::settings::Settings;
 use crate::sync::{Conversation, Over, Signal};
 
+/// After how long without the server a runner with nothing to run ends.  Lower: a server
+/// that takes long to start again starts another runner for nothing; higher: a stopped
+/// server leaves two idle processes behind for longer.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
 /// Runs a runner until it is told to go: by SIGTERM or SIGINT, which leave running
 /// what runs, or by the server, once nothing runs.  SIGUSR1 says that the machine
 /// goes away: scripts are asked to save and end.
@@ -62,10 +67,17 @@ pub async fn run_with(
         tracing::warn!("{warning}");
     }
     adopt(&context).await;
-    let mut conversation = Conversation::new(Arc::clone(&context), epoch(), silence_max);
+    let idle_max = settings
+        .config
+        .idle_max_ms
+        .map_or(IDLE_MAX, Duration::from_millis);
+    let mut conversation = Conversation::new(Arc::clone(&context), epoch(), silence_max, idle_max);
     match conversation.hold(signals).await {
         Over::Asked => tracing::info!("this runner ends; what runs goes on"),
-        Over::Retired => tracing::info!("nothing is left to run; this runner ends"),
+        Over::Retired => {
+            tracing::info!("nothing is left to run; this runner ends, and its keeper");
+            context.keeper.dismiss().await;
+        }
     }
     Ok(())
 }

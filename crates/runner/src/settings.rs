@@ -42,6 +42,10 @@ pub struct Config {
     /// absent, which is right where the server lives on the same machine.
     #[serde(default)]
     pub silence_max_ms: Option<u64>,
+    /// After how long without the server a runner that has nothing to run ends; a minute
+    /// when absent.
+    #[serde(default)]
+    pub idle_max_ms: Option<u64>,
     /// Where `uv` is, when it is not on the `PATH`.
     #[serde(default)]
     pub uv: Option<PathBuf>,

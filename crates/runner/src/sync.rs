@@ -68,6 +68,7 @@ pub(crate) struct Conversation {
     /// The listening call, while its answer is waited for.
     listens: Option<u64>,
     silence_max: Option<Duration>,
+    idle_max: Duration,
     heard_at: Instant,
     is_retiring: bool,
 }
@@ -81,13 +82,19 @@ struct Sent {
 }
 
 impl Conversation {
-    pub(crate) fn new(context: Arc<Context>, epoch: u64, silence_max: Option<Duration>) -> Self {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        epoch: u64,
+        silence_max: Option<Duration>,
+        idle_max: Duration,
+    ) -> Self {
         Self {
             context,
             epoch,
             seq: 0,
             listens: None,
             silence_max,
+            idle_max,
             heard_at: Instant::now(),
             is_retiring: false,
         }
@@ -150,6 +157,10 @@ impl Conversation {
                     self.context.changed();
                     not_before = Instant::now() + backoff.next();
                     self.context.server.look_again();
+                    if self.heard_at.elapsed() >= self.idle_max && self.has_nothing_left() {
+                        // Its server was stopped for good; the next one starts another.
+                        return Over::Retired;
+                    }
                 }
                 None => {}
             }

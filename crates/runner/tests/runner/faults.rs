@@ -192,3 +192,31 @@ async fn a_runner_that_retires_finishes_first() {
     assert_eq!(rig.end_in_words(attempt).await, "Succeeded");
     assert!(rig.wait_for_runner().success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_without_a_server_and_without_work_ends() {
+    let mut rig = Rig::new(json!({"idle_max_ms": 300})).await;
+    let launch = rig.shell("while [ ! -e go ]; do sleep 0.02; done");
+    let attempt = rig.launch(launch);
+    rig.until("it runs", |fake| {
+        fake.phases(attempt)
+            .last()
+            .is_some_and(|phase| phase == "running")
+    })
+    .await;
+    rig.stop_server().await;
+    std::fs::write(rig.work(attempt).join("go"), "").expect("written");
+    let exit = rig
+        .runner_dir()
+        .join("spools")
+        .join(attempt.to_string())
+        .join("exit.json");
+    rig.until("it has ended", |_| exit.exists()).await;
+    // What is not told keeps it: the server may come back and ask.
+    rig.start_server().await;
+    assert_eq!(rig.end_in_words(attempt).await, "Succeeded");
+    rig.until("it is forgotten", |fake| !fake.is_present(attempt))
+        .await;
+    rig.stop_server().await;
+    assert!(rig.wait_for_runner().success());
+}
