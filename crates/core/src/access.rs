@@ -3,11 +3,15 @@
 //! The rows are those of the rules of a team; [`may`] looks one up.  A refusal
 //! carries its reason as data, so that every door words it alike.
 
+mod words;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::team::{Role, Sharing, TeamPolicy};
+
+pub use words::{cell, refusal, team_refusal};
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -163,7 +167,7 @@ impl fmt::Display for Denial {
             Self::CreatorOrAdmin => "only its creator or a team admin can",
             Self::OnlyAdmin => "only a team admin can",
             Self::OnlyOwner => "only a team owner can",
-            Self::OnlyMembers => "viewers cannot; ask a team admin to make you a member",
+            Self::OnlyMembers => "only members of the team can",
             Self::OnlyOperator => "only the operator of the server can",
             Self::Nobody => "nobody can",
         })
@@ -261,7 +265,7 @@ const fn row(action: Action) -> Row {
 
 /// Whether an action is about the team itself or about making something new in it:
 /// then nobody is its creator, and only the role counts.
-const fn about_team(action: Action) -> bool {
+pub const fn about_team(action: Action) -> bool {
     matches!(
         action,
         Action::SeeTeam
@@ -358,42 +362,6 @@ impl Action {
         Self::SeeBalance,
         Self::ReadAudit,
     ];
-
-    /// What it is called in sentences: "you cannot …".
-    pub const fn verb(self) -> &'static str {
-        match self {
-            Self::SeeTeam => "see the team",
-            Self::SeeRun => "see it",
-            Self::ReadLogs => "read its logs",
-            Self::ReadArtifacts => "download its artifacts",
-            Self::ReadMetrics => "see its metrics",
-            Self::OpenTensorboard => "open its TensorBoard",
-            Self::ShareRun => "share it",
-            Self::CloneRun => "clone it",
-            Self::StopRun => "stop it",
-            Self::DeleteRun => "delete it",
-            Self::RetryRun => "retry it",
-            Self::SeeSession => "see the session",
-            Self::OpenJupyter => "open its JupyterLab",
-            Self::OpenSsh => "open a shell in it",
-            Self::PauseSession => "pause it",
-            Self::ChangeSession => "resume or change it",
-            Self::DeleteSession => "delete the session",
-            Self::SeeDatastore => "see the datastore",
-            Self::UseDatastore => "use the datastore",
-            Self::ExtendDatastore => "add a version to it",
-            Self::DeleteDatastore => "delete the datastore",
-            Self::UseCredential => "use the credential",
-            Self::DeleteCredential => "delete the credential",
-            Self::ReadSecret => "read the secret",
-            Self::Create => "create runs, sessions and datastores",
-            Self::ManageTeam => "manage the team",
-            Self::ManageOwners => "make or unmake owners",
-            Self::AddCredit => "add credit",
-            Self::SeeBalance => "see the team's balance",
-            Self::ReadAudit => "read the team's audit log",
-        }
-    }
 }
 
 /// The table as Markdown, for the docs and for people who live under it.
@@ -430,14 +398,9 @@ pub fn access_table() -> String {
         text.push_str(&" --- |".repeat(relations.len()));
         text.push('\n');
         for action in Action::ALL {
-            text.push_str(&format!("| {} |", action.verb()));
+            text.push_str(&format!("| {} |", action.label()));
             for (_, relation) in relations {
-                let cell = match may(relation, action, policy) {
-                    Decision::Allow => "yes".to_owned(),
-                    Decision::AllowAudited => "audited".to_owned(),
-                    Decision::Hide => "404".to_owned(),
-                    Decision::Deny(denial) => format!("no: {denial}"),
-                };
+                let cell = cell(may(relation, action, policy));
                 text.push_str(&format!(" {cell} |"));
             }
             text.push('\n');

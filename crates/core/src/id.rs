@@ -104,6 +104,22 @@ ulid_id!(
     "a key id"
 );
 
+ulid_id!(
+    /// A line of the audit log.
+    AuditId,
+    "the id of an audit event"
+);
+ulid_id!(
+    /// An invitation to a team.
+    InvitationId,
+    "the id of an invitation"
+);
+ulid_id!(
+    /// A link that people pass on.
+    ShareId,
+    "the id of a link"
+);
+
 /// A user; a UUID in its usual form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(u128);

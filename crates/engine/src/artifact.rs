@@ -6,8 +6,9 @@ use grid_store::blobs::BlobReader;
 use grid_store::db;
 
 use crate::access::Caller;
+use crate::audit::{Thing, Trail};
 use crate::error::{Error, Result};
-use crate::{Engine, reference, secret};
+use crate::{Engine, reference, secret, share};
 
 /// How long a link works.  As in the original product.
 pub const LINK_LIFE_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -64,13 +65,10 @@ pub(crate) async fn check(
     run: &db::run::Run,
     action: Action,
 ) -> Result<()> {
-    let creator = db::user::by_id(tx, run.creator)
-        .await?
-        .map_or_else(String::new, |user| user.username);
-    caller.check(run, action, &creator)
+    caller.check(tx, run, action).await
 }
 
-/// A signed link.
+/// A new link.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// Which artifact.
@@ -81,7 +79,7 @@ pub struct Link {
     pub expires_at: Timestamp,
 }
 
-/// Links to artifacts that work without an account until they expire.
+/// Links to artifacts that work without an account until they end.
 pub async fn links(
     engine: &Engine,
     caller: &Caller,
@@ -96,8 +94,10 @@ pub async fn links(
     let mut tx = engine.inner.db.read().await?;
     let (run, row) = reference::experiment(&mut tx, caller, experiment, false).await?;
     check(&mut tx, caller, &run, Action::ReadArtifacts).await?;
+    check(&mut tx, caller, &run, Action::ShareRun).await?;
     let expires_at = engine.inner.clock.now().plus_millis(LINK_LIFE_MS);
     let mut links = Vec::with_capacity(paths.len());
+    let mut rows = Vec::with_capacity(paths.len());
     for path in paths {
         if db::artifact::get(&mut tx, row.workload.id, path)
             .await?
@@ -107,57 +107,52 @@ pub async fn links(
                 "{experiment} has no artifact '{path}'"
             )));
         }
-        let claim = format!("{}.{}", row.workload.id, expires_at.as_millis());
-        let signature = secret::sign(&engine.inner.secret, &format!("{claim}.{path}"));
+        let token = share::token(engine);
+        let artifact = Some((row.workload.id, path.clone()));
+        let share = share::new(engine, caller, &run, artifact, Some(expires_at));
+        rows.push((share, secret::seal(&engine.inner.secret, &token)));
         links.push(Link {
             path: path.clone(),
-            token: format!("{claim}.{signature}"),
+            token,
             expires_at,
         });
     }
+    drop(tx);
+    let creator = crate::run::creator(engine, caller, &run).await?;
+    let mut tx = engine.inner.db.write().await?;
+    db::share::insert_many(&mut tx, &rows).await?;
+    let thing = Thing::experiment(&run, &row, &creator);
+    let event = caller.did("share.create", Some(run.team), thing);
+    event.detail(paths.join(", ")).write(engine, &mut tx).await?;
+    tx.commit().await?;
     Ok(links)
 }
 
 /// Follows a link.  Whatever is wrong with it, the answer is the same.
 pub async fn follow_link(
     engine: &Engine,
+    trail: &Trail,
     token: &str,
     path: &str,
 ) -> Result<(db::artifact::Artifact, BlobReader)> {
     let gone = || Error::NotFound {
         what: "this link does not work, or no longer".to_owned(),
-        hint: Some("links last 24 hours; ask whoever sent it for a new one".to_owned()),
+        hint: Some("ask whoever sent it for a new one".to_owned()),
     };
-    let mut parts = token.split('.');
-    let (Some(workload), Some(expires), Some(signature), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return Err(gone());
-    };
-    let claim = format!("{workload}.{expires}");
-    if !secret::verify(&engine.inner.secret, &format!("{claim}.{path}"), signature) {
-        return Err(gone());
-    }
-    let expires_ms: i64 = expires.parse().map_err(|_| gone())?;
-    if Timestamp::from_millis(expires_ms) <= engine.inner.clock.now() {
-        return Err(gone());
-    }
-    let workload = workload.parse().map_err(|_| gone())?;
     let mut tx = engine.inner.db.read().await?;
-    let row = db::workload::get(&mut tx, workload)
-        .await?
-        .ok_or_else(gone)?;
-    let run = match row.run {
-        Some(run) => db::run::by_id(&mut tx, run).await?,
-        None => None,
+    let (share, run) = share::open(engine, &mut tx, token, Action::ReadArtifacts).await?;
+    let Some((workload, named)) = &share.artifact else {
+        return Err(gone());
     };
-    if row.deleted.is_some() || run.is_none_or(|run| run.deleted.is_some()) {
+    let row = db::workload::get(&mut tx, *workload).await?;
+    if named != path || row.is_none_or(|row| row.deleted.is_some()) {
         return Err(gone());
     }
-    let artifact = db::artifact::get(&mut tx, workload, path)
+    let artifact = db::artifact::get(&mut tx, *workload, path)
         .await?
         .ok_or_else(gone)?;
     drop(tx);
     let reader = reader(engine, &artifact).await?;
+    share::followed(engine, trail, &share, &run, path);
     Ok((artifact, reader))
 }

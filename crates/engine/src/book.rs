@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use grid_core::cluster::Need;
-use grid_core::id::{AttemptId, NodeId, UserId, WorkloadId};
+use grid_core::id::{AttemptId, NodeId, TeamId, UserId, WorkloadId};
 use grid_core::schedule::{Board, Waiter};
 use grid_core::spec::RunSpec;
 use grid_core::time::Timestamp;
@@ -60,6 +60,7 @@ pub(crate) struct Details {
 pub(crate) struct RunInfo {
     pub(crate) name: String,
     pub(crate) owner: UserId,
+    pub(crate) team: TeamId,
     pub(crate) username: String,
     pub(crate) spec: RunSpec,
     pub(crate) program: Vec<String>,

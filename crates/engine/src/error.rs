@@ -20,7 +20,10 @@ pub enum Error {
     },
     /// The caller may know of the thing but not do this to it.
     #[error("{message}")]
-    Forbidden { message: String },
+    Forbidden {
+        message: String,
+        hint: Option<String>,
+    },
     /// No key, or one that is wrong, expired or revoked.
     #[error("{0}")]
     Unauthenticated(String),
@@ -75,6 +78,14 @@ impl Error {
         }
     }
 
+    /// Not for this caller.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::Forbidden {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
     /// Not in this state.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict {
@@ -98,6 +109,7 @@ impl Error {
         match self {
             Self::NotFound { hint, .. }
             | Self::Invalid { hint, .. }
+            | Self::Forbidden { hint, .. }
             | Self::Conflict { hint, .. }
             | Self::TooLarge { hint, .. } => hint.as_deref(),
             _ => None,
@@ -139,6 +151,10 @@ impl From<blobs::BlobError> for Error {
                 "the server's disk is full: the file could not be stored; make room and try again"
                     .to_owned(),
             ),
+            // What was sent is not what was announced.
+            blobs::BlobError::WrongHash { .. } | blobs::BlobError::WrongLength { .. } => {
+                Self::invalid(error.to_string())
+            }
             other => Self::internal(other),
         }
     }

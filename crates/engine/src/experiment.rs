@@ -6,7 +6,9 @@ use grid_core::workload::{Actor, Command, Event, Outcome, Refusal, State, Status
 use grid_store::db;
 
 use crate::access::Caller;
+use crate::audit::{Draft, Thing};
 use crate::error::{Error, Result};
+use crate::recorder::Audit;
 use crate::{Engine, artifact, reference, to_the_end, trash};
 
 /// An experiment with the run it belongs to.
@@ -200,6 +202,18 @@ pub fn event_message(event: &Event) -> String {
     }
 }
 
+/// The event that tells of a change of an experiment.
+async fn did(
+    engine: &Engine,
+    caller: &Caller,
+    run: &db::run::Run,
+    row: &db::workload::Stored,
+    action: &'static str,
+) -> Result<Draft> {
+    let creator = crate::run::creator(engine, caller, run).await?;
+    Ok(caller.did(action, Some(run.team), Thing::experiment(run, row, &creator)))
+}
+
 /// Stops an experiment.
 pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<Experiment> {
     let mut tx = engine.inner.db.read().await?;
@@ -207,7 +221,13 @@ pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<Experi
     artifact::check(&mut tx, caller, &run, Action::StopRun).await?;
     drop(tx);
     let id = row.workload.id;
-    let answer = record_stop(engine, caller, id).await?;
+    let audit = Audit {
+        entry: did(engine, caller, &run, &row, Action::StopRun.word())
+            .await?
+            .entry(&*engine.inner.clock),
+        alone: true,
+    };
+    let answer = record_stop(engine, caller, id, Some(audit)).await?;
     answer.map_err(|refusal| Error::refused(name, refusal))?;
     get(engine, caller, &id.to_string()).await
 }
@@ -216,12 +236,14 @@ async fn record_stop(
     engine: &Engine,
     caller: &Caller,
     id: WorkloadId,
+    audit: Option<Audit>,
 ) -> Result<Result<usize, Refusal>> {
     let command = Command::Stop {
         by: Some(caller.id()),
     };
     let recorder = &engine.inner.recorder;
-    recorder.record(id, command, Actor::User(caller.id())).await
+    let actor = Actor::User(caller.id());
+    recorder.record(id, command, actor, audit).await
 }
 
 /// Moves an experiment to the trash, stopping it first.
@@ -233,13 +255,15 @@ pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Expe
     let id = row.workload.id;
     let (engine, caller) = (engine.clone(), caller.clone());
     to_the_end(async move {
-        let _refused = record_stop(&engine, &caller, id).await?;
+        let audit = did(&engine, &caller, &run, &row, Action::DeleteRun.word()).await?;
+        let _refused = record_stop(&engine, &caller, id, None).await?;
         let mut tx = engine.inner.db.write().await?;
         db::workload::set_deleted(&mut tx, id, caller.id(), engine.inner.clock.now()).await?;
+        audit.write(&engine, &mut tx).await?;
         tx.commit().await?;
         // Somebody may have had it tried again in between; in the trash nothing runs.
-        let _refused = record_stop(&engine, &caller, id).await?;
-        engine.inner.watch.changed();
+        let _refused = record_stop(&engine, &caller, id, None).await?;
+        engine.inner.watch.changed([run.team]);
         get(&engine, &caller, &id.to_string()).await
     })
     .await
@@ -262,6 +286,7 @@ pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Exp
     }
     let id = row.workload.id;
     let not_there = || Error::conflict(format!("{name} is not in the trash"));
+    let audit = did(engine, caller, &run, &row, "run.restore").await?;
     let mut tx = engine.inner.db.write().await?;
     let deleted = db::workload::get(&mut tx, id)
         .await?
@@ -269,10 +294,11 @@ pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Exp
         .ok_or_else(not_there)?;
     trash::require_restorable(deleted.at, engine.inner.clock.now(), name)?;
     let restored = db::workload::restore(&mut tx, id).await?;
-    tx.commit().await?;
     if !restored {
         return Err(not_there());
     }
-    engine.inner.watch.changed();
+    audit.write(engine, &mut tx).await?;
+    tx.commit().await?;
+    engine.inner.watch.changed([run.team]);
     get(engine, caller, &id.to_string()).await
 }

@@ -4,9 +4,11 @@
 
 mod access;
 mod book;
+mod changes;
 mod clock;
 mod error;
 mod git;
+mod guard;
 mod instance;
 mod node;
 mod recorder;
@@ -15,20 +17,25 @@ mod turn;
 mod watch;
 
 pub mod artifact;
+pub mod audit;
 pub mod blob;
 pub mod doctor;
 pub mod experiment;
+pub mod invitation;
+pub mod key;
 pub mod log;
 pub mod reference;
 pub mod run;
 pub mod runner;
+pub mod share;
 pub mod snapshot;
+pub mod team;
 pub mod trash;
 pub mod user;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use grid_core::id::{NodeId, RunId, WorkloadId};
@@ -40,13 +47,16 @@ use grid_store::logs::LogStore;
 use tokio::sync::Notify;
 
 pub use access::Caller;
+pub use changes::Changes;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use node::NodeStatus;
 pub use secret::{Hashed, hash_key};
 pub use watch::Watcher;
 
+use audit::Auditor;
 use book::{Book, Details, Entry, RunInfo};
+use guard::Guard;
 use recorder::Recorder;
 use watch::Watch;
 
@@ -67,7 +77,7 @@ pub struct Parts {
     pub executor: Arc<dyn Executor>,
     /// Time and entropy.
     pub clock: Arc<dyn Clock>,
-    /// Signs links; never leaves the server.
+    /// What links and invitations are known by; never leaves the server.
     pub secret: [u8; 32],
     /// Room for things under way (clones of repositories).
     pub scratch: PathBuf,
@@ -96,6 +106,10 @@ pub(crate) struct Inner {
     pub(crate) watch: Watch,
     /// Whether the use of a key is being written down.
     pub(crate) touching: AtomicBool,
+    pub(crate) auditor: Auditor,
+    pub(crate) guard: Guard,
+    /// For how many days the audit log is kept; 0 is for ever.
+    pub(crate) audit_days: AtomicU32,
     book: Mutex<Book>,
     runs: Mutex<HashMap<RunId, Weak<RunInfo>>>,
 }
@@ -104,6 +118,7 @@ impl Engine {
     /// Reads what is open and begins to record.  [`Engine::run`] begins to act.
     pub async fn open(parts: Parts) -> Result<Self> {
         let (recorder, requests) = Recorder::new();
+        let (auditor, notes) = Auditor::new();
         let inner = Inner {
             db: parts.db,
             logs: parts.logs,
@@ -118,6 +133,9 @@ impl Engine {
             wake: Notify::new(),
             watch: Watch::new(),
             touching: AtomicBool::new(false),
+            auditor,
+            guard: Guard::new(parts.secret),
+            audit_days: AtomicU32::new(audit::KEPT_DAYS),
             book: Mutex::new(Book::default()),
             runs: Mutex::new(HashMap::new()),
         };
@@ -126,6 +144,7 @@ impl Engine {
         };
         engine.load().await?;
         tokio::spawn(recorder::run(Arc::downgrade(&engine.inner), requests));
+        tokio::spawn(audit::run(Arc::downgrade(&engine.inner), notes));
         Ok(engine)
     }
 
@@ -142,6 +161,11 @@ impl Engine {
     /// Tells when something that people see has changed.
     pub fn watch(&self) -> Watcher {
         self.inner.watch.subscribe()
+    }
+
+    /// Tells when who may do what has changed.
+    pub fn watch_people(&self) -> Watcher {
+        self.inner.watch.subscribe_people()
     }
 
     /// Whether the database answers.
@@ -253,6 +277,7 @@ impl Inner {
         let info = Arc::new(RunInfo {
             name: run.name.clone(),
             owner: run.creator,
+            team: run.team,
             username,
             program: split_command(&spec.command).0.to_vec(),
             need,

@@ -154,12 +154,10 @@ impl Reader {
         Ok(entry.workload)
     }
 
-    /// Whether the caller may still read: membership may have ended since.
+    /// Whether the caller may still read: membership, account or key may have ended since.
     pub async fn still_allowed(&self) -> Result<()> {
         let mut tx = self.engine.inner.db.read().await?;
-        let user = grid_store::db::user::by_id(&mut tx, self.caller.id()).await?;
-        let user = user.ok_or_else(|| Error::Unauthenticated("this account is gone".to_owned()))?;
-        let caller = Caller::load(&mut tx, user, self.caller.key).await?;
+        let caller = crate::user::again(&self.engine, &mut tx, &self.caller).await?;
         let id = self.workload.to_string();
         let (run, _) = reference::experiment(&mut tx, &caller, &id, false).await?;
         artifact::check(&mut tx, &caller, &run, Action::ReadLogs).await

@@ -4,7 +4,7 @@
 //! are taken in batches: each batch is one transaction (group commit), because
 //! a commit costs about as much for a hundred workloads as for one.
 
-use std::collections::{BTreeMap, HashSet, VecDeque, btree_map};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque, btree_map};
 use std::sync::Weak;
 
 use grid_core::id::WorkloadId;
@@ -34,7 +34,17 @@ struct Request {
     workload: WorkloadId,
     command: Command,
     actor: Actor,
+    /// What is written down with it.
+    audit: Option<Box<Audit>>,
     reply: Option<oneshot::Sender<Answer>>,
+}
+
+/// What is written down in the transaction of a command.
+#[derive(Debug, Clone)]
+pub(crate) struct Audit {
+    pub(crate) entry: db::audit::Entry,
+    /// Whether the event tells of this command alone, and so of its failure.
+    pub(crate) alone: bool,
 }
 
 /// What became of a command: how many events it caused.
@@ -61,12 +71,14 @@ impl Recorder {
         workload: WorkloadId,
         command: Command,
         actor: Actor,
+        audit: Option<Audit>,
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let request = Request {
             workload,
             command,
             actor,
+            audit: audit.map(Box::new),
             reply: Some(reply),
         };
         let gone = || Error::Unavailable("the server is shutting down; try again".to_owned());
@@ -74,11 +86,14 @@ impl Recorder {
         answer.await.map_err(|_| gone())?
     }
 
-    /// Records many, in order; answers after all are committed, in the same order.
+    /// Records many, in order; answers after all are committed, in the same order.  What
+    /// is written down about them goes with the first.
     pub(crate) async fn record_all(
         &self,
         commands: Vec<(WorkloadId, Command, Actor)>,
+        audit: Option<Audit>,
     ) -> Result<Vec<Answer>> {
+        let mut audit = audit.map(Box::new);
         let gone = || Error::Unavailable("the server is shutting down; try again".to_owned());
         let mut answers = Vec::with_capacity(commands.len());
         for (workload, command, actor) in commands {
@@ -87,6 +102,7 @@ impl Recorder {
                 workload,
                 command,
                 actor,
+                audit: audit.take(),
                 reply: Some(reply),
             };
             self.queue.send(request).await.map_err(|_| gone())?;
@@ -178,7 +194,7 @@ async fn record_batch(inner: &Inner, batch: Vec<Request>) -> bool {
             .values()
             .filter(|draft| !draft.events.is_empty())
             .collect();
-        let won = match commit(inner, &changed).await {
+        let won = match commit(inner, &changed, &requests, &decided).await {
             Ok(won) => won,
             Err(Error::Internal(error)) if requests.len() > 1 => {
                 // Something about one of them: it must not keep the others from happening.
@@ -273,8 +289,14 @@ async fn find(inner: &Inner, id: WorkloadId) -> Result<Option<Entry>> {
     inner.load_entry(id).await
 }
 
-async fn commit(inner: &Inner, changed: &[&Draft]) -> Result<Vec<bool>> {
-    if changed.is_empty() {
+async fn commit(
+    inner: &Inner,
+    changed: &[&Draft],
+    requests: &[Request],
+    decided: &[Answer],
+) -> Result<Vec<bool>> {
+    let is_audited = requests.iter().any(|request| request.audit.is_some());
+    if changed.is_empty() && !is_audited {
         return Ok(vec![]);
     }
     let records: Vec<db::event::Record<'_>> = changed
@@ -289,12 +311,50 @@ async fn commit(inner: &Inner, changed: &[&Draft]) -> Result<Vec<bool>> {
         .collect();
     let mut tx = inner.db.write().await?;
     let won = db::event::record_many(&mut tx, &records).await?;
+    if is_audited {
+        let lost = |id| {
+            let mut pairs = changed.iter().zip(&won);
+            pairs.any(|(draft, won)| draft.entry.workload.id == id && !won)
+        };
+        let entries = audits(requests, decided, lost);
+        db::audit::insert_many(&mut tx, &entries).await?;
+    }
     tx.commit().await?;
     Ok(won)
 }
 
+/// What is written down about commands that are not to be tried again.
+fn audits(
+    requests: &[Request],
+    decided: &[Answer],
+    lost: impl Fn(WorkloadId) -> bool,
+) -> Vec<db::audit::Entry> {
+    let mut entries = Vec::new();
+    for (request, answer) in requests.iter().zip(decided) {
+        let Some(audit) = &request.audit else {
+            continue;
+        };
+        if lost(request.workload) {
+            continue;
+        }
+        let mut entry = audit.entry.clone();
+        let failure = match answer {
+            Ok(Ok(_)) => None,
+            Ok(Err(refusal)) => Some(refusal.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(failure) = failure.filter(|_| audit.alone) {
+            "failed".clone_into(&mut entry.result);
+            entry.detail = failure;
+        }
+        entries.push(entry);
+    }
+    entries
+}
+
 /// Makes what was committed known: book, board, watchers.
 fn publish(inner: &Inner, drafts: BTreeMap<WorkloadId, Draft>, lost: &HashSet<WorkloadId>) {
+    let mut teams = BTreeSet::new();
     {
         let mut book = inner.book();
         for (id, mut draft) in drafts {
@@ -318,10 +378,11 @@ fn publish(inner: &Inner, drafts: BTreeMap<WorkloadId, Draft>, lost: &HashSet<Wo
             if matches!(draft.entry.workload.state, State::Queued) {
                 draft.entry.since = draft.entry.workload.created_at;
             }
+            teams.insert(draft.entry.run.team);
             book.set(draft.entry);
         }
     }
-    inner.watch.changed();
+    inner.watch.changed(teams);
 }
 
 async fn reload(inner: &Inner, id: WorkloadId) {

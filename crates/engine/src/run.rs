@@ -14,6 +14,7 @@ use crate::access::Caller;
 use crate::error::{Error, Result};
 use crate::{Engine, artifact, reference};
 
+pub(crate) use change::creator;
 pub use change::{clone, delete, restore, retry, stop};
 pub use create::{Created, NewRun, create};
 

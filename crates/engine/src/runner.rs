@@ -51,9 +51,7 @@ pub async fn new_token(engine: &Engine, node: &NodeId) -> Result<String> {
 /// Takes what a runner says, and answers with what it should do.
 pub async fn sync(engine: &Engine, node: &NodeId, sync: Sync) -> Result<Orders> {
     if sync.node.id != *node {
-        return Err(Error::Forbidden {
-            message: format!("this token is for node '{node}'"),
-        });
+        return Err(Error::forbidden(format!("this token is for node '{node}'")));
     }
     if sync.have.len() > ATTEMPTS_MAX {
         return Err(Error::invalid(format!(
@@ -69,7 +67,7 @@ pub async fn sync(engine: &Engine, node: &NodeId, sync: Sync) -> Result<Orders> 
     // Heard before it is recorded: what the log says to run is seen by who looks.
     engine.inner.hub.hear(sync, Instant::now());
     if !commands.is_empty() {
-        for answer in engine.inner.recorder.record_all(commands).await? {
+        for answer in engine.inner.recorder.record_all(commands, None).await? {
             // A refusal is a report that is late or repeated.
             let _refused = answer?;
         }

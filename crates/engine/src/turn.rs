@@ -97,7 +97,7 @@ async fn place(engine: &Engine) -> Result<()> {
             )
         })
         .collect();
-    let answers = engine.inner.recorder.record_all(commands).await?;
+    let answers = engine.inner.recorder.record_all(commands, None).await?;
     let mut failed = None;
     let mut placed = Vec::with_capacity(planned.len());
     {
@@ -277,7 +277,7 @@ async fn act(engine: &Engine, todo: Todo) -> Result<()> {
             (attempt.workload, command, Actor::Engine)
         })
         .collect();
-    for answer in engine.inner.recorder.record_all(commands).await? {
+    for answer in engine.inner.recorder.record_all(commands, None).await? {
         // A refusal means that somebody else has reported it first.
         let _refused = answer?;
     }

@@ -2,13 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
+use grid_core::access::Scope;
 use grid_core::id::{KeyId, TeamId, UserId};
 use grid_core::name::UserName;
 use grid_core::team::{Role, TeamPolicy};
 use grid_core::time::Timestamp;
 use grid_store::db::{self, Tx};
+use tokio::time::Instant;
 
 use crate::access::Caller;
+use crate::audit::{Thing, Trail};
 use crate::error::{Error, Result};
 use crate::secret::hash_key;
 use crate::{Clock, Engine};
@@ -48,7 +51,7 @@ pub struct WithKey {
 /// Creates a user with a key and a team of one.  Operators only.
 pub async fn create(engine: &Engine, caller: &Caller, new: &NewUser) -> Result<WithKey> {
     caller.require_operator("create users")?;
-    create_unchecked(engine, new).await
+    create_unchecked(engine, Some(caller), new).await
 }
 
 /// Creates the first operator, unless there are users already.
@@ -64,7 +67,7 @@ pub async fn create_first(engine: &Engine, username: &str) -> Result<Option<With
         operator: true,
         ..NewUser::default()
     };
-    create_unchecked(engine, &new).await.map(Some)
+    create_unchecked(engine, None, &new).await.map(Some)
 }
 
 /// Another key for the oldest operator, for whoever owns the server's data and has lost
@@ -84,7 +87,30 @@ pub async fn recover_operator(engine: &Engine) -> Result<Option<WithKey>> {
     Ok(Some(WithKey { user, api_key }))
 }
 
-async fn create_unchecked(engine: &Engine, new: &NewUser) -> Result<WithKey> {
+async fn create_unchecked(
+    engine: &Engine,
+    by: Option<&Caller>,
+    new: &NewUser,
+) -> Result<WithKey> {
+    let mut tx = engine.inner.db.write().await?;
+    let made = insert(engine, &mut tx, new).await?;
+    if let Some(caller) = by {
+        let event = caller.did("user.create", None, Thing::user(&made.user));
+        event.write(engine, &mut tx).await?;
+    }
+    tx.commit().await?;
+    Ok(made)
+}
+
+pub(crate) fn name_taken(username: &UserName) -> Error {
+    Error::Conflict {
+        message: format!("there is a user or a team '{username}' already"),
+        hint: Some("choose another name, or see `grid user list`".to_owned()),
+    }
+}
+
+/// Adds a user with a key and a team of one, in a transaction of the caller.
+pub(crate) async fn insert(engine: &Engine, tx: &mut Tx, new: &NewUser) -> Result<WithKey> {
     let inner = &engine.inner;
     let username = UserName::parse(&new.username).map_err(|e| Error::invalid(e.to_string()))?;
     let text = |what: &str, value: &Option<String>| -> Result<String> {
@@ -117,21 +143,27 @@ async fn create_unchecked(engine: &Engine, new: &NewUser) -> Result<WithKey> {
         disabled_at: None,
         service_team: None,
     };
-    let mut tx = inner.db.write().await?;
-    db::user::insert(&mut tx, &user)
-        .await
-        .map_err(|e| match e {
-            db::Error::Conflict { .. } => Error::Conflict {
-                message: format!("there is a user '{username}' already"),
-                hint: Some("choose another name, or see `grid user list`".to_owned()),
-            },
-            other => other.into(),
-        })?;
-    db::team::insert(&mut tx, &team).await?;
-    db::team::set_role(&mut tx, team.id, user.id, Role::Owner, now).await?;
-    let api_key = new_key(&mut tx, clock, user.id, now).await?;
-    tx.commit().await?;
+    let taken = |error| match error {
+        db::Error::Conflict { .. } => name_taken(&username),
+        other => Error::from(other),
+    };
+    db::user::insert(tx, &user).await.map_err(taken)?;
+    db::team::insert(tx, &team).await.map_err(taken)?;
+    db::team::set_role(tx, team.id, user.id, Role::Owner, now).await?;
+    let api_key = new_key(tx, clock, user.id, now).await?;
     Ok(WithKey { user, api_key })
+}
+
+/// Closes an account: nobody signs in with it any more, and its keys end.
+pub(crate) async fn close(engine: &Engine, tx: &mut Tx, user: UserId) -> Result<()> {
+    let now = engine.inner.clock.now();
+    db::user::set_disabled(tx, user, Some(now)).await?;
+    for key in db::key::of_user(tx, user).await? {
+        if key.revoked_at.is_none() {
+            db::key::revoke(tx, key.id, now).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn new_key(tx: &mut Tx, clock: &dyn Clock, user: UserId, now: Timestamp) -> Result<String> {
@@ -171,6 +203,7 @@ pub async fn list(engine: &Engine, caller: &Caller) -> Result<Vec<db::user::User
 
 /// Revokes every key of the caller and makes a new one.
 pub async fn rotate_key(engine: &Engine, caller: &Caller) -> Result<WithKey> {
+    caller.require_whole("replace your keys")?;
     let inner = &engine.inner;
     let now = inner.clock.now();
     let mut tx = inner.db.write().await?;
@@ -180,7 +213,10 @@ pub async fn rotate_key(engine: &Engine, caller: &Caller) -> Result<WithKey> {
         }
     }
     let api_key = new_key(&mut tx, &*inner.clock, caller.id(), now).await?;
+    let event = caller.did("key.rotate", None, Thing::user(&caller.user));
+    event.write(engine, &mut tx).await?;
     tx.commit().await?;
+    inner.watch.people_changed();
     Ok(WithKey {
         user: caller.user.clone(),
         api_key,
@@ -208,7 +244,9 @@ pub async fn authenticate(engine: &Engine, user_id: Option<&str>, api_key: &str)
         .last_used_at
         .is_none_or(|at| now.millis_since(at) > TOUCH_EVERY_MS);
     let key_id = key.id;
-    let caller = Caller::load(&mut tx, user, Some(key_id)).await?;
+    let mut caller = Caller::load(&mut tx, user, Some(key_id)).await?;
+    // What is not understood is good for the least.
+    caller.scope = Scope::parse(&key.scope).unwrap_or(Scope::Read);
     drop(tx);
     if stale && !inner.touching.swap(true, Ordering::AcqRel) {
         // Beside the request: who reads need not wait for those who write, nor fail
@@ -233,9 +271,46 @@ async fn touch(engine: &Engine, key: KeyId, now: Timestamp) -> Result<()> {
     Ok(tx.commit().await?)
 }
 
+/// Lets somebody in by a request that leaves `trail`, unless too many wrong keys were tried
+/// of the same user from the same address.
+pub async fn enter(
+    engine: &Engine,
+    trail: &Trail,
+    user_id: Option<&str>,
+    api_key: &str,
+) -> Result<Caller> {
+    let (guard, address) = (&engine.inner.guard, trail.origin().address.as_str());
+    let (who, hash) = (user_id.unwrap_or_default(), hash_key(api_key));
+    let now = Instant::now();
+    if guard.is_closed(who, address, now) && !guard.knows(&hash, now) {
+        return Err(Error::TooMany(
+            "too many wrong keys were tried from this address: wait a minute, and try again"
+                .to_owned(),
+        ));
+    }
+    match authenticate(engine, user_id, api_key).await {
+        Ok(caller) => {
+            guard.succeeded(&hash, now);
+            Ok(caller.on(trail.clone()))
+        }
+        Err(error) => {
+            if let Error::Unauthenticated(why) = &error {
+                guard.failed(who, address, now);
+                trail.failed_login(who, why);
+            }
+            Err(error)
+        }
+    }
+}
+
 /// Signs in by name or e-mail address, as the command line does once.
-pub async fn login(engine: &Engine, login: &str, api_key: &str) -> Result<Caller> {
-    let caller = authenticate(engine, None, api_key).await?;
+pub async fn login(
+    engine: &Engine,
+    trail: &Trail,
+    login: &str,
+    api_key: &str,
+) -> Result<Caller> {
+    let caller = enter(engine, trail, None, api_key).await?;
     let mut tx = engine.inner.db.read().await?;
     match db::user::by_login(&mut tx, login).await? {
         Some(user) if user.id == caller.user.id => Ok(caller),
@@ -246,6 +321,23 @@ pub async fn login(engine: &Engine, login: &str, api_key: &str) -> Result<Caller
     }
 }
 
+/// The same caller as they are now, if their account and their key still open anything.
+/// Leaves no trail: it was let in before.
+pub(crate) async fn again(engine: &Engine, tx: &mut Tx, caller: &Caller) -> Result<Caller> {
+    let gone = |what: &str| Error::Unauthenticated(format!("this {what} is gone"));
+    let user = db::user::by_id(tx, caller.id()).await?;
+    let user = user.ok_or_else(|| gone("account"))?;
+    if let Some(id) = caller.key {
+        let keys = db::key::of_user(tx, user.id).await?;
+        let key = keys.iter().find(|key| key.id == id);
+        usable(key.ok_or_else(|| gone("API key"))?, &user, engine.inner.clock.now())?;
+    }
+    let mut again = Caller::load(tx, user, caller.key).await?;
+    again.scope = caller.scope;
+    Ok(again)
+}
+
+/// Whether a key still opens anything.
 fn usable(key: &db::key::Key, user: &db::user::User, now: Timestamp) -> Result<()> {
     if key.revoked_at.is_some() {
         return Err(Error::Unauthenticated(

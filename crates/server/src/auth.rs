@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use grid_api::error::ErrorCode;
 use grid_core::id::NodeId;
 use grid_engine::Engine;
+use grid_engine::audit::Trail;
 use tokio::time::Instant;
 
 use crate::error::Failure;
@@ -36,12 +37,12 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let engine = Engine::from_ref(state);
-        let caller = match credentials(parts)? {
-            Credentials::Basic { user, password } => {
-                grid_engine::user::authenticate(&engine, Some(&user), &password).await?
-            }
-            Credentials::Bearer(key) => grid_engine::user::authenticate(&engine, None, key).await?,
+        let (user, key) = match credentials(parts)? {
+            Credentials::Basic { user, password } => (Some(user), password),
+            Credentials::Bearer(key) => (None, key.to_owned()),
         };
+        let trail = trail(parts);
+        let caller = grid_engine::user::enter(&engine, &trail, user.as_deref(), &key).await?;
         Ok(Self(caller))
     }
 }
@@ -94,6 +95,11 @@ impl FromRequestParts<App> for FolderOwner {
             Err(wrong())
         }
     }
+}
+
+/// What the request leaves behind, to be written down before it is answered.
+pub(crate) fn trail(parts: &Parts) -> Trail {
+    parts.extensions.get::<Trail>().cloned().unwrap_or_default()
 }
 
 enum Credentials<'a> {

@@ -54,7 +54,7 @@ pub fn states() -> String {
     grid_core::workload::transition_table()
 }
 
-/// Who may do what, as Markdown.
+/// Who may do what, and which route asks what, as Markdown.
 pub fn access_table() -> String {
-    grid_core::access::access_table()
+    grid_core::access::access_table() + &rest::access::table()
 }

@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
-use grid_engine::Watcher;
+use grid_engine::Changes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -97,14 +97,14 @@ pub(crate) fn response(events: impl Stream<Item = Bytes> + Send + 'static) -> Re
     response
 }
 
-/// `changed`, now and whenever something may have changed.
+/// `changed`, now and whenever something may have changed that the caller sees.
 pub(crate) fn changes(
-    watcher: Watcher,
+    changes: Changes,
     stop: CancellationToken,
 ) -> impl Stream<Item = Bytes> + Send {
     let until = Instant::now() + CHANGES_LIFE;
-    let state = (watcher, stop, true);
-    futures::stream::unfold(state, move |(mut watcher, stop, first)| async move {
+    let state = (changes, stop, true);
+    futures::stream::unfold(state, move |(mut changes, stop, first)| async move {
         let mut events = if first {
             Events::begin()
         } else {
@@ -115,9 +115,14 @@ pub(crate) fn changes(
                 () = stop.cancelled() => return None,
                 () = tokio::time::sleep_until(until) => return None,
                 () = tokio::time::sleep(KEEP_ALIVE) => {
-                    return Some((Events::keep_alive().into_bytes(), (watcher, stop, false)));
+                    return Some((Events::keep_alive().into_bytes(), (changes, stop, false)));
                 }
-                () = watcher.changed() => {}
+                still = changes.next() => {
+                    // Whoever is not let in any more is told so when they come back.
+                    if still.is_err() {
+                        return None;
+                    }
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return None,
@@ -125,6 +130,6 @@ pub(crate) fn changes(
             }
         }
         events.push("changed", None, "{}");
-        Some((events.into_bytes(), (watcher, stop, false)))
+        Some((events.into_bytes(), (changes, stop, false)))
     })
 }

@@ -3,9 +3,13 @@
 
 mod access;
 mod artifacts;
+mod audited;
 mod bad_input;
 mod documents;
+mod keys;
 mod logs;
+mod matrix;
 mod runs;
 mod server;
+mod teams;
 mod world;

@@ -9,7 +9,9 @@ use grid_store::db;
 use super::create::{Created, NewRun, create};
 use super::{Run, one};
 use crate::access::Caller;
+use crate::audit::{Draft, Thing};
 use crate::error::{Error, Result};
+use crate::recorder::Audit;
 use crate::{Engine, artifact, reference, to_the_end, trash};
 
 /// Experiments that are changed at a time.
@@ -43,6 +45,7 @@ async fn each(
     statuses: &[Status],
     command: &Command,
     wanted: impl Fn(&State) -> bool,
+    mut audit: Option<Draft>,
 ) -> Result<u64> {
     let mut after = None;
     let mut changed = 0;
@@ -52,20 +55,53 @@ async fn each(
             db::workload::list_of_run(&mut tx, run.id, statuses, db::Trash::Without, after, PAGE)
                 .await?;
         drop(tx);
-        let commands = page
+        let commands: Vec<_> = page
             .items
             .iter()
             .filter(|row| wanted(&row.workload.state))
             .map(|row| (row.workload.id, command.clone(), Actor::User(caller.id())))
             .collect();
-        for answer in engine.inner.recorder.record_all(commands).await? {
-            changed += u64::from(answer?.is_ok_and(|events| events > 0));
+        if !commands.is_empty() {
+            let audit = audit.take().map(|draft| Audit {
+                entry: draft.entry(&*engine.inner.clock),
+                alone: false,
+            });
+            for answer in engine.inner.recorder.record_all(commands, audit).await? {
+                changed += u64::from(answer?.is_ok_and(|events| events > 0));
+            }
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(changed),
-        }
+        let Some(next) = page.next else {
+            break;
+        };
+        after = Some(next);
     }
+    // Nothing was there to be changed: who asked for it is written down all the same.
+    if let Some(draft) = audit.filter(|_| matches!(command, Command::Stop { .. })) {
+        let draft = draft.detail("nothing was open");
+        draft.write_alone(engine).await?;
+    }
+    Ok(changed)
+}
+
+/// The event that tells of a change of a run.
+async fn did(
+    engine: &Engine,
+    caller: &Caller,
+    run: &db::run::Run,
+    action: Action,
+) -> Result<Draft> {
+    let creator = creator(engine, caller, run).await?;
+    Ok(caller.did(action.word(), Some(run.team), Thing::run(run, &creator)))
+}
+
+/// The name of who made a run.
+pub(crate) async fn creator(engine: &Engine, caller: &Caller, run: &db::run::Run) -> Result<String> {
+    if run.creator == caller.id() {
+        return Ok(caller.user.username.clone());
+    }
+    let mut tx = engine.inner.db.read().await?;
+    let user = db::user::by_id(&mut tx, run.creator).await?;
+    Ok(user.map_or_else(String::new, |user| user.username))
 }
 
 const OPEN: [Status; 5] = [
@@ -76,11 +112,16 @@ const OPEN: [Status; 5] = [
     Status::Paused,
 ];
 
-async fn stop_open(engine: &Engine, caller: &Caller, run: &db::run::Run) -> Result<u64> {
+async fn stop_open(
+    engine: &Engine,
+    caller: &Caller,
+    run: &db::run::Run,
+    audit: Option<Draft>,
+) -> Result<u64> {
     let command = Command::Stop {
         by: Some(caller.id()),
     };
-    each(engine, caller, run, &OPEN, &command, |_| true).await
+    each(engine, caller, run, &OPEN, &command, |_| true, audit).await
 }
 
 /// Stops every experiment of a run that has not ended.  Answers with how many.
@@ -88,7 +129,8 @@ pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<(Run, 
     let run = find(engine, caller, name, Action::StopRun, false).await?;
     let (engine, caller) = (engine.clone(), caller.clone());
     to_the_end(async move {
-        let changed = stop_open(&engine, &caller, &run).await?;
+        let audit = did(&engine, &caller, &run, Action::StopRun).await?;
+        let changed = stop_open(&engine, &caller, &run, Some(audit)).await?;
         Ok((described(&engine, &caller, run.id).await?, changed))
     })
     .await
@@ -99,13 +141,15 @@ pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Run>
     let run = find(engine, caller, name, Action::DeleteRun, false).await?;
     let (engine, caller) = (engine.clone(), caller.clone());
     to_the_end(async move {
-        stop_open(&engine, &caller, &run).await?;
+        let audit = did(&engine, &caller, &run, Action::DeleteRun).await?;
+        stop_open(&engine, &caller, &run, None).await?;
         let mut tx = engine.inner.db.write().await?;
         db::run::set_deleted(&mut tx, run.id, caller.id(), engine.inner.clock.now()).await?;
+        audit.write(&engine, &mut tx).await?;
         tx.commit().await?;
         // Somebody may have had one tried again in between; in the trash nothing runs.
-        stop_open(&engine, &caller, &run).await?;
-        engine.inner.watch.changed();
+        stop_open(&engine, &caller, &run, None).await?;
+        engine.inner.watch.changed([run.team]);
         described(&engine, &caller, run.id).await
     })
     .await
@@ -115,6 +159,8 @@ pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Run>
 pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Run> {
     let run = find(engine, caller, name, Action::DeleteRun, true).await?;
     let not_there = || Error::conflict(format!("run '{}' is not in the trash", run.name));
+    let thing = Thing::run(&run, &creator(engine, caller, &run).await?);
+    let audit = caller.did("run.restore", Some(run.team), thing);
     let mut tx = engine.inner.db.write().await?;
     // Looked at again where nobody else writes: what is due to go for good may be half gone.
     let now = engine.inner.clock.now();
@@ -135,11 +181,12 @@ pub async fn restore(engine: &Engine, caller: &Caller, name: &str) -> Result<Run
             },
             other => other.into(),
         })?;
-    tx.commit().await?;
     if !restored {
         return Err(not_there());
     }
-    engine.inner.watch.changed();
+    audit.write(engine, &mut tx).await?;
+    tx.commit().await?;
+    engine.inner.watch.changed([run.team]);
     described(engine, caller, run.id).await
 }
 
@@ -170,7 +217,18 @@ async fn retry_run(
         State::Finished { outcome, .. } => !matches!(outcome, Outcome::Succeeded),
         _ => false,
     };
-    let changed = each(engine, caller, run, statuses, &Command::Retry, ended_badly).await?;
+    let audit = did(engine, caller, run, Action::RetryRun).await?;
+    let command = Command::Retry;
+    let changed = each(
+        engine,
+        caller,
+        run,
+        statuses,
+        &command,
+        ended_badly,
+        Some(audit),
+    )
+    .await?;
     if changed == 0 {
         let which = if failed_only {
             "failed"
@@ -185,7 +243,7 @@ async fn retry_run(
     let now = described(engine, caller, run.id).await?;
     if now.row.deleted.is_some() {
         // It was deleted meanwhile; in the trash nothing runs.
-        stop_open(engine, caller, run).await?;
+        stop_open(engine, caller, run, None).await?;
         return Err(Error::conflict(format!(
             "run '{}' is in the trash",
             run.name

@@ -17,6 +17,7 @@ use super::{Run, check, one};
 use crate::access::Caller;
 use crate::book::{Details, Entry};
 use crate::error::{Error, Result};
+use crate::audit::{self, Thing};
 use crate::{Engine, git, to_the_end};
 
 /// How many attempts of an experiment may be lost before it has failed.
@@ -404,6 +405,7 @@ async fn insert(
             Err(db::Error::Conflict { .. }) => return Err(taken(&tried)),
             Err(other) => return Err(other.into()),
         }
+        created_event(caller, &draft, &row).write(engine, &mut tx).await?;
         if let Some(key) = &draft.new.idempotency_key {
             let done = db::idempotency::Done {
                 run: id,
@@ -420,6 +422,17 @@ async fn insert(
     Err(Error::Unavailable(
         "no free name was found; try again, or choose one with --name".to_owned(),
     ))
+}
+
+/// The event that tells of a new run.
+fn created_event(caller: &Caller, draft: &Draft, row: &db::run::Run) -> audit::Draft {
+    let thing = Thing::run(row, &caller.user.username);
+    let event = caller.did("run.create", Some(draft.team.id), thing);
+    let copy = match row.cloned_from {
+        Some(origin) => format!(", a copy of run {origin}"),
+        None => String::new(),
+    };
+    event.detail(format!("{} experiments{copy}", row.experiments))
 }
 
 /// Finds out whether a commit that failed has happened all the same, as it can when the
@@ -480,7 +493,7 @@ fn publish(
             });
         }
     }
-    inner.watch.changed();
+    inner.watch.changed([row.team]);
     engine.wake();
     let mut counts = grid_core::run::Counts::default();
     counts.add(grid_core::workload::Status::Queued, total);

@@ -52,6 +52,10 @@ pub(crate) struct Follower {
     reader: Reader,
     stream: LogStream,
     watcher: Watcher,
+    /// Wakes when who may do what has changed.
+    people: Watcher,
+    /// Whether it is to be asked at once whether the follower still may.
+    ask: bool,
     stop: CancellationToken,
     /// The first lines, if they are the last ones.
     tail: Option<usize>,
@@ -83,7 +87,7 @@ impl Follower {
         reader: Reader,
         stream: LogStream,
         start: Start,
-        watcher: Watcher,
+        (watcher, people): (Watcher, Watcher),
         stop: CancellationToken,
     ) -> Self {
         let now = Instant::now();
@@ -96,6 +100,8 @@ impl Follower {
             reader,
             stream,
             watcher,
+            people,
+            ask: false,
             stop,
             tail,
             cursor,
@@ -148,7 +154,9 @@ impl Follower {
             if self.stop.is_cancelled() {
                 return Ok(None);
             }
-            if self.checked.elapsed() >= CHECK_EVERY {
+            self.ask |= self.people.has_changed();
+            if self.ask || self.checked.elapsed() >= CHECK_EVERY {
+                self.ask = false;
                 self.reader.still_allowed().await?;
                 self.checked = Instant::now();
             }
@@ -296,6 +304,8 @@ impl Follower {
         tokio::select! {
             () = self.stop.cancelled() => return,
             () = grown => has_grown = true,
+            // Before anything else is read, it is asked again.
+            () = self.people.changed() => self.ask = true,
             () = changed => self.changed = true,
             () = tokio::time::sleep_until(until) => {}
         }

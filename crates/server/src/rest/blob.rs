@@ -25,10 +25,11 @@ const UPLOAD_BYTES_MAX: u64 = 512 << 30;
     responses((status = 200, body = BlobsStored)))]
 pub(super) async fn blob_upload(
     State(engine): State<Engine>,
-    _: Caller,
+    Caller(caller): Caller,
     _: Query<Nothing>,
     body: Body,
 ) -> Result<Json<BlobsStored>> {
+    caller.require_run_scope("upload files")?;
     store(&engine, body).await
 }
 

@@ -3,6 +3,8 @@
 use axum::extract::State;
 use axum::response::Response;
 
+use grid_engine::Changes;
+
 use super::App;
 use crate::auth::Caller;
 use crate::extract::{Nothing, Query};
@@ -16,8 +18,8 @@ use crate::live;
     responses((status = 200, description = "Events", content_type = "text/event-stream", body = String)))]
 pub(super) async fn change_follow(
     State(app): State<App>,
-    _: Caller,
+    Caller(caller): Caller,
     _: Query<Nothing>,
 ) -> Response {
-    live::response(live::changes(app.engine.watch(), app.stop))
+    live::response(live::changes(Changes::new(&app.engine, &caller), app.stop))
 }

@@ -22,6 +22,33 @@ pub(super) fn run(cursor: &str) -> Result<Position<RunId>> {
     })
 }
 
+/// A place in the audit log.
+pub(super) fn of_audit(position: &Position<String>) -> String {
+    encode('a', &format!("{}.{}", position.at.as_millis(), position.id))
+}
+
+pub(super) fn audit(cursor: &str) -> Result<Position<String>> {
+    aged('a', cursor)
+}
+
+/// A place in the list of links.
+pub(super) fn of_share(position: &Position<String>) -> String {
+    encode('s', &format!("{}.{}", position.at.as_millis(), position.id))
+}
+
+pub(super) fn share(cursor: &str) -> Result<Position<String>> {
+    aged('s', cursor)
+}
+
+fn aged(kind: char, cursor: &str) -> Result<Position<String>> {
+    let text = decode(kind, cursor)?;
+    let (at, id) = text.split_once('.').ok_or_else(bad)?;
+    Ok(Position {
+        at: Timestamp::from_millis(at.parse().map_err(|_| bad())?),
+        id: id.to_owned(),
+    })
+}
+
 /// A place among the experiments of a run.
 pub(super) fn of_experiment(index: u32) -> String {
     encode('e', &index.to_string())

@@ -1,12 +1,13 @@
 //! Links to artifacts that work without an account.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
+use axum::{Extension, Json};
 use grid_api::artifact::{ArtifactLink, ArtifactLinkCreate, ArtifactLinksResponse};
 use grid_api::client::segments;
 use grid_engine::Engine;
+use grid_engine::audit::Trail;
 
 use super::App;
 use super::artifact::{download, inside};
@@ -59,18 +60,19 @@ pub(super) async fn link_create(
     responses((status = 200, description = "The bytes", content_type = "application/octet-stream", body = Vec<u8>)))]
 pub(super) async fn link_follow(
     State(engine): State<Engine>,
+    Extension(trail): Extension<Trail>,
     Path((token, path)): Path<(String, String)>,
     _: Query<Nothing>,
     headers: HeaderMap,
 ) -> Result<Response> {
     let (artifact, reader) =
-        grid_engine::artifact::follow_link(&engine, &token, inside(&path)?).await?;
+        grid_engine::artifact::follow_link(&engine, &trail, &token, inside(&path)?).await?;
     Ok(download(&headers, &artifact, reader))
 }
 
 impl App {
     /// What links begin with: the address that was set, or the one that was asked.
-    fn base(&self, uri: &Uri, headers: &HeaderMap) -> Result<String> {
+    pub(super) fn base(&self, uri: &Uri, headers: &HeaderMap) -> Result<String> {
         if let Some(url) = &self.url {
             return Ok(url.to_string());
         }

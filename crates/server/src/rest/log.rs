@@ -121,7 +121,9 @@ pub(super) async fn log_follow(
         Some(id) => Start::At(Cursor::parse(id)?),
         None => start(query.tail, query.cursor.as_deref())?,
     };
+    // Before it is asked: what changes from then on is not missed.
+    let watchers = (app.engine.watch(), app.engine.watch_people());
     let reader = grid_engine::log::open(&app.engine, &caller, &experiment, stream).await?;
-    let follower = Follower::new(reader, stream, start, app.engine.watch(), app.stop);
+    let follower = Follower::new(reader, stream, start, watchers, app.stop);
     Ok(live::response(follower.events()))
 }

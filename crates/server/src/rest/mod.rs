@@ -1,6 +1,8 @@
 //! The routes: one file per noun, one function per operation, and each a translation.
 
+pub(crate) mod access;
 mod artifact;
+mod audit;
 mod blob;
 mod change;
 mod cluster;
@@ -9,25 +11,31 @@ mod doctor;
 mod experiment;
 mod health;
 mod home;
+mod invitation;
+mod key;
 mod link;
 mod log;
 pub(crate) mod openapi;
 mod run;
 mod runner;
+mod share;
 mod snapshot;
+mod team;
 mod user;
 mod views;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRef, MatchedPath, Request};
+use axum::extract::{ConnectInfo, FromRef, MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use grid_engine::Engine;
+use grid_engine::audit::{Origin, Trail};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -75,6 +83,38 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(user::user_get))
         .routes(routes!(user::user_rotate_key))
         .routes(routes!(user::user_list, user::user_create))
+        .routes(routes!(key::key_list, key::key_create))
+        .routes(routes!(key::key_revoke))
+        .routes(routes!(team::user_set_team))
+        .routes(routes!(team::team_list, team::team_create))
+        .routes(routes!(team::team_get))
+        .routes(routes!(team::team_rename))
+        .routes(routes!(team::team_leave))
+        .routes(routes!(team::team_policy, team::team_set_policy))
+        .routes(routes!(team::member_update, team::member_remove))
+        .routes(routes!(
+            invitation::team_invitation_list,
+            invitation::invitation_create
+        ))
+        .routes(routes!(invitation::invitation_revoke))
+        .routes(routes!(invitation::invitation_list))
+        .routes(routes!(invitation::invitation_accept))
+        .routes(routes!(invitation::invitation_decline))
+        .routes(routes!(invitation::invitation_register))
+        .routes(routes!(
+            key::service_account_list,
+            key::service_account_create
+        ))
+        .routes(routes!(key::service_account_key_create))
+        .routes(routes!(key::service_account_remove))
+        .routes(routes!(audit::team_audit))
+        .routes(routes!(audit::team_audit_export))
+        .routes(routes!(audit::audit_list))
+        .routes(routes!(audit::audit_export))
+        .routes(routes!(share::share_create))
+        .routes(routes!(share::share_list))
+        .routes(routes!(share::share_revoke))
+        .routes(routes!(share::share_open))
         .routes(routes!(snapshot::snapshot_create))
         .routes(routes!(blob::blob_upload))
         .routes(routes!(run::run_list, run::run_create))
@@ -109,11 +149,13 @@ pub(crate) fn router(app: App) -> Router {
     let api = described.merge(runner::routes()).merge(doctor::routes());
     Router::new()
         .route("/", get(home::page))
+        .route("/s/{token}", get(home::page))
+        .route("/join/{token}", get(home::page))
         .nest(grid_api::PREFIX, api)
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(finish))
+        .layer(from_fn_with_state(app.clone(), finish))
         .with_state(app)
 }
 
@@ -124,17 +166,23 @@ pub(crate) fn runner_router(app: App) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(finish))
+        .layer(from_fn_with_state(app.clone(), finish))
         .with_state(app)
 }
 
-/// Adds what every answer has, and logs it where somebody wants to know.
-async fn finish(request: Request, next: Next) -> Response {
+/// Adds what every answer has, sees to it that what has to be written down about the
+/// request is, and logs the answer where somebody wants to know.
+async fn finish(State(engine): State<Engine>, mut request: Request, next: Next) -> Response {
     // The pattern and not the path: a path may hold a signed link.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let begun = Instant::now();
+    let trail = Trail::new(origin(&request));
+    request.extensions_mut().insert(trail.clone());
     let mut response = next.run(request).await;
+    if let Err(error) = engine.settle(&trail).await {
+        response = Failure::from(error).into_response();
+    }
     let headers = response.headers_mut();
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
@@ -153,6 +201,21 @@ async fn finish(request: Request, next: Next) -> Response {
         "answered"
     );
     response
+}
+
+/// Where a request comes from.
+fn origin(request: &Request) -> Origin {
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let client = request.headers().get(header::USER_AGENT);
+    Origin {
+        address: connection.map_or_else(String::new, |connection| {
+            connection.0.ip().to_canonical().to_string()
+        }),
+        client: client
+            .and_then(|client| client.to_str().ok())
+            .unwrap_or_default()
+            .to_owned(),
+    }
 }
 
 /// A bug in a handler ends its request, not the server.

@@ -13,7 +13,13 @@ use utoipa::{OpenApi as _, ToSchema};
 use crate::extract::{Nothing, Query};
 
 /// Operations that need no account.
-pub(crate) const OPEN: [&str; 4] = ["health_get", "user_login", "link_follow", "openapi_get"];
+pub(crate) const OPEN: [&str; 5] = [
+    "health_get",
+    "user_login",
+    "link_follow",
+    "openapi_get",
+    "invitation_register",
+];
 
 /// What may be answered to any operation that needs an account.
 const ERRORS: [(ErrorCode, &str); 4] = [
@@ -45,6 +51,8 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
     tags(
         (name = "server", description = "The server and where experiments run"),
         (name = "users", description = "Users and their keys"),
+        (name = "teams", description = "Who works together, as what, by which rules"),
+        (name = "audit", description = "Who did what, from where, and what came of it"),
         (name = "code", description = "Capturing source code"),
         (name = "runs", description = "What one `grid run` makes"),
         (name = "experiments", description = "One set of parameters, executed to an end"),
@@ -53,6 +61,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
     ),
     components(schemas(
         ErrorBody,
+        grid_api::audit::AuditEvent,
         grid_api::log::LogLine,
         grid_api::log::LogsStatus,
         grid_api::log::LogsEnd

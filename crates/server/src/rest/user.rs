@@ -1,10 +1,11 @@
 //! Users, keys, signing in.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use grid_api::user::{LoginRequest, UserCreate, UserKey, UserResponse, UsersResponse};
 use grid_engine::Engine;
+use grid_engine::audit::Trail;
 use grid_engine::user::NewUser;
 
 use super::{App, views};
@@ -17,10 +18,12 @@ use crate::extract::{JsonBody, Nothing, Query};
     request_body = LoginRequest, responses((status = 200, body = UserResponse)))]
 pub(super) async fn login(
     State(engine): State<Engine>,
+    Extension(trail): Extension<Trail>,
     _: Query<Nothing>,
     JsonBody(request): JsonBody<LoginRequest>,
 ) -> Result<Json<UserResponse>> {
-    let caller = grid_engine::user::login(&engine, &request.username, &request.api_key).await?;
+    let caller =
+        grid_engine::user::login(&engine, &trail, &request.username, &request.api_key).await?;
     Ok(Json(UserResponse {
         user: views::caller(caller),
     }))

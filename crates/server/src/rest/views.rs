@@ -23,22 +23,27 @@ use crate::error::Result;
 type Names = HashMap<UserId, String>;
 
 pub(super) fn user(user: db::user::User, teams: Vec<MembershipView>) -> UserView {
-    let full = format!("{} {}", user.first_name, user.last_name);
-    let full = full.trim();
     UserView {
         user_id: user.id.to_string(),
-        display_name: if full.is_empty() {
-            user.username.clone()
-        } else {
-            full.to_owned()
-        },
+        display_name: display_name(&user),
         username: user.username,
         email: Some(user.email).filter(|email| !email.is_empty()),
         operator: user.operator,
         teams,
         current_team: None,
-        service_account: false,
+        service_account: user.service_team.is_some(),
         created_at: user.created_at.to_string(),
+    }
+}
+
+/// First and last name, or the user name.
+pub(super) fn display_name(user: &db::user::User) -> String {
+    let full = format!("{} {}", user.first_name, user.last_name);
+    let full = full.trim();
+    if full.is_empty() {
+        user.username.clone()
+    } else {
+        full.to_owned()
     }
 }
 
