@@ -15,13 +15,14 @@ use std::sync::{Mutex, PoisonError};
 use crate::folder;
 use crate::keeper::spawn::{FORGOTTEN, TASK_FILE};
 use crate::keeper::spool::{EXIT_FILE, FRESH_EXIT_FILE};
+use crate::prepare::tree::BEFORE_FILE;
 
 /// Folders of each kind that are kept.  Higher: more of them lie about; lower: many
 /// short experiments at once make and remove their own.
 const SPARE_MAX: usize = 256;
 
-/// What the folder of an attempt may hold to be used again; of these, the first is
-/// a file and the others are empty folders.
+/// What the folder of an attempt may hold to be used again, beside the list of what was
+/// there before: of these, the first is a file and the others are empty folders.
 const ROOM: [&str; 4] = ["launch.json", "work", "home", "tmp"];
 
 /// The spare folders of a runner.
@@ -124,6 +125,11 @@ fn is_like_new(own: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(own)? {
         let entry = entry?;
         let name = entry.file_name();
+        if name == BEFORE_FILE {
+            // Only a link to the list of the code, which stays.
+            fs::remove_file(entry.path())?;
+            continue;
+        }
         let is_folder = folders.iter().any(|folder| name == *folder);
         if is_folder && !is_untouched(&entry.path(), found.uid())? {
             return Ok(false);
@@ -168,6 +174,7 @@ mod tests {
             fs::create_dir_all(own.join(folder)).expect("made");
         }
         fs::write(own.join("launch.json"), "an order that is longer").expect("written");
+        fs::write(own.join(BEFORE_FILE), "{}").expect("written");
         own
     }
 
@@ -182,7 +189,8 @@ mod tests {
         assert!(spare.furnish(&next, b"another"));
         let order = fs::read_to_string(next.join("launch.json")).expect("there");
         assert_eq!(order, "another");
-        assert!(next.join("work").is_dir() && !spare.furnish(&own, b"x"));
+        assert!(next.join("work").is_dir() && !next.join(BEFORE_FILE).exists());
+        assert!(!spare.furnish(&own, b"x"), "it was the only one");
     }
 
     #[test]

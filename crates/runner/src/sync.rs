@@ -35,7 +35,7 @@ const REPORT_GAP_PER_1000: Duration = Duration::from_millis(20);
 
 /// Least time between two reports at all.  Higher: what comes next is told later;
 /// lower: many short experiments each cost the server a commit of their own.
-const REPORT_GAP_MIN: Duration = Duration::from_millis(5);
+const REPORT_GAP_MIN: Duration = Duration::from_millis(20);
 
 /// How long a machine that goes away waits for scripts to save, in milliseconds.
 const INTERRUPT_GRACE_MS: u64 = 30_000;

@@ -14,7 +14,7 @@ use grid_api::snapshot::{SnapshotTree, TreeEntry, TreeKind};
 use crate::folder;
 
 /// Name of the list of paths in the folder of an attempt.
-const BEFORE_FILE: &str = "before";
+pub(crate) const BEFORE_FILE: &str = "before";
 
 /// Where the bytes of a tree are.
 #[derive(Debug, Clone, PartialEq, Eq)]
