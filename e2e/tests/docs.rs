@@ -22,7 +22,7 @@ use grid_e2e::{Server, grid_program, wait_for};
 use regex::Regex;
 
 /// The pages, each with a test of its own.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "docs/guide/api.md",
     "docs/guide/config-file.md",
@@ -32,6 +32,7 @@ const PAGES: [&str; 9] = [
     "docs/guide/runs.md",
     "docs/guide/server.md",
     "docs/guide/sweeps.md",
+    "docs/guide/teams.md",
 ];
 
 /// The home folder in the pages.
@@ -89,6 +90,11 @@ fn server() {
 #[test]
 fn sweeps() {
     try_page("docs/guide/sweeps.md");
+}
+
+#[test]
+fn teams() {
+    try_page("docs/guide/teams.md");
 }
 
 #[test]
