@@ -59,17 +59,23 @@ pub(crate) fn processes(folder: &Path) -> Vec<Process> {
             .split(|byte| *byte == 0)
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .collect();
-        let is_grid = words.first().is_some_and(|name| name.ends_with("grid"));
-        let role = words
-            .iter()
-            .find(|word| matches!(word.as_str(), "server" | "runner" | "keeper"));
-        if let Some(role) = role.filter(|_| is_grid) {
-            let role = match words.iter().any(|word| word.contains("keeper")) {
-                true => "keeper".to_owned(),
-                false => role.clone(),
-            };
-            found.push(Process { pid, role });
-        }
+        let Some(name) = words.first() else {
+            continue;
+        };
+        let role = if name.ends_with("grid-keeper") {
+            Some("keeper")
+        } else if name.ends_with("grid") {
+            let roles = ["server", "runner"];
+            roles
+                .into_iter()
+                .find(|role| words.iter().any(|word| word == role))
+        } else {
+            None
+        };
+        found.extend(role.map(|role| Process {
+            pid,
+            role: role.to_owned(),
+        }));
     }
     found
 }

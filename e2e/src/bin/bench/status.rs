@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use grid_e2e::{Server, wait_up_to};
 
-use crate::figures::{Figures, Goal, median, millis, percentile};
+use crate::figures::{Figures, Goal, median, millis};
 use crate::http::Api;
 use crate::machine;
 
@@ -29,45 +29,22 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
     server.reaches("busy-exp0", "running");
     fill(&server, &mut api, figures)?;
 
-    let command = |words: &[&str]| -> Result<Vec<f64>> {
-        (0..TRIES)
-            .map(|_| {
-                let mut command = server.command("ada", words);
-                let begin = machine::now();
-                let output = command.output().context("starting grid")?;
-                let took = begin.elapsed();
-                anyhow::ensure!(output.status.success(), "{words:?} failed: {output:?}");
-                Ok(millis(took))
-            })
-            .collect()
-    };
-    let middle = |values: &[f64]| median(values).context("nothing was measured");
-    let help = command(&["--help"])?;
-    figures.add("grid --help", middle(&help)?, "ms", Goal::AtMost(HELP_MS));
-    let status = command(&["status"])?;
-    figures.add(
-        "grid status, 100,000 experiments",
-        middle(&status)?,
-        "ms",
-        Goal::AtMost(STATUS_MS),
-    );
-    let tail = percentile(&status, 95).context("nothing was measured")?;
-    figures.add("  of it, p95", tail, "ms", Goal::None);
-    let history = command(&["history"])?;
-    figures.add(
-        "grid history, 100 runs",
-        middle(&history)?,
-        "ms",
-        Goal::None,
-    );
-    let one = command(&["status", "past-7"])?;
-    figures.add(
-        "grid status RUN, 1,000 experiments",
-        middle(&one)?,
-        "ms",
-        Goal::None,
-    );
-
+    for (name, words, goal) in [
+        ("grid --help", &["--help"][..], Goal::AtMost(HELP_MS)),
+        (
+            "grid status, 100,000 experiments",
+            &["status"],
+            Goal::AtMost(STATUS_MS),
+        ),
+        ("grid history, 100 runs", &["history"], Goal::None),
+        (
+            "grid status RUN, 1,000 experiments",
+            &["status", "past-7"],
+            Goal::None,
+        ),
+    ] {
+        figures.add(name, command(&server, words)?, "ms", goal);
+    }
     for (name, path, goal) in [
         (
             "server: active runs",
@@ -85,15 +62,33 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
             Goal::None,
         ),
     ] {
-        let mut times = Vec::new();
-        for _ in 0..TRIES {
-            let begin = machine::now();
-            api.get(path)?;
-            times.push(millis(begin.elapsed()));
-        }
-        figures.add(name, middle(&times)?, "ms", goal);
+        figures.add(name, request(&mut api, path)?, "ms", goal);
     }
     Ok(())
+}
+
+/// Milliseconds of a whole command.
+fn command(server: &Server, words: &[&str]) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..TRIES {
+        let mut command = server.command("ada", words);
+        let begin = machine::now();
+        let output = command.output().context("starting grid")?;
+        times.push(millis(begin.elapsed()));
+        anyhow::ensure!(output.status.success(), "{words:?} failed: {output:?}");
+    }
+    median(&times).context("nothing was measured")
+}
+
+/// Milliseconds of a request on a connection that is there.
+fn request(api: &mut Api, path: &str) -> Result<f64> {
+    let mut times = Vec::new();
+    for _ in 0..TRIES {
+        let begin = machine::now();
+        api.get(path)?;
+        times.push(millis(begin.elapsed()));
+    }
+    median(&times).context("nothing was measured")
 }
 
 fn fill(server: &Server, api: &mut Api, figures: &mut Figures) -> Result<()> {
