@@ -498,5 +498,17 @@ fn a_member_of_two_teams_is_no_window_between_them() {
         !events.contains("vision") && !events.contains("bob:seen"),
         "{events}"
     );
+
+    // Who runs the server may look after any team, and the team can read that they did.
+    grid("ada", "team rename sound music").ok();
+    grid("ada", "logs bob:heard-exp0").ok();
+    let events = grid("eve", "-o json team audit music --user ada").json();
+    let mut seen: Vec<String> = Vec::new();
+    for event in events["events"].as_array().expect("a list") {
+        assert_eq!(event["actor_kind"], "operator", "{event}");
+        seen.extend(event["action"].as_str().map(str::to_owned));
+    }
+    assert!(seen.contains(&"team.rename".to_owned()), "{seen:?}");
+    assert!(seen.contains(&"run.logs".to_owned()), "{seen:?}");
     server.doctor();
 }
