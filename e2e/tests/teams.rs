@@ -96,6 +96,17 @@ fn a_team_sees_the_work_of_its_members_and_nobody_else_does() {
     }
     assert!(!grid("bob", "status").ok().contains("Created by"));
 
+    server.doctor();
+}
+
+#[test]
+fn a_teammate_reads_downloads_and_clones() {
+    let server = team();
+    let grid = |who: &str, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        server.grid(who, &words)
+    };
+    let list = |who: &str, line: &str| runs(&grid(who, &format!("-o json {line}")).json());
     for line in ["team vision", "teams vision"] {
         let shown = grid("bob", line).ok();
         assert!(shown.contains("ada") && shown.contains("owner"), "{shown}");
@@ -133,6 +144,16 @@ fn a_team_sees_the_work_of_its_members_and_nobody_else_does() {
             .contains("made by ada")
     );
 
+    server.doctor();
+}
+
+#[test]
+fn a_slip_is_told_to_teammates_only() {
+    let server = team();
+    let grid = |who: &str, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        server.grid(who, &words)
+    };
     // A slip is told to a teammate; to everybody else there is nothing of that name.
     let said = grid("bob", "status bert-1").fails(1);
     assert!(

@@ -123,7 +123,10 @@ pub async fn links(
     db::share::insert_many(&mut tx, &rows).await?;
     let thing = Thing::experiment(&run, &row, &creator);
     let event = caller.did("share.create", Some(run.team), thing);
-    event.detail(paths.join(", ")).write(engine, &mut tx).await?;
+    event
+        .detail(paths.join(", "))
+        .write(engine, &mut tx)
+        .await?;
     tx.commit().await?;
     Ok(links)
 }

@@ -124,7 +124,11 @@ pub(crate) struct Thing {
 }
 
 impl Thing {
-    pub(crate) fn new(kind: &'static str, id: impl ToString, name: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        kind: &'static str,
+        id: impl std::fmt::Display,
+        name: impl Into<String>,
+    ) -> Self {
         Self {
             kind,
             id: id.to_string(),

@@ -14,6 +14,8 @@ use grid_core::spec::RunSpec;
 use grid_core::time::Timestamp;
 use grid_core::workload::{State, Workload};
 
+use crate::access::Caller;
+
 /// How far ahead a node is fed, in milliseconds of work.  Higher: short
 /// experiments stick to a busy node; lower: the node waits for a turn between two.
 const PREFILL_HORIZON_MS: f64 = 60.0;
@@ -76,8 +78,8 @@ pub(crate) struct Book {
     placed: BTreeSet<WorkloadId>,
     /// How long attempts lately took, per node, in milliseconds.
     durations: HashMap<NodeId, f64>,
-    /// User names of those who had something open since the server began.
-    names: HashMap<UserId, String>,
+    /// User names of those who had something open since the server began, and in which teams.
+    names: HashMap<UserId, (String, BTreeSet<TeamId>)>,
     /// Rises with every change; those who watch compare it.
     pub(crate) changes: u64,
 }
@@ -129,7 +131,9 @@ impl Book {
         }
         self.names
             .entry(entry.run.owner)
-            .or_insert_with(|| entry.run.username.clone());
+            .or_insert_with(|| (entry.run.username.clone(), BTreeSet::new()))
+            .1
+            .insert(entry.run.team);
         self.entries.insert(id, Arc::new(entry));
     }
 
@@ -152,9 +156,14 @@ impl Book {
         self.entries.remove(&id);
     }
 
-    /// The name of somebody who has something open.
-    pub(crate) fn name_of(&self, owner: UserId) -> Option<String> {
-        self.names.get(&owner).cloned()
+    /// The name of somebody who has something open, for those who share a team with them.
+    pub(crate) fn name_of(&self, owner: UserId, caller: &Caller) -> Option<String> {
+        let (name, teams) = self.names.get(&owner)?;
+        let shared = caller
+            .teams
+            .iter()
+            .any(|(team, _)| teams.contains(&team.id));
+        (owner == caller.id() || shared).then(|| name.clone())
     }
 
     /// Learns how long an attempt took; feeds its node further ahead when they are short.

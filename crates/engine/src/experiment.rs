@@ -40,7 +40,7 @@ pub async fn get(engine: &Engine, caller: &Caller, name: &str) -> Result<Experim
     artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
     let totals = db::artifact::totals(&mut tx, row.workload.id).await?;
     drop(tx);
-    let mut experiment = describe(engine, &run.name, &program(&run)?, row);
+    let mut experiment = describe(engine, caller, &run.name, &program(&run)?, row);
     experiment.artifacts = Some(totals);
     Ok(experiment)
 }
@@ -65,7 +65,7 @@ pub async fn list(
     let items = page
         .items
         .into_iter()
-        .map(|row| describe(engine, &run.name, &program, row))
+        .map(|row| describe(engine, caller, &run.name, &program, row))
         .collect();
     Ok(db::Page {
         items,
@@ -82,6 +82,7 @@ fn program(run: &db::run::Run) -> Result<Vec<String>> {
 
 fn describe(
     engine: &Engine,
+    caller: &Caller,
     run: &str,
     program: &[String],
     row: db::workload::Stored,
@@ -91,16 +92,17 @@ fn describe(
     Experiment {
         run: run.to_owned(),
         command,
-        message: message(engine, &row.workload),
+        message: message(engine, caller, &row.workload),
         artifacts: None,
         row,
     }
 }
 
 /// A sentence about where a workload stands: why it waits, what is being done, how it ended.
-pub(crate) fn message(engine: &Engine, workload: &Workload) -> Option<String> {
+/// Of people whom the caller need not know it gives neither names nor numbers.
+pub(crate) fn message(engine: &Engine, caller: &Caller, workload: &Workload) -> Option<String> {
     match &workload.state {
-        State::Queued => Some(waiting(engine, workload)),
+        State::Queued => Some(waiting(engine, caller, workload)),
         State::Starting { attempt } => {
             let id = AttemptId {
                 workload: workload.id,
@@ -117,7 +119,7 @@ pub(crate) fn message(engine: &Engine, workload: &Workload) -> Option<String> {
     }
 }
 
-fn waiting(engine: &Engine, workload: &Workload) -> String {
+fn waiting(engine: &Engine, caller: &Caller, workload: &Workload) -> String {
     let book = engine.inner.book();
     let again = match &workload.again {
         None => String::new(),
@@ -134,21 +136,23 @@ fn waiting(engine: &Engine, workload: &Workload) -> String {
     } else {
         format!("waiting for {}", waiting.lacks)
     };
-    let ahead: Vec<String> = waiting
-        .ahead
-        .iter()
-        .map(|ahead| {
-            let whose = book
-                .name_of(ahead.owner)
-                .unwrap_or_else(|| "others".to_owned());
-            let noun = if ahead.experiments == 1 {
-                "experiment"
-            } else {
-                "experiments"
-            };
-            format!("{} {noun} of {whose}", ahead.experiments)
-        })
-        .collect();
+    let mut others = false;
+    let mut ahead: Vec<String> = Vec::new();
+    for one in &waiting.ahead {
+        let Some(whose) = book.name_of(one.owner, caller) else {
+            others = true;
+            continue;
+        };
+        let noun = if one.experiments == 1 {
+            "experiment"
+        } else {
+            "experiments"
+        };
+        ahead.push(format!("{} {noun} of {whose}", one.experiments));
+    }
+    if others {
+        ahead.push("others' work".to_owned());
+    }
     if !ahead.is_empty() {
         text = format!("{text}; {} ahead", ahead.join(", "));
     }
@@ -211,7 +215,11 @@ async fn did(
     action: &'static str,
 ) -> Result<Draft> {
     let creator = crate::run::creator(engine, caller, run).await?;
-    Ok(caller.did(action, Some(run.team), Thing::experiment(run, row, &creator)))
+    Ok(caller.did(
+        action,
+        Some(run.team),
+        Thing::experiment(run, row, &creator),
+    ))
 }
 
 /// Stops an experiment.

@@ -143,7 +143,7 @@ impl Reader {
         Ok(Standing {
             status: workload.state.status(),
             attempts: workload.attempts,
-            message: crate::experiment::message(&self.engine, &workload),
+            message: crate::experiment::message(&self.engine, &self.caller, &workload),
         })
     }
 

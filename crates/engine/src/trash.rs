@@ -22,6 +22,9 @@ const SNAPSHOT_LIFE_MS: i64 = 24 * 60 * 60 * 1_000;
 /// How long an idempotency key is remembered.
 const KEY_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
+/// How long a link that has ended is kept, for whoever asks what became of it.
+const LINK_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+
 /// How often the trash is looked at.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -130,6 +133,7 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
     emptied.snapshots = drop_snapshots(engine, now.plus_millis(-SNAPSHOT_LIFE_MS)).await?;
     let mut tx = inner.db.write().await?;
     db::idempotency::remove_before(&mut tx, now.plus_millis(-KEY_LIFE_MS)).await?;
+    db::share::remove_before(&mut tx, now.plus_millis(-LINK_LIFE_MS)).await?;
     tx.commit().await?;
     if emptied != Emptied::default() {
         emptied.blobs = collect(engine).await?;

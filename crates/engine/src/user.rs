@@ -87,11 +87,7 @@ pub async fn recover_operator(engine: &Engine) -> Result<Option<WithKey>> {
     Ok(Some(WithKey { user, api_key }))
 }
 
-async fn create_unchecked(
-    engine: &Engine,
-    by: Option<&Caller>,
-    new: &NewUser,
-) -> Result<WithKey> {
+async fn create_unchecked(engine: &Engine, by: Option<&Caller>, new: &NewUser) -> Result<WithKey> {
     let mut tx = engine.inner.db.write().await?;
     let made = insert(engine, &mut tx, new).await?;
     if let Some(caller) = by {
@@ -304,12 +300,7 @@ pub async fn enter(
 }
 
 /// Signs in by name or e-mail address, as the command line does once.
-pub async fn login(
-    engine: &Engine,
-    trail: &Trail,
-    login: &str,
-    api_key: &str,
-) -> Result<Caller> {
+pub async fn login(engine: &Engine, trail: &Trail, login: &str, api_key: &str) -> Result<Caller> {
     let caller = enter(engine, trail, None, api_key).await?;
     let mut tx = engine.inner.db.read().await?;
     match db::user::by_login(&mut tx, login).await? {
@@ -330,7 +321,11 @@ pub(crate) async fn again(engine: &Engine, tx: &mut Tx, caller: &Caller) -> Resu
     if let Some(id) = caller.key {
         let keys = db::key::of_user(tx, user.id).await?;
         let key = keys.iter().find(|key| key.id == id);
-        usable(key.ok_or_else(|| gone("API key"))?, &user, engine.inner.clock.now())?;
+        usable(
+            key.ok_or_else(|| gone("API key"))?,
+            &user,
+            engine.inner.clock.now(),
+        )?;
     }
     let mut again = Caller::load(tx, user, caller.key).await?;
     again.scope = caller.scope;

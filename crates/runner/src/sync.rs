@@ -112,11 +112,8 @@ impl Conversation {
                 let (sync, sent) = self.compose(0);
                 not_before = Instant::now() + gap(sync.have.len());
                 report = Some((self.call(sync), sent));
-            } else if report.is_none()
-                && is_due
-                && listening.is_none()
-                && !self.context.is_changed()
-            {
+            } else if report.is_none() && listening.is_none() && !self.context.is_changed() {
+                // Not after a while: orders that come just then would wait that long.
                 let sync = self.compose_listening();
                 listening = Some(self.call(sync));
             }

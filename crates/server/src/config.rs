@@ -53,6 +53,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<Tls>,
     pub(crate) url: Option<String>,
     pub(crate) database_url: Option<String>,
+    /// For how many days the audit log is kept; 0 is for ever.
+    pub(crate) audit_days: Option<u32>,
     /// The name of the first user, if somebody chose one.
     pub(crate) operator: Option<String>,
     /// The system's name of who started the server, for the same purpose.
@@ -114,6 +116,7 @@ struct File {
     tls_key: Option<PathBuf>,
     url: Option<String>,
     database_url: Option<String>,
+    audit_days: Option<u32>,
     operator: Option<String>,
 }
 
@@ -177,6 +180,9 @@ pub(crate) fn settings(
         tls: tls(cert, key)?,
         url: url.as_deref().map(public_url).transpose()?,
         database_url: database.or(file.database_url),
+        audit_days: variables
+            .number("GRID_SERVER_AUDIT_DAYS")?
+            .or(file.audit_days),
         operator: variables.text("GRID_OPERATOR")?.or(file.operator),
         system_user: variables.text("USER").ok().flatten(),
     })

@@ -82,6 +82,9 @@ impl Server {
         let hub = Hub::new();
         let executor = executor(&settings, &folder, &doors, &db, hub.clone()).await?;
         let engine = open_engine(&folder, db.clone(), hub, executor.clone(), secret).await?;
+        if let Some(days) = settings.audit_days {
+            engine.keep_audit_for(days);
+        }
         let operator = operator(&engine, &settings, &folder, &doors.url).await?;
         let stop = CancellationToken::new();
         let app = App {
@@ -215,8 +218,10 @@ impl Signals {
 fn background(engine: &Engine, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let (turning, trash, runner) = (engine.clone(), engine.clone(), engine.clone());
+    let audit = engine.clone();
     tasks.spawn(async move { turning.run().await });
     tasks.spawn(async move { trash.keep_trash().await });
+    tasks.spawn(async move { audit.keep_audit().await });
     let stop = stop.clone();
     tasks.spawn(async move {
         tell_limits(&runner).await;

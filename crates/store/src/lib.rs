@@ -1,4 +1,4 @@
 //! grid-store.
-pub mod db;
 pub mod blobs;
+pub mod db;
 pub mod logs;

@@ -95,7 +95,11 @@ async fn did(
 }
 
 /// The name of who made a run.
-pub(crate) async fn creator(engine: &Engine, caller: &Caller, run: &db::run::Run) -> Result<String> {
+pub(crate) async fn creator(
+    engine: &Engine,
+    caller: &Caller,
+    run: &db::run::Run,
+) -> Result<String> {
     if run.creator == caller.id() {
         return Ok(caller.user.username.clone());
     }

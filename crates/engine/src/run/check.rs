@@ -49,6 +49,19 @@ pub(super) async fn spec(engine: &Engine, spec: &RunSpec) -> Result<Need> {
             )));
         }
     }
+    settings(engine, spec)?;
+    check_tools(engine, spec).await?;
+    let shape = spec
+        .resources
+        .instance_type
+        .as_deref()
+        .map(instance::shape)
+        .transpose()?;
+    Ok(spec.resources.need(shape.as_ref()))
+}
+
+/// Refuses settings that no run can have.
+fn settings(engine: &Engine, spec: &RunSpec) -> Result<()> {
     if spec.retries > RETRIES_MAX {
         return Err(Error::invalid(format!(
             "--retries may be at most {RETRIES_MAX}"
@@ -77,14 +90,7 @@ pub(super) async fn spec(engine: &Engine, spec: &RunSpec) -> Result<Need> {
             hint: Some("put long values into a file".to_owned()),
         });
     }
-    check_tools(engine, spec).await?;
-    let shape = spec
-        .resources
-        .instance_type
-        .as_deref()
-        .map(instance::shape)
-        .transpose()?;
-    Ok(spec.resources.need(shape.as_ref()))
+    Ok(())
 }
 
 /// Refuses what no machine has the programs for, before anything starts.

@@ -15,9 +15,9 @@ use grid_store::db;
 
 use super::{Run, check, one};
 use crate::access::Caller;
+use crate::audit::{self, Thing};
 use crate::book::{Details, Entry};
 use crate::error::{Error, Result};
-use crate::audit::{self, Thing};
 use crate::{Engine, git, to_the_end};
 
 /// How many attempts of an experiment may be lost before it has failed.
@@ -347,14 +347,8 @@ fn row(
     })
 }
 
-async fn insert(
-    engine: &Engine,
-    caller: &Caller,
-    draft: Draft,
-    name: Option<RunName>,
-) -> Result<Created> {
-    let inner = &engine.inner;
-    let now = inner.clock.now();
+/// The experiments of a new run, waiting.
+fn experiments(draft: &Draft, now: Timestamp, entropy: u128) -> Vec<db::run::NewExperiment> {
     let policy = Policy {
         losses_max: LOSSES_MAX,
         retries: draft.new.spec.retries,
@@ -364,8 +358,7 @@ async fn insert(
         workload: Kind::Experiment,
         policy,
     };
-    let entropy = inner.clock.entropy();
-    let made: Vec<db::run::NewExperiment> = draft
+    draft
         .expansion
         .experiments
         .iter()
@@ -379,7 +372,18 @@ async fn insert(
                 args: set.args.clone(),
             }
         })
-        .collect();
+        .collect()
+}
+
+async fn insert(
+    engine: &Engine,
+    caller: &Caller,
+    draft: Draft,
+    name: Option<RunName>,
+) -> Result<Created> {
+    let inner = &engine.inner;
+    let now = inner.clock.now();
+    let made = experiments(&draft, now, inner.clock.entropy());
     for _ in 0..NAME_TRIES_MAX {
         #[expect(
             clippy::cast_possible_truncation,
@@ -405,7 +409,9 @@ async fn insert(
             Err(db::Error::Conflict { .. }) => return Err(taken(&tried)),
             Err(other) => return Err(other.into()),
         }
-        created_event(caller, &draft, &row).write(engine, &mut tx).await?;
+        created_event(caller, &draft, &row)
+            .write(engine, &mut tx)
+            .await?;
         if let Some(key) = &draft.new.idempotency_key {
             let done = db::idempotency::Done {
                 run: id,

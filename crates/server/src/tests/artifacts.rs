@@ -110,9 +110,7 @@ async fn a_link_works_without_an_account_and_for_its_file_only() {
     let world = left().await;
     let path = "/experiments/make-exp0/artifact-links";
     let body = json!({ "paths": ["a b/100%.txt", "model.pt"] });
-    let mut request = world
-        .ada
-        .request(Method::POST, path);
+    let mut request = world.ada.request(Method::POST, path);
     request = request.header("content-type", "application/json");
     let links = world
         .answer(

@@ -158,6 +158,7 @@ async fn what_is_not_ones_business_is_not_told() {
         (&bob, "red", "rosa"),
         (&eve, "blue", "azur"),
         (&kim, "blue", "kims"),
+        (&bob, "red", "rubin"),
     ] {
         let mut run = new_run(name, &["--n", "[1, 2, 3]"]);
         run["team"] = json!(team);
@@ -176,6 +177,7 @@ async fn what_is_not_ones_business_is_not_told() {
         "/runs?global=true&created_by=kim",
         "/runs/rosa",
         "/runs/rosa/experiments",
+        "/runs/rubin/experiments",
         "/experiments/rosa-exp2",
         "/teams/red",
         "/teams/red/audit",
@@ -231,7 +233,7 @@ async fn what_is_not_ones_business_is_not_told() {
     let hint = world.get(&kim, "/runs/rosa").await.refused(404);
     assert!(hint.contains("did you mean bob:rosa"), "{hint}");
     let both = world.get(&kim, "/runs?global=true").await.ok();
-    assert_eq!(both["runs"].as_array().expect("runs").len(), 3);
+    assert_eq!(both["runs"].as_array().expect("runs").len(), 4);
     let nobody = Person::Nobody.request(Method::GET, "/shared/x");
     let nobody = nobody.body(axum::body::Body::empty()).expect("a request");
     world.answer(nobody).await.refused(401);

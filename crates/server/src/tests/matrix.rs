@@ -7,7 +7,7 @@ use grid_core::access::{Action, Decision, Relation, may};
 use grid_core::team::{Role, Sharing, TeamPolicy};
 use serde_json::{Value, json};
 
-use super::teams::{invite, join, team};
+use super::teams::{join, team};
 use super::world::{Person, Runner, World, new_run};
 use crate::rest::access::{Asks, ROUTES};
 
@@ -213,7 +213,7 @@ async fn a_run_obeys_the_table_on_every_route() {
                     }
                     Decision::Hide => {
                         assert_eq!(status, 404, "{what}");
-                        let none = path.replace(|c: char| c == '0', "1");
+                        let none = path.replace('0', "1");
                         let (other, _) = lab.ask(&asker.person, &method, &none, body(&id)).await;
                         assert_eq!(other, 404, "{what}");
                     }

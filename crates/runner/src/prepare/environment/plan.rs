@@ -97,46 +97,74 @@ pub(super) fn plan(
     let variables = variables(spec, has_actions, &requirements);
     let uses_tree = has_actions || is_julia;
     let keeps_tree = uses_tree || requirements.is_local;
-    let mut hash = Hash::new();
-    hash.add(&RECIPE.to_le_bytes());
-    // Whoever builds decides what is in it: people do not share what others built.
-    hash.add(user.as_bytes());
-    hash.add(format!("{kind:?}").as_bytes());
-    hash.add(tools.version.as_bytes());
-    for (path, bytes) in &requirements.files {
-        hash.add(path.as_bytes());
-        hash.add(bytes);
-    }
-    // Settings of uv are read beside the code.
-    for folder in [work.to_owned(), work.join(&spec.workdir)] {
-        for name in ["uv.toml", "pyproject.toml"] {
-            hash.add(&std::fs::read(folder.join(name)).unwrap_or_default());
-        }
-    }
-    for (name, value) in &variables {
-        hash.add(name.as_bytes());
-        hash.add(value.as_bytes());
-    }
-    if has_actions {
-        let actions = &spec.actions;
-        let build = [
-            &actions.on_build_start,
-            &actions.on_build,
-            &actions.on_build_end,
-        ];
-        hash.add(&serde_json::to_vec(&build).unwrap_or_default());
-        hash.add(spec.workdir.as_bytes());
-    }
-    if keeps_tree && let Source::Snapshot { id, .. } = &spec.source {
-        hash.add(id.to_string().as_bytes());
-    }
+    let content = Content {
+        work,
+        spec,
+        user,
+        tools,
+        kind: &kind,
+        requirements: &requirements,
+        variables: &variables,
+    };
+    let key = content.key(has_actions, keeps_tree);
     Ok(Some(Plan {
         kind,
-        key: hash.name(),
+        key,
         variables,
         uses_tree,
         keeps_tree,
     }))
+}
+
+/// All that decides what an environment holds.
+struct Content<'a> {
+    work: &'a Path,
+    spec: &'a RunSpec,
+    user: &'a str,
+    tools: &'a Tools,
+    kind: &'a Kind,
+    requirements: &'a Requirements,
+    variables: &'a [(String, String)],
+}
+
+impl Content<'_> {
+    /// The name that the same content always gets.
+    fn key(&self, has_actions: bool, keeps_tree: bool) -> String {
+        let mut hash = Hash::new();
+        hash.add(&RECIPE.to_le_bytes());
+        // Whoever builds decides what is in it: people do not share what others built.
+        hash.add(self.user.as_bytes());
+        hash.add(format!("{:?}", self.kind).as_bytes());
+        hash.add(self.tools.version.as_bytes());
+        for (path, bytes) in &self.requirements.files {
+            hash.add(path.as_bytes());
+            hash.add(bytes);
+        }
+        // Settings of uv are read beside the code.
+        for folder in [self.work.to_owned(), self.work.join(&self.spec.workdir)] {
+            for name in ["uv.toml", "pyproject.toml"] {
+                hash.add(&std::fs::read(folder.join(name)).unwrap_or_default());
+            }
+        }
+        for (name, value) in self.variables {
+            hash.add(name.as_bytes());
+            hash.add(value.as_bytes());
+        }
+        if has_actions {
+            let actions = &self.spec.actions;
+            let build = [
+                &actions.on_build_start,
+                &actions.on_build,
+                &actions.on_build_end,
+            ];
+            hash.add(&serde_json::to_vec(&build).unwrap_or_default());
+            hash.add(self.spec.workdir.as_bytes());
+        }
+        if keeps_tree && let Source::Snapshot { id, .. } = &self.spec.source {
+            hash.add(id.to_string().as_bytes());
+        }
+        hash.name()
+    }
 }
 
 fn has_actions(spec: &RunSpec) -> bool {
