@@ -364,7 +364,10 @@ fn tokens_let_in_once_and_viewers_look_on() {
         assert!(said.contains("warning: "), "{line}: {said}");
     }
 
-    let token = invite("new@example.org", "member");
+    // The link does as well as the token in it, and says which server it is of.
+    let made = grid("ada", "team invite vision new@example.org").ok();
+    let token = made.trim().rsplit(' ').next().expect("a link");
+    assert!(token.starts_with(&server.url), "{made}");
     let register = format!("team join {token} --username mallory");
     grid("mallory", &register).ok();
     assert!(

@@ -114,7 +114,9 @@ fn inviting_shows_what_the_invited_types() {
         ])
         .ok();
     assert!(
-        said.stdout.contains(&format!("grid team join {TOKEN}")),
+        said.stdout.contains(&format!(
+            "grid team join https://grid.example/join/{TOKEN}\n"
+        )),
         "{said:?}"
     );
     assert!(said.stderr.contains("shown this once"), "{said:?}");

@@ -27,7 +27,7 @@ An invitation is good for 7 days, and only as long as you could still make it.
 
 Examples:
   grid team invite vision bob                    bob types `grid team join vision`
-  grid team invite vision eve@example.org        shows a token, once: whoever has it can
+  grid team invite vision eve@example.org        shows a link, once:  whoever has it can
                                                  use it once, also without an account
   grid team invite vision bob --role admin";
 
@@ -153,13 +153,14 @@ pub(super) fn invite(ctx: &Ctx, args: InviteArgs) -> Result<()> {
             .printer
             .line(&format!("{to} can join with: grid team join {team}"))?,
         Some(token) => {
+            // The link also says which server it is; the token in it is all that counts.
+            let what = created.url.as_deref().unwrap_or(token);
             ctx.printer
-                .line(&format!("{to} can join with: grid team join {token}"))?;
-            if let Some(url) = &created.url {
-                ctx.printer.line(&format!("or by the link:    {url}"))?;
-            }
-            ctx.printer
-                .note("The token is shown this once; whoever has it can use it once.");
+                .line(&format!("{to} can join with: grid team join {what}"))?;
+            ctx.printer.note(
+                "Without an account, add --username NAME. It is shown this once; \
+                 whoever has it can use it once.",
+            );
         }
     }
     ctx.printer
