@@ -9,6 +9,7 @@ mod documents;
 mod keys;
 mod logs;
 mod matrix;
+mod place;
 mod runs;
 mod server;
 mod teams;

@@ -4,8 +4,16 @@ use axum::http::Method;
 use grid_core::team::Role;
 use serde_json::{Value, json};
 
+use super::place::on_both;
 use super::teams::{invite, join, post, team};
 use super::world::{Person, World, new_run};
+
+on_both!(
+    every_change_and_every_refusal_is_written_down,
+    the_log_is_read_in_pages_and_exported_whole,
+    what_is_not_ones_business_is_not_told,
+    changes_of_others_wake_nobody,
+);
 
 fn actions(log: &Value) -> Vec<(String, String, String)> {
     let text = |one: &Value, field: &str| one[field].as_str().expect("text").to_owned();
@@ -15,9 +23,7 @@ fn actions(log: &Value) -> Vec<(String, String, String)> {
         .collect()
 }
 
-#[tokio::test]
-async fn every_change_and_every_refusal_is_written_down() {
-    let world = World::new().await;
+async fn every_change_and_every_refusal_is_written_down(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "lab").await;
     join(&world, &bob, "lab", "eve", &eve, Role::Viewer).await;
@@ -104,9 +110,7 @@ async fn every_change_and_every_refusal_is_written_down() {
         .refused(400);
 }
 
-#[tokio::test]
-async fn the_log_is_read_in_pages_and_exported_whole() {
-    let world = World::new().await;
+async fn the_log_is_read_in_pages_and_exported_whole(world: World) {
     let bob = world.user("bob").await;
     team(&world, &bob, "lab").await;
     for n in 0..5 {
@@ -144,9 +148,7 @@ async fn the_log_is_read_in_pages_and_exported_whole() {
     );
 }
 
-#[tokio::test]
-async fn what_is_not_ones_business_is_not_told() {
-    let world = World::new().await;
+async fn what_is_not_ones_business_is_not_told(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("zoe").await);
     let kim = world.user("kim").await;
     // Kim is in both teams; nothing of one may reach the other through her.
@@ -239,10 +241,8 @@ async fn what_is_not_ones_business_is_not_told() {
     world.answer(nobody).await.refused(401);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn changes_of_others_wake_nobody() {
+async fn changes_of_others_wake_nobody(world: World) {
     use futures::StreamExt;
-    let world = World::new().await;
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     let request = bob
         .request(Method::GET, "/changes")

@@ -3,8 +3,15 @@
 use grid_core::team::Role;
 use serde_json::{Value, json};
 
+use super::place::on_both;
 use super::teams::{join, post, team};
 use super::world::{Person, World, new_run};
+
+on_both!(
+    a_key_does_what_its_scope_says,
+    an_account_for_programs_lives_in_its_team,
+    guessing_ends_for_who_guesses,
+);
 
 async fn key(world: &World, person: &Person, name: &str, scope: &str) -> Person {
     let body = json!({ "name": name, "scope": scope, "expires_in_s": 3_600 });
@@ -12,9 +19,7 @@ async fn key(world: &World, person: &Person, name: &str, scope: &str) -> Person 
     Person::Token(made["api_key"].as_str().expect("a key").to_owned())
 }
 
-#[tokio::test]
-async fn a_key_does_what_its_scope_says() {
-    let world = World::new().await;
+async fn a_key_does_what_its_scope_says(world: World) {
     let bob = world.user("bob").await;
     let read = key(&world, &bob, "look", "read").await;
     let run = key(&world, &bob, "ci", "run").await;
@@ -83,9 +88,7 @@ async fn a_key_does_what_its_scope_says() {
     assert_eq!(all["keys"].as_array().expect("keys").len(), 3);
 }
 
-#[tokio::test]
-async fn an_account_for_programs_lives_in_its_team() {
-    let world = World::new().await;
+async fn an_account_for_programs_lives_in_its_team(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "lab").await;
     join(&world, &bob, "lab", "eve", &eve, Role::Member).await;
@@ -139,9 +142,7 @@ async fn an_account_for_programs_lives_in_its_team() {
     world.get(&eve, "/runs/lab-ci:nightly").await.ok();
 }
 
-#[tokio::test]
-async fn guessing_ends_for_who_guesses() {
-    let world = World::new().await;
+async fn guessing_ends_for_who_guesses(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     let Person::User { id, .. } = &bob else {
         panic!("bob has a key")

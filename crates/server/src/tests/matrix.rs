@@ -7,9 +7,16 @@ use grid_core::access::{Action, Decision, Relation, may};
 use grid_core::team::{Role, Sharing, TeamPolicy};
 use serde_json::{Value, json};
 
+use super::place::on_both;
 use super::teams::{join, team};
 use super::world::{Person, Runner, World, new_run};
 use crate::rest::access::{Asks, ROUTES};
+
+on_both!(
+    a_run_obeys_the_table_on_every_route,
+    a_team_obeys_the_table_on_every_route,
+    links_obey_the_table,
+);
 
 /// Who asks, and how they stand to the run that a member has made.
 struct Asker {
@@ -27,8 +34,7 @@ struct Lab {
 }
 
 impl Lab {
-    async fn new() -> Self {
-        let world = World::new().await;
+    async fn new(world: World) -> Self {
         let owner = world.user("owner").await;
         team(&world, &owner, "lab").await;
         let mut askers = Vec::new();
@@ -160,9 +166,8 @@ fn body(operation: &str) -> Value {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_obeys_the_table_on_every_route() {
-    let lab = Lab::new().await;
+async fn a_run_obeys_the_table_on_every_route(world: World) {
+    let lab = Lab::new(world).await;
     let mut tried = 0;
     for run_control in [Sharing::Team, Sharing::Creator] {
         let policy = lab.policy(run_control).await;
@@ -227,9 +232,8 @@ async fn a_run_obeys_the_table_on_every_route() {
     assert!(tried > 200, "only {tried} were tried");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_team_obeys_the_table_on_every_route() {
-    let lab = Lab::new().await;
+async fn a_team_obeys_the_table_on_every_route(world: World) {
+    let lab = Lab::new(world).await;
     let policy = TeamPolicy::default();
     for asker in &lab.askers {
         let relation = match asker.relation {
@@ -278,9 +282,8 @@ async fn a_team_obeys_the_table_on_every_route() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn links_obey_the_table() {
-    let lab = Lab::new().await;
+async fn links_obey_the_table(world: World) {
+    let lab = Lab::new(world).await;
     let world = &lab.world;
     let mut run = new_run("kept", &[]);
     run["team"] = json!("lab");

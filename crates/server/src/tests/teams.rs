@@ -5,7 +5,19 @@ use axum::http::Method;
 use grid_core::team::Role;
 use serde_json::{Value, json};
 
+use super::place::on_both;
 use super::world::{Answer, Person, Runner, Stream, World, new_run};
+
+on_both!(
+    a_team_is_made_and_joined_by_name,
+    a_link_brings_somebody_in_once,
+    an_invitation_is_worth_what_its_maker_may,
+    a_team_always_has_an_owner,
+    owners_who_leave_together_leave_one,
+    who_is_removed_is_out_at_once,
+    links_are_listed_and_revoked,
+    the_rules_are_told_in_plain_words,
+);
 
 /// Makes a team.
 pub(super) async fn team(world: &World, owner: &Person, name: &str) {
@@ -61,9 +73,7 @@ async fn run_in(world: &World, person: &Person, team: &str, name: &str) -> Value
     world.post(person, "/runs", &run).await.ok()
 }
 
-#[tokio::test]
-async fn a_team_is_made_and_joined_by_name() {
-    let world = World::new().await;
+async fn a_team_is_made_and_joined_by_name(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "Vision-Lab").await;
     let taken = world
@@ -133,9 +143,7 @@ async fn a_team_is_made_and_joined_by_name() {
     );
 }
 
-#[tokio::test]
-async fn a_link_brings_somebody_in_once() {
-    let world = World::new().await;
+async fn a_link_brings_somebody_in_once(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "lab").await;
     let made = invite(&world, &bob, "lab", "new@example.org", Role::Member)
@@ -205,9 +213,7 @@ async fn a_link_brings_somebody_in_once() {
     assert_eq!(open["invitations"], json!([]));
 }
 
-#[tokio::test]
-async fn an_invitation_is_worth_what_its_maker_may() {
-    let world = World::new().await;
+async fn an_invitation_is_worth_what_its_maker_may(world: World) {
     let bob = world.user("bob").await;
     let (eve, kim) = (world.user("eve").await, world.user("kim").await);
     team(&world, &bob, "lab").await;
@@ -228,9 +234,7 @@ async fn an_invitation_is_worth_what_its_maker_may() {
         .refused(403);
 }
 
-#[tokio::test]
-async fn a_team_always_has_an_owner() {
-    let world = World::new().await;
+async fn a_team_always_has_an_owner(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "lab").await;
     join(&world, &bob, "lab", "eve", &eve, Role::Admin).await;
@@ -299,9 +303,7 @@ async fn a_team_always_has_an_owner() {
     assert_eq!(log["events"][0]["actor_kind"], "operator");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn owners_who_leave_together_leave_one() {
-    let world = World::new().await;
+async fn owners_who_leave_together_leave_one(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     for n in 0..8 {
         let name = format!("lab-{n}");
@@ -319,9 +321,7 @@ async fn owners_who_leave_together_leave_one() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_removed_is_out_at_once() {
-    let world = World::new().await;
+async fn who_is_removed_is_out_at_once(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "lab").await;
     join(&world, &bob, "lab", "eve", &eve, Role::Member).await;
@@ -385,9 +385,7 @@ async fn who_is_removed_is_out_at_once() {
     );
 }
 
-#[tokio::test]
-async fn links_are_listed_and_revoked() {
-    let world = World::new().await;
+async fn links_are_listed_and_revoked(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     let kim = world.user("kim").await;
     team(&world, &bob, "lab").await;
@@ -436,9 +434,7 @@ async fn links_are_listed_and_revoked() {
         .refused(400);
 }
 
-#[tokio::test]
-async fn the_rules_are_told_in_plain_words() {
-    let world = World::new().await;
+async fn the_rules_are_told_in_plain_words(world: World) {
     let (bob, eve) = (world.user("bob").await, world.user("eve").await);
     team(&world, &bob, "lab").await;
     join(&world, &bob, "lab", "eve", &eve, Role::Member).await;

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use super::place::Database;
 use crate::assembly::{connect, new_token, open_engine};
 use crate::auth::{Tokens, folder_token};
 use crate::config::{Options, settings};
@@ -41,6 +42,7 @@ pub(super) struct World {
     pub(super) runner: Person,
     turning: AbortHandle,
     _dir: tempfile::TempDir,
+    _database: Option<Database>,
 }
 
 /// Somebody who calls.
@@ -104,11 +106,17 @@ impl Answer {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::on(None).await
+    }
+
+    /// A world on a database of its own, or on SQLite in its folder.
+    pub(super) async fn on(database: Option<Database>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let data = dir.path().join("data");
         let folder = Arc::new(Folder::open(&data).expect("a folder"));
         let options = Options {
             data: Some(data),
+            database_url: database.as_ref().map(Database::url),
             ..Options::default()
         };
         let settings = settings(options, |_| None).expect("settings");
@@ -157,6 +165,7 @@ impl World {
             runner: Person::Token(token),
             turning: tokio::spawn(async move { engine.run().await }).abort_handle(),
             _dir: dir,
+            _database: database,
         };
         // The machine is known before anything is asked to run on it.
         Runner::new(&world).sync(&world).await;
