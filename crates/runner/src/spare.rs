@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::folder;
-use crate::keeper::spawn::{FORGOTTEN, TASK_FILE};
+use crate::keeper::spawn::{FORGOTTEN, SANDBOX_FILE, TASK_FILE};
 use crate::keeper::spool::{EXIT_FILE, FRESH_EXIT_FILE};
 use crate::prepare::tree::BEFORE_FILE;
 
@@ -155,7 +155,8 @@ fn is_silent(spool: &Path) -> io::Result<bool> {
         let entry = entry?;
         let name = entry.file_name();
         let is_forgotten = name == TASK_FILE && entry.metadata()?.len() == FORGOTTEN.len() as u64;
-        if !is_forgotten && name != EXIT_FILE {
+        // What bubblewrap reports begins anew with each task.
+        if !is_forgotten && name != EXIT_FILE && name != SANDBOX_FILE {
             return Ok(false);
         }
     }

@@ -32,8 +32,9 @@ const PIPE_BYTES: usize = 1024 * 1024;
 /// A piece of at least this many bytes means that the process writes fast.
 pub(crate) const FAST_BYTES: usize = 32 * 1024;
 
-/// Every file that a spool may consist of, but for the task's record.
-pub(crate) const FILES: [&str; 5] = ["out", "err", "index", EXIT_FILE, super::spawn::SANDBOX_FILE];
+/// Every file that a spool may consist of, but for the two that each start writes anew:
+/// the task's record and what the sandbox reports.
+pub(crate) const FILES: [&str; 4] = ["out", "err", "index", EXIT_FILE];
 
 /// How the task ended: there when, and only when, the spool is complete.
 pub(crate) const EXIT_FILE: &str = "exit.json";
