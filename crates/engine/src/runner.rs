@@ -27,10 +27,6 @@ const ARTIFACTS_MAX: usize = 10_000;
 /// Longest path of an artifact, in bytes.
 const PATH_MAX: usize = 4_096;
 
-/// Artifacts of one experiment.  Higher: a script that makes files without end fills the
-/// database.
-pub const EXPERIMENT_ARTIFACTS_MAX: u64 = 5_000_000;
-
 /// Which node has this token?
 pub async fn authenticate(engine: &Engine, token: &str) -> Result<NodeId> {
     let mut tx = engine.inner.db.read().await?;
@@ -96,7 +92,15 @@ async fn take(
             append(engine, attempt, piece.stream, piece.offset, bytes.into()).await?;
         }
         for artifact in &have.artifacts {
-            artifacts.push(row(engine, attempt, artifact)?);
+            match row(engine, attempt, artifact) {
+                Ok(row) => artifacts.push(row),
+                // One bad name must not keep a whole node from being heard.
+                Err(error) => tracing::warn!(
+                    %attempt,
+                    error = &error as &dyn std::error::Error,
+                    "a runner names an artifact that cannot be kept"
+                ),
+            }
         }
         let actor = Actor::Runner(attempt.number);
         let started =
