@@ -42,6 +42,11 @@ const PACKAGES: &[Package] = &[
         present: || works("git", &["--version"]),
     },
     Package {
+        name: "openssl",
+        used_for: "the certificate of the HTTPS test",
+        present: || works("openssl", &["version"]),
+    },
+    Package {
         name: "python3-venv",
         used_for: "uv and the examples",
         present: || works("python3", &["-c", "import ensurepip, venv"]),
