@@ -25,6 +25,7 @@
 
 mod assembly;
 mod auth;
+mod compat;
 mod config;
 mod doors;
 mod error;

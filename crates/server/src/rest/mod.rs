@@ -152,6 +152,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/s/{token}", get(home::page))
         .route("/join/{token}", get(home::page))
         .nest(grid_api::PREFIX, api)
+        .merge(crate::compat::grid::router(&app))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
