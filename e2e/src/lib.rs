@@ -3,6 +3,8 @@
 //!
 //! Nothing here looks inside: what a test sees is what a person would see.
 
+pub mod original;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
