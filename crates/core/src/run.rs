@@ -24,6 +24,29 @@ pub struct Counts {
     pub stopped: u64,
 }
 
+/// The statuses that a run can have, in the order in which they decide: what is liveliest
+/// comes first, and once nothing is lively, the worst.
+pub const DECISIVE: [Status; 7] = [
+    Status::Running,
+    Status::Pending,
+    Status::Queued,
+    Status::Stopping,
+    Status::Failed,
+    Status::Stopped,
+    Status::Succeeded,
+];
+
+/// The status of a run none of whose experiments is left.
+pub const WHEN_EMPTY: Status = Status::Stopped;
+
+/// What an experiment in `status` counts as in its run: one of [`DECISIVE`].
+pub const fn counted_as(status: Status) -> Status {
+    match status {
+        Status::Paused => Status::Queued,
+        other => other,
+    }
+}
+
 impl Counts {
     /// Adds `n` experiments in `status`.
     pub fn add(&mut self, status: Status, n: u64) {
@@ -37,6 +60,19 @@ impl Counts {
             Status::Stopped => &mut self.stopped,
         };
         *slot += n;
+    }
+
+    /// How many count as `status`.
+    pub const fn of(&self, status: Status) -> u64 {
+        match counted_as(status) {
+            Status::Queued | Status::Paused => self.queued,
+            Status::Pending => self.pending,
+            Status::Running => self.running,
+            Status::Stopping => self.stopping,
+            Status::Succeeded => self.succeeded,
+            Status::Failed => self.failed,
+            Status::Stopped => self.stopped,
+        }
     }
 
     /// All experiments.
@@ -53,19 +89,10 @@ impl Counts {
 /// The status of a run, from its experiments: what is liveliest in it, and once
 /// nothing is, the worst that happened.  An empty run (all deleted) has stopped.
 pub fn status(counts: &Counts) -> Status {
-    let order = [
-        (counts.running, Status::Running),
-        (counts.pending, Status::Pending),
-        (counts.queued, Status::Queued),
-        (counts.stopping, Status::Stopping),
-        (counts.failed, Status::Failed),
-        (counts.stopped, Status::Stopped),
-        (counts.succeeded, Status::Succeeded),
-    ];
-    order
+    DECISIVE
         .into_iter()
-        .find(|(n, _)| *n > 0)
-        .map_or(Status::Stopped, |(_, status)| status)
+        .find(|status| counts.of(*status) > 0)
+        .unwrap_or(WHEN_EMPTY)
 }
 
 #[cfg(test)]
@@ -92,5 +119,17 @@ mod tests {
         check(&[Succeeded, Stopped], Stopped);
         check(&[Succeeded], Succeeded);
         check(&[], Stopped);
+        check(&[Status::Paused, Succeeded], Queued);
+    }
+
+    #[test]
+    fn every_status_counts_as_one_that_decides() {
+        for status in Status::ALL {
+            let mut counts = Counts::default();
+            counts.add(status, 3);
+            assert!(DECISIVE.contains(&counted_as(status)));
+            assert_eq!(counts.of(status), 3, "{status:?}");
+            assert_eq!(super::status(&counts), counted_as(status));
+        }
     }
 }
