@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::args::Args;
 use crate::clock::{Stopwatch, human};
-use crate::process::{cargo, run};
+use crate::process::{self, cargo, run};
 use crate::setup::{self, Tools};
 use crate::{build, demo, generate, interrupt, sim, tidy, ui};
 
@@ -77,6 +77,15 @@ const STEPS: &[Step] = &[
         work: Work::Inside(|_| run(&mut build::everything())),
     },
     Step {
+        name: "clients",
+        when: When::Full,
+        work: Work::Inside(|_| {
+            run(setup::with_tools(&mut process::command(build::program(
+                CLIENTS,
+            ))))
+        }),
+    },
+    Step {
         name: "generated",
         when: When::Full,
         work: Work::Inside(|_| generate::check()),
@@ -110,6 +119,9 @@ const STEPS: &[Step] = &[
 
 /// The step without which those after it would look at an old program.
 const BUILD: &str = "build";
+
+/// Installs the original client, so that the first test that uses it does not have to.
+const CLIENTS: &str = "original-client";
 
 /// How one step went.
 struct Outcome {
