@@ -87,6 +87,7 @@ pub struct Server {
     /// The folder: data, people's homes, work trees.
     pub folder: tempfile::TempDir,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     trusts: Option<String>,
     /// Where it listens.
@@ -156,22 +157,32 @@ impl Ran {
 impl Server {
     /// Starts a server with the given flags behind the usual ones.
     pub fn start(flags: &[&str]) -> Self {
-        Self::begin(flags, None)
+        Self::begin(flags, None, &[])
+    }
+
+    /// The same, with more in the environment of the server.
+    pub fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::begin(flags, None, environment)
     }
 
     /// The same, for people who trust the certificates in a file.
     pub fn start_trusting(flags: &[&str], authorities: &str) -> Self {
-        Self::begin(flags, Some(authorities.to_owned()))
+        Self::begin(flags, Some(authorities.to_owned()), &[])
     }
 
-    fn begin(flags: &[&str], trusts: Option<String>) -> Self {
+    fn begin(flags: &[&str], trusts: Option<String>, environment: &[(&str, &str)]) -> Self {
+        let own = |text: &&str| (*text).to_owned();
         let folder = tempfile::Builder::new()
             .prefix("grid-e2e-")
             .tempdir()
             .expect("a folder");
         let mut server = Self {
             folder,
-            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            flags: flags.iter().map(own).collect(),
+            environment: environment
+                .iter()
+                .map(|(name, value)| (own(name), own(value)))
+                .collect(),
             child: None,
             trusts,
             url: String::new(),
@@ -204,6 +215,7 @@ impl Server {
             .args(&self.flags)
             .env("HOME", self.folder.path())
             .env("GRID_OPERATOR", "ada")
+            .envs(self.environment.clone())
             .env_remove("PYTHONDONTWRITEBYTECODE")
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))

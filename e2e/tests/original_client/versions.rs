@@ -1,0 +1,76 @@
+//! Clients that somebody never updated.
+
+use grid_e2e::original::{OLDER_VERSIONS, Person, screen};
+
+use crate::{TRAIN, two_teams};
+
+#[test]
+fn older_clients_do_the_same() {
+    let server = two_teams();
+    let person = |version| {
+        let person = Person::new(&server, "ada", version);
+        person.file("train.py", TRAIN);
+        person
+    };
+    person(OLDER_VERSIONS[0]);
+    let session = |version: &'static str| {
+        let ada = person(version);
+        let name = format!("v{}", version.replace('.', ""));
+        let logged_in = ada.login().ok();
+        assert!(
+            logged_in.contains("Login successful"),
+            "{version}: {logged_in}"
+        );
+        let said = ada.types(&format!("run -l --name {name} train.py --lr '[0.1,0.2]'"));
+        assert!(said.contains("submitted"), "{version}: {said}");
+        server.finished(&name);
+        for line in [
+            "status",
+            "status --global",
+            "user",
+            "clusters",
+            "instance-types",
+        ] {
+            ada.types(line);
+        }
+        let status = screen::rows(&ada.types(&format!("status {name}")));
+        assert_eq!(status.len(), 3, "{version}: {status:?}");
+        assert!(
+            status[1..].iter().all(|row| row[1] == "succeeded"),
+            "{version}: {status:?}"
+        );
+        let history = screen::rows(&ada.types("history --global"));
+        let own = history
+            .iter()
+            .find(|row| row[0] == name)
+            .expect("in the history");
+        assert_eq!(own[1], "ada", "{version}: {own:?}");
+        assert!(ada.types("history").contains(&name), "{version}");
+        let log = ada.types(&format!("logs {name}-exp1"));
+        assert!(log.contains("lr 0.2"), "{version}: {log}");
+        ada.types(&format!("artifacts {name} --download_dir {name}"));
+        let file = ada
+            .work()
+            .join(format!("{name}/{name}/{name}-exp0/model.txt"));
+        assert_eq!(
+            std::fs::read_to_string(file).ok().as_deref(),
+            Some("0.1\n"),
+            "{version}"
+        );
+        let team = ada.types("team vision");
+        assert!(
+            team.contains("ada") && team.contains("bob"),
+            "{version}: {team}"
+        );
+        for line in ["session", "datastore"] {
+            ada.types(line);
+        }
+    };
+    std::thread::scope(|scope| {
+        for half in OLDER_VERSIONS.chunks(OLDER_VERSIONS.len() / 2) {
+            let session = &session;
+            scope.spawn(move || half.iter().copied().for_each(session));
+        }
+    });
+    server.doctor();
+}
