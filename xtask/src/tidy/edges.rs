@@ -11,13 +11,22 @@ use crate::process::{cargo, output_of};
 /// What each crate of the workspace may build upon. What is not named here may use nothing.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("grid-core", &[]),
-    ("grid-api", &["grid-core"]),
-    ("grid-store", &["grid-core"]),
+    ("grid-chunk", &["grid-core"]),
+    ("grid-manifest", &["grid-core"]),
+    ("grid-api", &["grid-core", "grid-chunk"]),
+    ("grid-store", &["grid-core", "grid-chunk"]),
     ("grid-executor", &["grid-core", "grid-api"]),
     // `grid-api` for what it has in common with the runner: protocol, snapshots, blob records.
     (
         "grid-engine",
-        &["grid-core", "grid-api", "grid-store", "grid-executor"],
+        &[
+            "grid-core",
+            "grid-chunk",
+            "grid-manifest",
+            "grid-api",
+            "grid-store",
+            "grid-executor",
+        ],
     ),
     (
         "grid-server",
@@ -29,10 +38,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "grid-engine",
         ],
     ),
-    ("grid-runner", &["grid-core", "grid-api"]),
+    ("grid-runner", &["grid-core", "grid-chunk", "grid-manifest", "grid-api"]),
     (
         "grid-cli",
-        &["grid-core", "grid-api", "grid-server", "grid-runner"],
+        &[
+            "grid-core",
+            "grid-chunk",
+            "grid-manifest",
+            "grid-api",
+            "grid-server",
+            "grid-runner",
+        ],
     ),
     ("grid-testing", &["grid-core", "grid-executor"]),
 ];
