@@ -1,0 +1,133 @@
+//! The list of the files of a datastore version, cut into blocks.
+//!
+//! Ten million files make a list of half a gigabyte, of which most questions need a few
+//! lines.  So the list is sorted by path and cut into blocks, each stored by its own
+//! content; an *index* names the blocks with their first paths and what they add up to.
+//! Where a block begins depends on the paths around the cut only: two versions of a
+//! datastore share every block but those around what changed.
+//!
+//! Nothing here does IO: whoever stores and fetches blocks hands their bytes over.
+
+mod block;
+mod build;
+mod check;
+mod index;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use grid_core::blob::BlobId;
+
+pub use block::{decode, digest, encode};
+pub use build::{Builder, Built, Stored};
+pub use check::{Check, PATH_BYTES_MAX, TARGET_BYTES_MAX};
+pub use index::{BlockRef, Index, Totals};
+
+/// One line of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the top, with `/`.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// When it was last changed, in milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+    /// What it is.
+    pub node: Node,
+}
+
+/// What a line stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A file whose bytes are stored.
+    File {
+        /// Which bytes.
+        blob: BlobId,
+        /// How many.
+        size_bytes: u64,
+    },
+    /// An empty folder; others follow from what is in them.
+    Folder,
+    /// A symbolic link.
+    Link {
+        /// Where it points, from the folder that it is in.
+        target: String,
+    },
+    /// A file whose bytes were left where they are.
+    Elsewhere {
+        /// How many.
+        size_bytes: u64,
+        /// What the place calls this content.
+        tag: String,
+    },
+}
+
+impl Entry {
+    /// Bytes of its content.
+    pub fn size_bytes(&self) -> u64 {
+        match self.node {
+            Node::File { size_bytes, .. } | Node::Elsewhere { size_bytes, .. } => size_bytes,
+            Node::Folder | Node::Link { .. } => 0,
+        }
+    }
+
+    /// The bytes that it needs, if they are stored.
+    pub fn blob(&self) -> Option<BlobId> {
+        match self.node {
+            Node::File { blob, .. } => Some(blob),
+            Node::Folder | Node::Link { .. } | Node::Elsewhere { .. } => None,
+        }
+    }
+}
+
+/// Why a list is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A path that leads out, or that no file system takes.
+    #[error("'{path}' is not a path inside a datastore")]
+    Path {
+        /// It.
+        path: String,
+    },
+    /// The order of the list is part of what it says.
+    #[error("the list is not sorted by path, or names '{path}' twice")]
+    Order {
+        /// The path that comes too late.
+        path: String,
+    },
+    /// One thing cannot be a file and a folder.
+    #[error("'{path}' lies below '{above}', which is no folder")]
+    Below {
+        /// The path.
+        path: String,
+        /// What is no folder.
+        above: String,
+    },
+    /// A folder is listed only when it is empty.
+    #[error("the folder '{path}' is listed though something is in it")]
+    NotEmpty {
+        /// The folder.
+        path: String,
+    },
+    /// A link that would show something else than the datastore.
+    #[error("the link '{path}' points outside the datastore: {target}")]
+    Link {
+        /// The link.
+        path: String,
+        /// Where it points.
+        target: String,
+    },
+    /// `..` behind a name: whether that leads out depends on other links.
+    #[error(
+        "the link '{path}' goes down and up again, where it cannot be said whether it stays inside: {target}"
+    )]
+    Wander {
+        /// The link.
+        path: String,
+        /// Where it points.
+        target: String,
+    },
+    /// The bytes are not a list.
+    #[error("the stored list of files is damaged: {0}")]
+    Damaged(&'static str),
+}

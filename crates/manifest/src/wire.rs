@@ -1,0 +1,131 @@
+//! Numbers and texts as bytes.
+
+use grid_core::blob::{BLOB_ID_BYTES, BlobId};
+
+use super::Error;
+
+/// Writes.
+#[derive(Default)]
+pub(super) struct Writer(pub(super) Vec<u8>);
+
+impl Writer {
+    /// Seven bits to a byte, the lowest first.
+    pub(super) fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    /// Small ones stay small on both sides of zero.
+    pub(super) fn signed(&mut self, number: i64) {
+        self.number(((number << 1) ^ (number >> 63)).cast_unsigned());
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// A path, as what it does not share with the one before.
+    pub(super) fn path(&mut self, before: &str, path: &str) {
+        let shared = before
+            .bytes()
+            .zip(path.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
+        self.number(shared as u64);
+        let rest = &path.as_bytes()[shared..];
+        self.number(rest.len() as u64);
+        self.0.extend_from_slice(rest);
+    }
+
+    pub(super) fn blob(&mut self, blob: &BlobId) {
+        self.0.extend_from_slice(blob.as_bytes());
+    }
+}
+
+/// Reads what was written.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
+        let (head, tail) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(Error::Damaged("it ends too early"))?;
+        self.0 = tail;
+        Ok(head)
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, Error> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Error::Damaged("a number does not end"))
+    }
+
+    pub(super) fn size(&mut self) -> Result<usize, Error> {
+        usize::try_from(self.number()?).map_err(|_| Error::Damaged("a number is too large"))
+    }
+
+    pub(super) fn signed(&mut self) -> Result<i64, Error> {
+        let number = self.number()?;
+        Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Error> {
+        let length = self.size()?;
+        text(self.take(length)?)
+    }
+
+    pub(super) fn path(&mut self, before: &str) -> Result<String, Error> {
+        let shared = self.size()?;
+        let shared = before
+            .as_bytes()
+            .get(..shared)
+            .ok_or(Error::Damaged("a path shares more than there is"))?;
+        let length = self.size()?;
+        let rest = self.take(length)?;
+        text(&[shared, rest].concat())
+    }
+
+    pub(super) fn blob(&mut self) -> Result<BlobId, Error> {
+        let bytes = self.take(BLOB_ID_BYTES)?;
+        let bytes = <[u8; BLOB_ID_BYTES]>::try_from(bytes);
+        bytes
+            .map(BlobId::from_bytes)
+            .map_err(|_| Error::Damaged("a hash is too short"))
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<String, Error> {
+    std::str::from_utf8(bytes)
+        .map(str::to_owned)
+        .map_err(|_| Error::Damaged("a text is not UTF-8"))
+}
+
+/// Packs bytes.
+pub(super) fn pack(raw: &[u8]) -> Vec<u8> {
+    // Packing into memory fails only without memory.
+    zstd::bulk::compress(raw, LEVEL).unwrap_or_default()
+}
+
+/// Unpacks them; more than `max` bytes are not what was packed.
+pub(super) fn unpack(packed: &[u8], max: usize) -> Result<Vec<u8>, Error> {
+    zstd::bulk::decompress(packed, max).map_err(|_| Error::Damaged("it does not unpack"))
+}
+
+/// How hard lists are packed.  Higher: making a version takes longer for little; lower:
+/// hardly faster.
+const LEVEL: i32 = 3;
