@@ -105,6 +105,16 @@ ulid_id!(
 );
 
 ulid_id!(
+    /// A datastore: data under one name, in versions.
+    DatastoreId,
+    "the id of a datastore"
+);
+ulid_id!(
+    /// A version of a datastore.
+    DatastoreVersionId,
+    "the id of a datastore version"
+);
+ulid_id!(
     /// A line of the audit log.
     AuditId,
     "the id of an audit event"

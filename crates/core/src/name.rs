@@ -9,8 +9,10 @@
 //! | experiment | `gifted-seahorse-583-exp0` |
 //! | user | `ada` as a GitHub handle, or `ada@example.org`; case does not count |
 //! | team | `vision-lab`; case does not count |
+//! | datastore | `cifar-10`: lowercase letters, digits, `-`, `_`, `.` |
 //! | reference | `NAME` is mine, `USERNAME:NAME` is a teammate's |
 
+mod datastore;
 mod reference;
 mod words;
 
@@ -19,6 +21,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use datastore::{DatastoreName, DatastoreRef};
 pub use reference::{ExperimentRef, Ref, RunOrExperimentRef, RunRef};
 use words::{ADJECTIVES, ANIMALS};
 
@@ -37,6 +40,10 @@ pub const EMAIL_LEN_MAX: usize = 254;
 /// Characters of a team name.  Higher: tables get wide.  Lower: names of
 /// departments do not fit.
 pub const TEAM_NAME_LEN_MAX: usize = 50;
+
+/// Characters of the name of a datastore.  Higher: mount points and tables get wide.
+/// Lower: names of archives do not fit.
+pub const DATASTORE_NAME_LEN_MAX: usize = 63;
 
 /// What stands between the name of a run and the number of an experiment.
 const EXPERIMENT_MARK: &str = "-exp";
@@ -89,6 +96,18 @@ pub enum NameError {
         /// The text.
         name: String,
     },
+    /// A datastore that could be mistaken for a version.
+    #[error("`{name}` is not a datastore name: a number alone is a version; add a letter")]
+    LooksLikeVersion {
+        /// The text.
+        name: String,
+    },
+    /// Not a version.
+    #[error("`{text}` is not a version of a datastore: these are 1, 2, 3, …")]
+    NotVersion {
+        /// The text.
+        text: String,
+    },
     /// Not the name of an experiment.
     #[error(
         "`{name}` is not an experiment name; these are RUN-expN, like gifted-seahorse-583-exp0"
@@ -108,6 +127,8 @@ pub enum NameKind {
     User,
     /// A team.
     Team,
+    /// A datastore.
+    Datastore,
 }
 
 impl fmt::Display for NameKind {
@@ -116,6 +137,7 @@ impl fmt::Display for NameKind {
             Self::Run => "run name",
             Self::User => "user name",
             Self::Team => "team name",
+            Self::Datastore => "datastore name",
         })
     }
 }
@@ -166,7 +188,7 @@ macro_rules! name_traits {
     )*};
 }
 
-name_traits!(RunName, UserName, TeamName);
+name_traits!(RunName, UserName, TeamName, DatastoreName);
 
 /// The name of a run, unique among its owner's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blob::BlobId;
 use crate::cluster::Need;
-use crate::id::SnapshotId;
+use crate::id::{DatastoreVersionId, SnapshotId};
 use crate::sweep::SweepSpec;
 
 /// Everything about a run but its name and its owner.
@@ -35,6 +36,9 @@ pub struct RunSpec {
     /// What one experiment asks for.
     #[serde(default)]
     pub resources: Resources,
+    /// Data that the script finds, beside its code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datastores: Vec<DatastoreMount>,
     /// Commands of the user around build and experiment.
     #[serde(default)]
     pub actions: Actions,
@@ -47,6 +51,41 @@ pub struct RunSpec {
     /// After how many milliseconds an experiment is ended; `None` for never.
     #[serde(default)]
     pub max_duration_ms: Option<u64>,
+}
+
+/// A datastore that a run mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct DatastoreMount {
+    /// `NAME`, `NAME:VERSION`, `USER:NAME` or `USER:NAME:VERSION`; of a run that was
+    /// accepted, the last.
+    pub datastore: String,
+    /// Where it is mounted, absolute; `/datastores/NAME` when absent.
+    #[serde(default)]
+    pub mount_dir: Option<String>,
+    /// The version that was chosen.  The server says so, whatever was sent.
+    #[serde(default)]
+    pub mounted: Option<MountedVersion>,
+}
+
+/// The exact version of a datastore that a run uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct MountedVersion {
+    /// Its id.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub id: DatastoreVersionId,
+    /// Name of the datastore.
+    pub name: String,
+    /// Its number.
+    pub version: u32,
+    /// The blob that lists its files.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub manifest: BlobId,
+    /// How many they are.
+    pub files: u64,
+    /// Their bytes together.
+    pub size_bytes: u64,
 }
 
 /// Where the code of a run comes from.

@@ -209,6 +209,7 @@ fn new(name: &str, count: u32) -> NewRun {
             workdir: String::new(),
             environment: grid_core::spec::EnvironmentSpec::default(),
             resources: grid_core::spec::Resources::default(),
+            datastores: vec![],
             actions: grid_core::spec::Actions::default(),
             auto_resume: false,
             retries: 0,

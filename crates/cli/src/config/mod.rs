@@ -37,7 +37,9 @@ pub(crate) struct RunFile {
     pub(crate) localdir: Option<bool>,
     pub(crate) dockerfile: Option<String>,
     pub(crate) auto_resume: Option<bool>,
-    pub(crate) datastore_name: Option<String>,
+    pub(crate) datastore_names: Vec<String>,
+    pub(crate) datastore_versions: Vec<String>,
+    pub(crate) datastore_mount_dirs: Vec<String>,
     pub(crate) cpus: Option<u32>,
     pub(crate) gpus: Option<u32>,
     pub(crate) retries: Option<u32>,
@@ -152,9 +154,9 @@ fn train(file: &File<'_>, node: &Node, run: &mut RunFile) -> Result<(), Problem>
             "localdir" => run.localdir = file.boolean(node, key)?,
             "dockerfile" => run.dockerfile = file.text(node, key)?,
             "auto_resume" => run.auto_resume = file.boolean(node, key)?,
-            "datastore_name" => run.datastore_name = file.text(node, key)?,
-            // They mean something together with a name only, which is refused elsewhere.
-            "datastore_version" | "datastore_mount_dir" => {}
+            "datastore_name" => run.datastore_names = file.commands(node, key)?,
+            "datastore_version" => run.datastore_versions = file.commands(node, key)?,
+            "datastore_mount_dir" => run.datastore_mount_dirs = file.commands(node, key)?,
             "cpus" => run.cpus = file.number(node, key)?,
             "gpus" => run.gpus = file.number(node, key)?,
             "memory" => run.memory = file.text(node, key)?,

@@ -280,6 +280,7 @@ pub(crate) fn new(name: &str, args: &[&str]) -> NewRun {
             workdir: String::new(),
             environment: grid_core::spec::EnvironmentSpec::default(),
             resources: grid_core::spec::Resources::default(),
+            datastores: vec![],
             actions: grid_core::spec::Actions::default(),
             auto_resume: false,
             retries: 0,

@@ -79,6 +79,7 @@ fn launch(attempt: AttemptId) -> Launch {
             workdir: String::new(),
             environment: grid_core::spec::EnvironmentSpec::default(),
             resources: grid_core::spec::Resources::default(),
+            datastores: vec![],
             actions: grid_core::spec::Actions::default(),
             auto_resume: false,
             retries: 0,

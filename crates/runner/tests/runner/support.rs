@@ -181,6 +181,7 @@ impl Rig {
                 workdir: String::new(),
                 environment: Default::default(),
                 resources: Default::default(),
+                datastores: vec![],
                 actions: Default::default(),
                 auto_resume: false,
                 retries: 0,

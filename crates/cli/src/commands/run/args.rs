@@ -20,6 +20,7 @@ Examples:
   grid run --config run.yml --name bert-1 train.py
   grid run --dry-run train.py --lr '[0.1, 0.01]'                   shows, starts nothing
   grid run --git https://github.com/ada/bert#main train.py
+  grid run --datastore_name cats:3 train.py --data /datastores/cats
   grid run -- python -m pkg.train --lr 0.1";
 
 /// Run a script, once or swept over parameters
@@ -70,17 +71,17 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
 
-    /// Dataset to mount
+    /// Data to mount: NAME, NAME:VERSION or USER:NAME:VERSION; may be repeated
     #[arg(long = "datastore_name", value_name = "NAME")]
-    pub(crate) datastore_name: Option<String>,
+    pub(crate) datastore_name: Vec<String>,
 
-    /// Its version [default: the newest]
+    /// Its version [default: the newest]; repeated like the names
     #[arg(long = "datastore_version", value_name = "N")]
-    pub(crate) datastore_version: Option<u32>,
+    pub(crate) datastore_version: Vec<u32>,
 
-    /// Where it is mounted [default: /datastores/<name>]
+    /// Where it is mounted [default: /datastores/NAME]; repeated like the names
     #[arg(long = "datastore_mount_dir", value_name = "DIR")]
-    pub(crate) datastore_mount_dir: Option<String>,
+    pub(crate) datastore_mount_dir: Vec<String>,
 
     /// Framework that the script uses: lightning, torch, tensorflow, julia, torchelastic
     #[arg(long, value_name = "FRAMEWORK")]

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use grid_core::duration::{parse_duration_millis, parse_size_bytes};
 use grid_core::name::{RunName, TeamName};
-use grid_core::spec::{Actions, EnvironmentSpec, PackageManager, Resources, split_command};
+use grid_core::spec::{Actions, DatastoreMount, EnvironmentSpec, PackageManager, Resources, split_command};
 use grid_core::sweep::{self, SweepSpec};
 
 use super::args::RunArgs;
+use super::datastores;
 use crate::capture;
 use crate::config::RunFile;
 use crate::error::Problem;
@@ -37,6 +38,7 @@ pub(crate) struct Wanted {
     pub(crate) code: Code,
     pub(crate) environment: EnvironmentSpec,
     pub(crate) resources: Resources,
+    pub(crate) datastores: Vec<DatastoreMount>,
     pub(crate) actions: Actions,
     pub(crate) auto_resume: bool,
     pub(crate) retries: u32,
@@ -65,7 +67,6 @@ pub(crate) fn merge(
 ) -> Result<Wanted, Problem> {
     let mut warnings = file.warnings.clone();
     warnings.extend(without_effect(&args));
-    refuse_datastores(&args, &file)?;
     let wanted = Wanted {
         name: checked_name(args.name.clone())?,
         team: checked_team(args.team.clone())?,
@@ -84,6 +85,7 @@ pub(crate) fn merge(
                 .as_deref()
                 .or(file.max_duration.as_deref()),
         )?,
+        datastores: datastores::mounts(&args, &file)?,
         params: file.params,
         actions: file.actions,
         command: args.command,
@@ -103,24 +105,6 @@ fn without_effect(args: &RunArgs) -> Vec<String> {
     .filter(|(_, given)| *given)
     .map(|(flag, _)| format!("{flag} has no effect any more"))
     .collect()
-}
-
-/// A script that runs without its data fails late, or worse, does not.
-fn refuse_datastores(args: &RunArgs, file: &RunFile) -> Result<(), Problem> {
-    let name = args
-        .datastore_name
-        .as_deref()
-        .or(file.datastore_name.as_deref());
-    match name {
-        Some(name) => Err(Problem::usage(format!(
-            "datastore '{name}' cannot be mounted: this version has no datastores"
-        ))
-        .hint("let the script read the data from a path or an address")),
-        None if args.datastore_version.is_some() || args.datastore_mount_dir.is_some() => Err(
-            Problem::usage("--datastore_version and --datastore_mount_dir need --datastore_name"),
-        ),
-        None => Ok(()),
-    }
 }
 
 fn checked_name(name: Option<String>) -> Result<Option<String>, Problem> {

@@ -1,6 +1,7 @@
 //! `grid run`: from a command line to experiments that wait or run.
 
 mod args;
+mod datastores;
 mod merge;
 pub(crate) mod summary;
 #[cfg(test)]
@@ -137,6 +138,7 @@ async fn submit(
             workdir,
             environment: wanted.environment,
             resources: wanted.resources,
+            datastores: wanted.datastores,
             actions: wanted.actions,
             auto_resume: wanted.auto_resume,
             retries: wanted.retries,

@@ -143,8 +143,24 @@ fn mistakes_are_found_before_anybody_is_asked() {
         ),
         ("--framework mxnet t.py", "'mxnet' is not a framework"),
         ("--git #x t.py", "is not the address of a repository"),
-        ("--datastore_name d t.py", "datastore 'd' cannot be mounted"),
+        ("--datastore_name D t.py", "is not a datastore name"),
         ("--datastore_version 1 t.py", "need --datastore_name"),
+        (
+            "--datastore_name d --datastore_mount_dir x t.py",
+            "is not an absolute path",
+        ),
+        (
+            "--datastore_name d:1 --datastore_version 2 t.py",
+            "names version 1",
+        ),
+        (
+            "--datastore_name d --datastore_name bob:d t.py",
+            "both mounted at /datastores/d",
+        ),
+        (
+            "--datastore_name d --datastore_name e --datastore_version 2 t.py",
+            "as often as --datastore_name",
+        ),
         (
             "--strategy random_search t.py --x [1,2]",
             "needs to know how many experiments",
