@@ -2,6 +2,7 @@
 //! index, pointed at a server by one variable of the environment.
 
 pub mod install;
+pub mod raw;
 pub mod screen;
 
 use std::path::PathBuf;

@@ -6,6 +6,8 @@
 
 #[path = "original_client/account.rs"]
 mod account;
+#[path = "original_client/bad_input.rs"]
+mod bad_input;
 #[path = "original_client/logs.rs"]
 mod logs;
 #[path = "original_client/options.rs"]

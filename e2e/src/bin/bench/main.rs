@@ -6,6 +6,7 @@
 //! standard error.
 
 mod artifacts;
+mod clients;
 mod figures;
 mod http;
 mod hyperqueue;
@@ -26,11 +27,12 @@ use crate::figures::Figures;
 type Bench = fn(&mut Figures) -> Result<()>;
 
 /// In the order in which they run: what is short first.
-const BENCHES: [(&str, Bench); 6] = [
+const BENCHES: [(&str, Bench); 7] = [
     ("throughput", throughput::measure),
     ("latency", latency::measure),
     ("logs", logs::measure),
     ("status", status::measure),
+    ("clients", clients::measure),
     ("memory", memory::measure),
     ("artifacts", artifacts::measure),
 ];
