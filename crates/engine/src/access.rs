@@ -144,12 +144,12 @@ impl Caller {
         match decision {
             Decision::Hide => {
                 let message = format!("no {}", thing.called());
-                self.note_refusal(action.word(), Some(team), what, "an outsider", true);
+                self.note_hidden(action, team, what);
                 Err(Error::not_found(message))
             }
             Decision::Deny(denial) => {
                 let message = refusal(&thing.called(), &creator, action, standing, denial);
-                self.note_refusal(action.word(), Some(team), what, &message, false);
+                self.note_refusal(action.word(), Some(team), what, &message);
                 Err(Error::Forbidden {
                     message,
                     hint: who_could(tx, team).await?,
@@ -214,7 +214,7 @@ impl Caller {
             }
             Decision::Deny(denial) => {
                 let message = team_refusal(&team.name, action, denial);
-                self.note_refusal(action.word(), Some(team.id), thing(), &message, false);
+                self.note_refusal(action.word(), Some(team.id), thing(), &message);
                 Err(Error::forbidden(message))
             }
             Decision::Hide => Err(Error::not_found(format!(
@@ -267,7 +267,7 @@ impl Caller {
         if !self.user.operator {
             let message = format!("only an operator of the server can {what}");
             let thing = Thing::new("server", "", "");
-            self.note_refusal("server.operate", None, thing, &message, false);
+            self.note_refusal("server.operate", None, thing, &message);
             return Err(Error::forbidden(message));
         }
         self.require_whole(what)
@@ -280,7 +280,7 @@ impl Caller {
         }
         let message = too_narrow(self.scope, what);
         let thing = Thing::user(&self.user);
-        self.note_refusal("key.use", None, thing, &message, false);
+        self.note_refusal("key.use", None, thing, &message);
         Err(scope_error(message))
     }
 
@@ -291,7 +291,7 @@ impl Caller {
         }
         let message = too_narrow(self.scope, what);
         let thing = Thing::user(&self.user);
-        self.note_refusal("key.use", None, thing, &message, false);
+        self.note_refusal("key.use", None, thing, &message);
         Err(scope_error(message))
     }
 
@@ -306,7 +306,7 @@ impl Caller {
             return Ok(());
         }
         let message = too_narrow(self.scope, action.verb());
-        self.note_refusal(action.word(), team, thing, &message, false);
+        self.note_refusal(action.word(), team, thing, &message);
         Err(scope_error(message))
     }
 }

@@ -14,6 +14,7 @@ use grid_core::id::{AuditId, TeamId, UserId};
 use grid_core::time::Timestamp;
 use grid_store::db::{self, Tx, audit::Entry};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::access::Caller;
 use crate::error::{Error, Result};
@@ -32,6 +33,10 @@ const QUEUE_MAX: usize = 4_096;
 
 /// Requests whose notes go into one transaction.
 const BATCH_MAX: usize = 512;
+
+/// How long a note waits for which nobody waits.  Higher: more is lost when the server is
+/// killed; lower: who asks for what is not theirs can feel that something is written.
+const NOTE_WAIT: Duration = Duration::from_millis(500);
 
 /// How often events that are too old are looked for.
 const SHORTEN_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -144,9 +149,14 @@ impl Thing {
         Self::new("user", user.id, user.username.clone())
     }
 
-    /// A run, named as teammates name it.
+    /// A run, named as teammates name it; by its own name where nobody looked for the
+    /// creator's.
     pub(crate) fn run(run: &db::run::Run, creator: &str) -> Self {
-        Self::new("run", run.id, format!("{creator}:{}", run.name))
+        let name = match creator {
+            "" => run.name.clone(),
+            creator => format!("{creator}:{}", run.name),
+        };
+        Self::new("run", run.id, name)
     }
 
     /// An experiment, named as teammates name it.
@@ -211,6 +221,21 @@ impl Draft {
         draft
     }
 
+    /// By a right that only those have who run the server.
+    pub(crate) fn by_operator(mut self) -> Self {
+        self.actor_kind = "operator";
+        self
+    }
+
+    /// By a right that everybody has, whoever they are: to make a team, to accept an
+    /// invitation.
+    pub(crate) fn by_anybody(mut self) -> Self {
+        if self.actor_kind == "operator" {
+            self.actor_kind = "user";
+        }
+        self
+    }
+
     /// In a team.
     pub(crate) fn in_team(mut self, team: TeamId) -> Self {
         self.team = Some(team);
@@ -253,20 +278,20 @@ impl Draft {
     /// Writes it down by itself, together with what others have to write.
     pub(crate) async fn write_alone(self, engine: &Engine) -> Result<()> {
         let entry = self.entry(&*engine.inner.clock);
-        engine.inner.auditor.write(vec![entry], true).await
+        engine.inner.auditor.write(vec![entry]).await
     }
 }
 
 impl Caller {
-    /// An event of this caller's.  Of an operator who is not in the team it is a right
-    /// used beyond their own teams, and says so.
+    /// An event of this caller's.  In a team that an operator is not in, it is a right used
+    /// beyond their own teams, and says so; about what is their own they are users.
     pub(crate) fn did(&self, action: &'static str, team: Option<TeamId>, thing: Thing) -> Draft {
         let mut draft = Draft::by_user(&self.trail, &self.user, action, thing);
         draft.team = team;
         let mine = |team| self.teams.iter().any(|(mine, _)| mine.id == team);
         if self.user.service_team.is_some() {
             draft.actor_kind = "service";
-        } else if self.user.operator && !team.is_some_and(mine) {
+        } else if self.user.operator && team.is_some_and(|team| !mine(team)) {
             draft.actor_kind = "operator";
         }
         draft
@@ -274,23 +299,29 @@ impl Caller {
 
     /// Notes that the caller was let in by a right that is written down.
     pub(crate) fn note_look(&self, action: Action, team: Option<TeamId>, thing: Thing) {
-        let draft = self.did(action.word(), team, thing);
+        let draft = self.did(action.word(), team, thing).by_operator();
         self.trail.note(draft, true);
     }
 
-    /// Notes that the caller was refused, and why.  Nobody waits for a note of what the
-    /// caller may not know of: the time it takes would tell.
+    /// Notes that the caller was refused, and why.
     pub(crate) fn note_refusal(
         &self,
         action: &'static str,
         team: Option<TeamId>,
         thing: Thing,
         why: &str,
-        hidden: bool,
     ) {
         let mut draft = self.did(action, team, thing).detail(why);
         draft.result = "refused";
-        self.trail.note(draft, !hidden);
+        self.trail.note(draft, true);
+    }
+
+    /// Notes that the caller asked for what they may not know of.  Nobody waits for it, and
+    /// it is written a while later: the time it takes would tell that it is there.
+    pub(crate) fn note_hidden(&self, action: Action, team: TeamId, thing: Thing) {
+        let mut draft = self.did(action.word(), Some(team), thing);
+        draft.result = "refused";
+        self.trail.note(draft.detail("an outsider"), false);
     }
 }
 
@@ -312,18 +343,20 @@ impl Auditor {
         (Self(queue), Requests(requests))
     }
 
-    async fn write(&self, entries: Vec<Entry>, wait: bool) -> Result<()> {
-        let gone = || Error::Unavailable("the server is shutting down; try again".to_owned());
-        if !wait {
-            let request = Request {
-                entries,
-                reply: None,
-            };
-            if self.0.try_send(request).is_err() {
-                tracing::warn!("the audit log is behind: some refusals are not in it");
-            }
-            return Ok(());
+    /// Has it written within [`NOTE_WAIT`], if there is room.
+    fn note(&self, entries: Vec<Entry>) {
+        let request = Request {
+            entries,
+            reply: None,
+        };
+        if self.0.try_send(request).is_err() {
+            tracing::warn!("the audit log is behind: some refusals are not in it");
         }
+    }
+
+    /// Has it written now, with all that waits to be.
+    async fn write(&self, entries: Vec<Entry>) -> Result<()> {
+        let gone = || Error::Unavailable("the server is shutting down; try again".to_owned());
         let (reply, answer) = oneshot::channel();
         let request = Request {
             entries,
@@ -337,30 +370,55 @@ impl Auditor {
 /// Writes until the last engine is gone.
 pub(crate) async fn run(engine: Weak<Inner>, mut requests: Requests) {
     let mut taken = Vec::with_capacity(BATCH_MAX);
-    while requests.0.recv_many(&mut taken, BATCH_MAX).await > 0 {
+    let mut due = None;
+    loop {
+        let room = BATCH_MAX - taken.len();
+        let received = match due {
+            None => requests.0.recv_many(&mut taken, room).await,
+            Some(at) => {
+                let more = requests.0.recv_many(&mut taken, room);
+                // In time, or everything that waits is written now.
+                tokio::time::timeout_at(at, more).await.unwrap_or(1)
+            }
+        };
+        if received == 0 && taken.is_empty() {
+            return;
+        }
+        let waits_until = *due.get_or_insert_with(|| Instant::now() + NOTE_WAIT);
+        let is_urgent = taken.iter().any(|request| request.reply.is_some());
+        let may_wait = received > 0 && taken.len() < BATCH_MAX && Instant::now() < waits_until;
+        if may_wait && !is_urgent {
+            continue;
+        }
+        due = None;
         // Not held while waiting, or the queue would never close.
         let Some(inner) = engine.upgrade() else {
             return;
         };
         let written = write_all(&inner, &taken).await;
-        if let Err(error) = &written {
-            tracing::error!(
-                error = error as &dyn std::error::Error,
-                "the audit log could not be written"
-            );
-        }
-        for request in taken.drain(..) {
-            let Some(reply) = request.reply else { continue };
-            let answer = match &written {
-                Ok(()) => Ok(()),
-                Err(Error::Full(message)) => Err(Error::Full(message.clone())),
-                Err(_) => Err(Error::Unavailable(
-                    "the audit log cannot be written now; try again".to_owned(),
-                )),
-            };
-            // Whoever asked may have gone away; it is written all the same.
-            let _ = reply.send(answer);
-        }
+        answer(&mut taken, &written);
+    }
+}
+
+/// Tells those who wait what came of it.
+fn answer(taken: &mut Vec<Request>, written: &Result<()>) {
+    if let Err(error) = written {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "the audit log could not be written"
+        );
+    }
+    for request in taken.drain(..) {
+        let Some(reply) = request.reply else { continue };
+        let answer = match written {
+            Ok(()) => Ok(()),
+            Err(Error::Full(message)) => Err(Error::Full(message.clone())),
+            Err(_) => Err(Error::Unavailable(
+                "the audit log cannot be written now; try again".to_owned(),
+            )),
+        };
+        // Whoever asked may have gone away; it is written all the same.
+        let _ = reply.send(answer);
     }
 }
 
@@ -369,6 +427,9 @@ async fn write_all(inner: &Inner, requests: &[Request]) -> Result<()> {
         .iter()
         .flat_map(|request| request.entries.iter().cloned())
         .collect();
+    if entries.is_empty() {
+        return Ok(());
+    }
     let mut tx = inner.db.write().await?;
     db::audit::insert_many(&mut tx, &entries).await?;
     Ok(tx.commit().await?)
@@ -386,7 +447,17 @@ impl Engine {
         let must = notes.iter().any(|note| note.must);
         let clock = &*self.inner.clock;
         let entries = notes.into_iter().map(|note| note.draft.entry(clock));
-        self.inner.auditor.write(entries.collect(), must).await
+        let entries = entries.collect();
+        if must {
+            return self.inner.auditor.write(entries).await;
+        }
+        self.inner.auditor.note(entries);
+        Ok(())
+    }
+
+    /// Writes down what still waits to be, as before the server ends.
+    pub async fn settle_all(&self) -> Result<()> {
+        self.inner.auditor.write(vec![]).await
     }
 
     /// For how many days the audit log is kept; 0 is for ever.
@@ -500,12 +571,22 @@ pub async fn of_caller(engine: &Engine, caller: &Caller, filter: &Filter) -> Res
     };
     if filter.all {
         caller.require_operator("read the audit log of all teams")?;
+        let thing = Thing::new("server", "", "audit log of all teams");
+        caller.note_look(Action::ReadAudit, None, thing);
         return list(&mut tx, None, named, filter).await;
     }
     match named {
-        Some(user) if user != Some(caller.id()) => Err(Error::forbidden(
-            "these are your own events; admins read their team's with `grid team audit TEAM`",
-        )),
+        Some(user) if user != Some(caller.id()) => {
+            let message =
+                "these are your own events; admins read their team's with `grid team audit TEAM`";
+            caller.note_refusal(
+                "server.operate",
+                None,
+                Thing::new("server", "", ""),
+                message,
+            );
+            Err(Error::forbidden(message))
+        }
         _ => list(&mut tx, None, Some(Some(caller.id())), filter).await,
     }
 }

@@ -245,6 +245,13 @@ async fn by_token(engine: &Engine, tx: &mut Tx, token: &str) -> Result<Invitatio
     }
 }
 
+/// What whoever has a token is invited to.
+pub async fn peek(engine: &Engine, token: &str) -> Result<Info> {
+    let mut tx = engine.inner.db.read().await?;
+    let row = by_token(engine, &mut tx, token).await?;
+    one(&mut tx, row).await
+}
+
 /// Joins the team of an invitation.
 pub async fn accept(engine: &Engine, caller: &Caller, by: By<'_>) -> Result<team::Info> {
     caller.require_whole("join teams")?;
@@ -253,7 +260,7 @@ pub async fn accept(engine: &Engine, caller: &Caller, by: By<'_>) -> Result<team
     let row = find(engine, &mut tx, caller, by).await?;
     let team = enter(engine, &mut tx, &row, &caller.user).await?;
     let event = caller.did("member.join", Some(team.id), Thing::team(&team));
-    let event = event.detail(format!("as {}", row.role));
+    let event = event.by_anybody().detail(format!("as {}", row.role));
     event.write(engine, &mut tx).await?;
     let info = team::describe(&mut tx, caller, team.id).await?;
     tx.commit().await?;
@@ -299,7 +306,7 @@ pub async fn decline(engine: &Engine, caller: &Caller, by: By<'_>) -> Result<Inf
     let now = engine.inner.clock.now();
     db::invitation::end(&mut tx, &row.id, Outcome::Declined, now).await?;
     let event = caller.did("invitation.decline", Some(row.team), thing(&row));
-    event.write(engine, &mut tx).await?;
+    event.by_anybody().write(engine, &mut tx).await?;
     let info = one(&mut tx, row).await?;
     tx.commit().await?;
     Ok(info)

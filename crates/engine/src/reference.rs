@@ -1,11 +1,16 @@
 //! Finding what people name: `name`, `user:name`, or an id.
+//!
+//! Whoever may not know of a thing is answered as if there were none, and after the same
+//! work: the same statements are made whether it is not there, belongs to others, or
+//! belongs to nobody that exists.  What is noted of it is written later, beside the answer.
 
 use grid_core::access::Action;
-use grid_core::id::{RunId, WorkloadId};
+use grid_core::id::{RunId, UserId, WorkloadId};
 use grid_core::name::{ExperimentName, RunName, UserName};
+use grid_core::time::Timestamp;
 use grid_store::db::{self, Tx};
 
-use crate::access::Caller;
+use crate::access::{Caller, Owned};
 use crate::error::{Error, Result};
 
 /// Whose names are meant.
@@ -32,22 +37,21 @@ pub(crate) async fn run(
         let found = db::run::by_id(tx, id)
             .await?
             .filter(|run| trash || run.deleted.is_none());
-        return seen(caller, found).ok_or_else(|| Error::not_found(format!("no run '{text}'")));
+        return shown(caller, found).ok_or_else(|| Error::not_found(format!("no run '{text}'")));
     }
     let (whose, name) = split(text);
     let run_name =
         RunName::parse(name).map_err(|e| Error::not_found(format!("no run '{name}': {e}")))?;
     let creator = match whose {
-        Whose::Mine => Some(caller.id()),
-        Whose::Theirs(user) => user_by_name(tx, user).await?.map(|user| user.id),
-    };
-    let found = match creator {
-        Some(creator) => db::run::by_name(tx, creator, run_name.as_str(), which(trash)).await?,
-        // Answered like somebody who has no such run: who has an account here is not
+        Whose::Mine => caller.id(),
+        // Looked for like somebody who has no such run: who has an account here is not
         // everybody's business.
-        None => None,
+        Whose::Theirs(user) => user_by_name(tx, user)
+            .await?
+            .map_or_else(nobody, |user| user.id),
     };
-    if let Some(run) = seen(caller, found) {
+    let found = db::run::by_name(tx, creator, run_name.as_str(), which(trash)).await?;
+    if let Some(run) = shown(caller, found) {
         return Ok(run);
     }
     let mut hint = suggest(tx, caller, run_name.as_str()).await?;
@@ -70,12 +74,10 @@ pub(crate) async fn experiment(
 ) -> Result<(db::run::Run, db::workload::Stored)> {
     let none = || Error::not_found(format!("no experiment '{text}'"));
     if let Ok(id) = text.parse::<WorkloadId>() {
-        let row = db::workload::get(tx, id).await?.ok_or_else(none)?;
-        let run = match row.run {
-            Some(run) => db::run::by_id(tx, run).await?,
-            None => None,
-        };
-        let run = seen(caller, run).ok_or_else(none)?;
+        let row = db::workload::get(tx, id).await?;
+        let run = row.as_ref().and_then(|row| row.run).unwrap_or_else(no_run);
+        let run = shown(caller, db::run::by_id(tx, run).await?);
+        let (run, row) = run.zip(row).ok_or_else(none)?;
         let gone = run.deleted.is_some() || row.deleted.is_some();
         return if gone && !trash {
             Err(none())
@@ -123,8 +125,29 @@ fn which(trash: bool) -> db::Trash {
     }
 }
 
+/// Somebody who is nobody.
+fn nobody() -> UserId {
+    UserId::from_entropy(0)
+}
+
+/// A run that is none.
+fn no_run() -> RunId {
+    RunId::from_parts(Timestamp::from_millis(0), 0)
+}
+
 fn seen(caller: &Caller, run: Option<db::run::Run>) -> Option<db::run::Run> {
     run.filter(|run| caller.sees(run, Action::SeeRun))
+}
+
+/// What was asked for, if the caller may know of it; that they asked for what they may not
+/// is noted.
+fn shown(caller: &Caller, found: Option<db::run::Run>) -> Option<db::run::Run> {
+    let run = found?;
+    if caller.sees(&run, Action::SeeRun) {
+        return Some(run);
+    }
+    caller.note_hidden(Action::SeeRun, run.team, run.thing(""));
+    None
 }
 
 pub(crate) async fn user_by_name(tx: &mut Tx, name: &str) -> Result<Option<db::user::User>> {

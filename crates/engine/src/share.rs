@@ -262,6 +262,17 @@ pub(crate) async fn open(
     }
 }
 
+/// Until when a link to a run works, for whoever has it: that it is one tells them nothing
+/// that its giver did not.
+pub async fn peek(engine: &Engine, token: &str) -> Result<Option<Timestamp>> {
+    let mut tx = engine.inner.db.read().await?;
+    let (share, _) = open(engine, &mut tx, token, Action::SeeRun).await?;
+    if share.artifact.is_some() {
+        return Err(gone());
+    }
+    Ok(share.expires_at)
+}
+
 /// The run that a link leads to, for a teammate.
 pub async fn resolve(engine: &Engine, caller: &Caller, token: &str) -> Result<run::Run> {
     let mut tx = engine.inner.db.read().await?;

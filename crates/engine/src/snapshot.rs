@@ -7,7 +7,6 @@ use grid_store::db;
 
 use crate::Engine;
 use crate::access::Caller;
-use crate::audit::Thing;
 use crate::error::{Error, Result};
 
 /// Entries of one tree.  Higher: a home folder captured by mistake takes minutes.
@@ -57,12 +56,8 @@ pub async fn create(engine: &Engine, caller: &Caller, entries: Vec<TreeEntry>) -
     }
     let mut tx = engine.inner.db.write().await?;
     let kept = db::snapshot::insert_or_get(&mut tx, &snapshot).await?;
-    if kept.id == snapshot.id {
-        let thing = Thing::new("snapshot", kept.id, "");
-        let event = caller.did("snapshot.create", Some(team), thing);
-        let files = format!("{} files, {} bytes", snapshot.files, snapshot.size_bytes);
-        event.detail(files).write(engine, &mut tx).await?;
-    }
+    // Not an event of its own: a tree does nothing until a run is made of it, and that
+    // event names it.
     tx.commit().await?;
     Ok(Outcome::Taken(kept.id))
 }

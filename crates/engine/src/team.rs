@@ -116,7 +116,7 @@ pub async fn create(engine: &Engine, caller: &Caller, name: &str) -> Result<Info
     db::team::insert(&mut tx, &team).await.map_err(taken)?;
     join(engine, &mut tx, caller.id(), team.id, Role::Owner).await?;
     let event = caller.did("team.create", Some(team.id), Thing::team(&team));
-    event.write(engine, &mut tx).await?;
+    event.by_anybody().write(engine, &mut tx).await?;
     let info = describe(&mut tx, caller, team.id).await?;
     tx.commit().await?;
     engine.inner.watch.people_changed();
@@ -142,9 +142,9 @@ pub(crate) fn require_person(caller: &Caller) -> Result<()> {
     if caller.user.service_team.is_none() {
         return Ok(());
     }
-    Err(Error::forbidden(
-        "a service account is in the team that owns it and in no other",
-    ))
+    let message = "a service account is in the team that owns it and in no other";
+    caller.note_refusal("team.join", None, Thing::user(&caller.user), message);
+    Err(Error::forbidden(message))
 }
 
 /// Puts a user into a team; the first one joined becomes the current one.

@@ -92,7 +92,7 @@ async fn create_unchecked(engine: &Engine, by: Option<&Caller>, new: &NewUser) -
     let made = insert(engine, &mut tx, new).await?;
     if let Some(caller) = by {
         let event = caller.did("user.create", None, Thing::user(&made.user));
-        event.write(engine, &mut tx).await?;
+        event.by_operator().write(engine, &mut tx).await?;
     }
     tx.commit().await?;
     Ok(made)

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::proxies::TrustedProxies;
+
 /// Where the server listens unless it is told otherwise: for this machine only.
 const LISTEN: &str = "127.0.0.1:8080";
 
@@ -40,6 +42,9 @@ pub struct Options {
     pub url: Option<String>,
     /// Another database than the SQLite file in the data folder (`GRID_SERVER_DATABASE_URL`).
     pub database_url: Option<String>,
+    /// Reverse proxies, `ADDRESS` or `ADDRESS/BITS`, whose `X-Forwarded-For` says who is
+    /// asking (`GRID_SERVER_TRUSTED_PROXIES`, with commas between; default: none).
+    pub trusted_proxies: Vec<String>,
 }
 
 /// What it means.
@@ -55,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<String>,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: Option<u32>,
+    /// Whose word is taken for who is asking.
+    pub(crate) trusted_proxies: TrustedProxies,
     /// The name of the first user, if somebody chose one.
     pub(crate) operator: Option<String>,
     /// The system's name of who started the server, for the same purpose.
@@ -117,6 +124,7 @@ struct File {
     url: Option<String>,
     database_url: Option<String>,
     audit_days: Option<u32>,
+    trusted_proxies: Option<Vec<String>>,
     operator: Option<String>,
 }
 
@@ -167,6 +175,7 @@ pub(crate) fn settings(
     let database = options
         .database_url
         .or(variables.text("GRID_SERVER_DATABASE_URL")?);
+    let proxies = variables.text("GRID_SERVER_TRUSTED_PROXIES")?;
     Ok(Settings {
         data: std::path::absolute(&data)
             .with_context(|| format!("'{}' is not a folder", data.display()))?,
@@ -180,6 +189,7 @@ pub(crate) fn settings(
         tls: tls(cert, key)?,
         url: url.as_deref().map(public_url).transpose()?,
         database_url: database.or(file.database_url),
+        trusted_proxies: trusted_proxies(options.trusted_proxies, proxies, file.trusted_proxies)?,
         audit_days: variables
             .number("GRID_SERVER_AUDIT_DAYS")?
             .or(file.audit_days),
@@ -199,6 +209,18 @@ fn file(
     }
     let data = data.map_or_else(|| default_data(variables), |data| Ok(data.to_owned()))?;
     Ok(read(&data.join(FILE_NAME))?.unwrap_or_default())
+}
+
+/// Those that were typed, else those of the environment, else those of the file.
+fn trusted_proxies(
+    typed: Vec<String>,
+    variable: Option<String>,
+    file: Option<Vec<String>>,
+) -> Result<TrustedProxies> {
+    let typed = Some(typed).filter(|typed| !typed.is_empty());
+    let chosen = typed.or(variable.map(|text| vec![text])).or(file);
+    TrustedProxies::parse(chosen.iter().flatten().map(String::as_str))
+        .context("the setting trusted_proxies is not understood")
 }
 
 fn tls(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Tls>> {
@@ -317,6 +339,30 @@ mod tests {
             (Sandbox::Off, Some(1)),
             "the file"
         );
+        let proxies = |options: Options, variables: &[(&str, &str)]| {
+            let settings = merged(options, variables).expect("settings");
+            settings.trusted_proxies
+        };
+        let networks = |text| TrustedProxies::parse([text]).expect("networks");
+        std::fs::write(
+            dir.path().join(FILE_NAME),
+            "trusted_proxies = ['10.0.0.0/8', '::1']\n",
+        )
+        .expect("written");
+        let none = Options::default;
+        let variable = ("GRID_SERVER_TRUSTED_PROXIES", "192.0.2.1, 192.0.2.2");
+        let typed = Options {
+            trusted_proxies: vec!["198.51.100.7".to_owned()],
+            ..none()
+        };
+        let here = ("GRID_SERVER_DATA", data);
+        assert_eq!(proxies(none(), &[("HOME", "/x")]), networks(""));
+        assert_eq!(proxies(none(), &[here]), networks("10.0.0.0/8,::1"));
+        assert_eq!(
+            proxies(none(), &[here, variable]),
+            networks("192.0.2.1,192.0.2.2")
+        );
+        assert_eq!(proxies(typed, &[here, variable]), networks("198.51.100.7"));
         let settings = merged(Options::default(), &[("HOME", "/home/ada")]).expect("settings");
         assert_eq!(settings.data, Path::new("/home/ada/.grid/server"));
         assert_eq!(settings.listen.to_string(), LISTEN);
@@ -359,6 +405,11 @@ mod tests {
                 with(|o| o.url = Some("grid.example".to_owned())),
                 vec![home],
                 "https://HOST",
+            ),
+            (
+                with(|o| o.trusted_proxies = vec!["proxy".to_owned()]),
+                vec![home],
+                "'proxy' is no address",
             ),
             (
                 with(|o| o.config = Some("/nonexistent/x".into())),

@@ -34,6 +34,7 @@ mod folder;
 mod listen;
 mod live;
 mod logging;
+mod proxies;
 mod rest;
 mod serve;
 mod upkeep;

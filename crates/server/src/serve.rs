@@ -52,6 +52,7 @@ pub(crate) struct Server {
     operator: String,
     folder: Arc<Folder>,
     db: Db,
+    engine: Engine,
     stop: CancellationToken,
     enders: Vec<Ender>,
     listeners: JoinSet<std::io::Result<()>>,
@@ -95,6 +96,7 @@ impl Server {
             folder: Arc::clone(&folder),
             url: settings.url.as_deref().map(Into::into),
             tls: doors.tls.is_some(),
+            trusted_proxies: Arc::new(settings.trusted_proxies),
         };
         let running = Running {
             url: doors.url.clone(),
@@ -110,6 +112,7 @@ impl Server {
             operator,
             folder,
             db,
+            engine,
             stop,
             enders,
             listeners,
@@ -164,6 +167,13 @@ impl Server {
             tracing::warn!("some requests did not end in time");
         }
         self.background.shutdown().await;
+        // What was refused a moment ago is still to be written down.
+        if let Err(error) = self.engine.settle_all().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last lines of the audit log were not written"
+            );
+        }
         // The last connection to close merges the database's own log into it.
         if tokio::time::timeout(CLOSE_LIMIT, self.db.close())
             .await

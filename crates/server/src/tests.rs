@@ -4,13 +4,17 @@
 mod access;
 mod artifacts;
 mod audited;
+mod audited_routes;
 mod bad_input;
 mod documents;
 mod keys;
 mod logs;
 mod matrix;
+mod outsider;
+mod pages;
 mod place;
 mod runs;
 mod server;
+mod standing;
 mod teams;
 mod world;

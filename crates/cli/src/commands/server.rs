@@ -68,6 +68,14 @@ pub(crate) struct ServerArgs {
     /// Database: postgres://… [default: SQLite in the data folder]
     #[arg(long = "database-url", global = true, value_name = "URL")]
     database_url: Option<String>,
+
+    /// Reverse proxies whose X-Forwarded-For is believed: ADDRESS or ADDRESS/BITS
+    #[arg(
+        long = "trusted-proxies",
+        value_name = "NETWORKS",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,6 +117,7 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
         tls_key: args.tls_key,
         url: args.url,
         database_url: args.database_url,
+        trusted_proxies: args.trusted_proxies,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

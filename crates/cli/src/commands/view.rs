@@ -28,7 +28,7 @@ pub(crate) fn run(args: &ViewArgs, ctx: &Ctx) -> Result<ExitCode> {
         if !matches!(kind, Target::Run(_)) {
             let path = target::experiment_path(&args.name)?;
             match client.get::<_, ExperimentResponse>(&path, &()).await {
-                Ok(found) => return Ok(format!("/#/experiments/{}", found.experiment.id)),
+                Ok(found) => return Ok(format!("/experiments/{}", found.experiment.id)),
                 Err(error) => {
                     let error = anyhow::Error::from(error);
                     if !(is_not_found(&error) && matches!(kind, Target::Id(_))) {
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &ViewArgs, ctx: &Ctx) -> Result<ExitCode> {
             }
         }
         let found: RunResponse = client.get(&target::run_path(&args.name)?, &()).await?;
-        anyhow::Ok(format!("/#/runs/{}", found.run.id))
+        anyhow::Ok(format!("/runs/{}", found.run.id))
     })??;
     let url = format!("{}{page}", client.url());
     if ctx.printer.is_json() {

@@ -10,12 +10,12 @@ mod cursor;
 mod doctor;
 mod experiment;
 mod health;
-mod home;
 mod invitation;
 mod key;
 mod link;
 mod log;
 pub(crate) mod openapi;
+mod page;
 mod run;
 mod runner;
 mod share;
@@ -36,6 +36,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use grid_engine::Engine;
 use grid_engine::audit::{Origin, Trail};
+use grid_store::db;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -49,9 +50,14 @@ use crate::auth::Tokens;
 use crate::error::Failure;
 use crate::extract::{no_such_method, no_such_path};
 use crate::folder::Folder;
+use crate::proxies::TrustedProxies;
 
 /// After how long an answer counts as slow in the log.
 const SLOW: Duration = Duration::from_secs(2);
+
+/// How many statements an answer took, beside it.  Never sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Statements(pub(crate) u64);
 
 /// What every handler may use.  Cheap to clone.
 #[derive(Clone)]
@@ -67,6 +73,8 @@ pub(crate) struct App {
     pub(crate) url: Option<Arc<str>>,
     /// Whether it speaks TLS.
     pub(crate) tls: bool,
+    /// Whose word is taken for who is asking.
+    pub(crate) trusted_proxies: Arc<TrustedProxies>,
 }
 
 impl FromRef<App> for Engine {
@@ -148,9 +156,11 @@ pub(crate) fn router(app: App) -> Router {
     let (described, _) = described().split_for_parts();
     let api = described.merge(runner::routes()).merge(doctor::routes());
     Router::new()
-        .route("/", get(home::page))
-        .route("/s/{token}", get(home::page))
-        .route("/join/{token}", get(home::page))
+        .route("/", get(page::home))
+        .route("/s/{token}", get(page::shared))
+        .route("/join/{token}", get(page::join))
+        .route("/runs/{run}", get(page::run))
+        .route("/experiments/{experiment}", get(page::experiment))
         .nest(grid_api::PREFIX, api)
         .merge(crate::compat::grid::router(&app))
         .fallback(no_such_path)
@@ -173,15 +183,16 @@ pub(crate) fn runner_router(app: App) -> Router {
 
 /// Adds what every answer has, sees to it that what has to be written down about the
 /// request is, and logs the answer where somebody wants to know.
-async fn finish(State(engine): State<Engine>, mut request: Request, next: Next) -> Response {
+async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     // The pattern and not the path: a path may hold a signed link.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let begun = Instant::now();
-    let trail = Trail::new(origin(&request));
+    let trail = Trail::new(origin(&request, &app.trusted_proxies));
     request.extensions_mut().insert(trail.clone());
-    let mut response = next.run(request).await;
-    if let Err(error) = engine.settle(&trail).await {
+    let (mut response, statements) = db::counted(next.run(request)).await;
+    response.extensions_mut().insert(Statements(statements));
+    if let Err(error) = app.engine.settle(&trail).await {
         response = Failure::from(error).into_response();
     }
     let headers = response.headers_mut();
@@ -197,6 +208,7 @@ async fn finish(State(engine): State<Engine>, mut request: Request, next: Next) 
         %method,
         route = route.as_ref().map_or("none", MatchedPath::as_str),
         status = response.status().as_u16(),
+        statements,
         took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         slow = took > SLOW,
         "answered"
@@ -205,12 +217,13 @@ async fn finish(State(engine): State<Engine>, mut request: Request, next: Next) 
 }
 
 /// Where a request comes from.
-fn origin(request: &Request) -> Origin {
+fn origin(request: &Request, proxies: &TrustedProxies) -> Origin {
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let client = request.headers().get(header::USER_AGENT);
     Origin {
         address: connection.map_or_else(String::new, |connection| {
-            connection.0.ip().to_canonical().to_string()
+            let client = proxies.client(connection.0.ip(), request.headers());
+            client.to_string()
         }),
         client: client
             .and_then(|client| client.to_str().ok())

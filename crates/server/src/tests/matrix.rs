@@ -19,22 +19,22 @@ on_both!(
 );
 
 /// Who asks, and how they stand to the run that a member has made.
-struct Asker {
-    name: &'static str,
-    person: Person,
-    relation: Relation,
+pub(super) struct Asker {
+    pub(super) name: &'static str,
+    pub(super) person: Person,
+    pub(super) relation: Relation,
 }
 
 /// A team with everybody in it, and everybody who is not.
-struct Lab {
-    world: World,
-    creator: Person,
-    owner: Person,
-    askers: Vec<Asker>,
+pub(super) struct Lab {
+    pub(super) world: World,
+    pub(super) creator: Person,
+    pub(super) owner: Person,
+    pub(super) askers: Vec<Asker>,
 }
 
 impl Lab {
-    async fn new(world: World) -> Self {
+    pub(super) async fn new(world: World) -> Self {
         let owner = world.user("owner").await;
         team(&world, &owner, "lab").await;
         let mut askers = Vec::new();
@@ -54,8 +54,9 @@ impl Lab {
         }
         let creator = world.user("creator").await;
         join(&world, &owner, "lab", "creator", &creator, Role::Member).await;
+        // Made runs as a member, and is a viewer since: see `make`.
         let demoted = world.user("demoted").await;
-        join(&world, &owner, "lab", "demoted", &demoted, Role::Member).await;
+        join(&world, &owner, "lab", "demoted", &demoted, Role::Viewer).await;
         let removed = world.user("removed").await;
         join(&world, &owner, "lab", "removed", &removed, Role::Member).await;
         world
@@ -65,6 +66,7 @@ impl Lab {
         let outsider = world.user("outsider").await;
         let more = [
             ("creator", creator.clone(), Relation::Creator(Role::Member)),
+            ("demoted", demoted, Relation::Creator(Role::Viewer)),
             ("owner", owner.clone(), Relation::Teammate(Role::Owner)),
             ("removed", removed, Relation::Outsider),
             ("outsider", outsider, Relation::Outsider),
@@ -84,7 +86,7 @@ impl Lab {
     }
 
     /// Sets the policy; answers with it.
-    async fn policy(&self, run_control: Sharing) -> TeamPolicy {
+    pub(super) async fn policy(&self, run_control: Sharing) -> TeamPolicy {
         let body = json!({ "run_control": run_control });
         let path = "/teams/lab/policy";
         self.world
@@ -97,8 +99,27 @@ impl Lab {
         }
     }
 
+    /// Makes the run that `asker` is going to ask about: the creator's, or one that is their
+    /// own from when they were more than a viewer.
+    pub(super) async fn make(&self, asker: &Asker, name: &str) -> Value {
+        let mut run = new_run(name, &[]);
+        run["team"] = json!("lab");
+        if asker.relation != Relation::Creator(Role::Viewer) {
+            return self.world.post(&self.creator, "/runs", &run).await.ok();
+        }
+        let path = format!("/teams/lab/members/{}", asker.name);
+        let role = async |role: Role| {
+            let body = json!({ "role": role }).to_string();
+            self.world.put(&self.owner, &path, body).await.ok();
+        };
+        role(Role::Member).await;
+        let made = self.world.post(&asker.person, "/runs", &run).await.ok();
+        role(Role::Viewer).await;
+        made
+    }
+
     /// Asks for `method path` as somebody; gives the status and the words.
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         person: &Person,
         method: &Method,
@@ -126,7 +147,7 @@ impl Lab {
 }
 
 /// Every described operation: id, method, path.
-fn operations() -> Vec<(String, Method, String)> {
+pub(super) fn operations() -> Vec<(String, Method, String)> {
     let api: Value = serde_json::from_str(&crate::openapi()).expect("JSON");
     let mut operations = Vec::new();
     for (path, item) in api["paths"].as_object().expect("paths") {
@@ -153,7 +174,7 @@ fn every_route_says_what_it_asks() {
 }
 
 /// A body with which an operation can be done.
-fn body(operation: &str) -> Value {
+pub(super) fn body(operation: &str) -> Value {
     match operation {
         "link_create" => json!({ "paths": ["model.pt"] }),
         "run_clone" => json!({ "dry_run": true }),
@@ -180,11 +201,10 @@ async fn a_run_obeys_the_table_on_every_route(world: World) {
                 let Asks::Run(action) = row.1 else { continue };
                 let name = format!("r{tried}");
                 tried += 1;
-                let mut run = new_run(&name, &[]);
-                run["team"] = json!("lab");
-                let made = lab.world.post(&lab.creator, "/runs", &run).await.ok();
+                let made = lab.make(asker, &name).await;
+                let run = format!("/runs/{}", made["run"]["id"].as_str().expect("an id"));
                 let path = path
-                    .replace("{run}", made["run"]["id"].as_str().expect("an id"))
+                    .replace("/runs/{run}", &run)
                     .replace(
                         "{experiment}",
                         made["experiments"][0]["id"].as_str().expect("an id"),
@@ -206,12 +226,10 @@ async fn a_run_obeys_the_table_on_every_route(world: World) {
                     }
                     Decision::Deny(_) => {
                         assert_eq!(status, 403, "{what}");
-                        assert!(text.contains("creator") && text.contains("only"), "{what}");
-                        let now = lab
-                            .world
-                            .get(&lab.creator, &format!("/runs/{name}"))
-                            .await
-                            .ok();
+                        let whose = ["belongs to creator", "is yours, but you are a viewer"];
+                        let told = whose.iter().any(|whose| text.contains(whose));
+                        assert!(told && text.contains("only"), "{what}");
+                        let now = lab.world.get(&lab.owner, &run).await.ok();
                         let untouched = ["queued", "pending"]
                             .contains(&now["run"]["status"].as_str().unwrap_or_default());
                         assert!(untouched && now["run"]["deleted_at"].is_null(), "{what}");
@@ -224,8 +242,7 @@ async fn a_run_obeys_the_table_on_every_route(world: World) {
                     }
                 }
                 // It may be in the trash by now: that is what some of them are for.
-                let gone = format!("/runs/{name}");
-                lab.world.delete(&lab.creator, &gone).await;
+                lab.world.delete(&lab.owner, &run).await;
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::assembly::{connect, new_token, open_engine};
 use crate::auth::{Tokens, folder_token};
 use crate::config::{Options, settings};
 use crate::folder::Folder;
+use crate::proxies::TrustedProxies;
 use crate::rest::{App, router};
 
 /// How long anything is waited for.
@@ -154,6 +155,7 @@ impl World {
             folder,
             url: None,
             tls: false,
+            trusted_proxies: Arc::new(TrustedProxies::parse(["10.0.0.0/8"]).expect("a network")),
         };
         let world = Self {
             router: router(app.clone()),

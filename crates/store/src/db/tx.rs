@@ -1,10 +1,26 @@
 //! Transactions: reading ones see one state, writing ones happen wholly or not at all.
 
+use std::cell::Cell;
+
 use sqlx::any::{AnyArguments, AnyQueryResult, AnyRow};
 use sqlx::{Any, SqlSafeStr, SqlStr, Transaction};
 
 use super::error::{Error, Result};
 use super::sql::{Value, arguments};
+
+tokio::task_local! {
+    static STATEMENTS: Cell<u64>;
+}
+
+/// Does something, and says how many statements its task made meanwhile: what a request
+/// costs, and that two of them cost the same.  Tasks that it starts are not counted.
+pub async fn counted<F: Future>(work: F) -> (F::Output, u64) {
+    let counting = async {
+        let output = work.await;
+        (output, STATEMENTS.with(Cell::get))
+    };
+    STATEMENTS.scope(Cell::new(0), counting).await
+}
 
 /// A transaction, for reading ([`super::Db::read`]) or writing ([`super::Db::write`]).
 ///
@@ -84,6 +100,8 @@ impl Tx {
         values: Vec<Value>,
     ) -> Result<(SqlStr, AnyArguments)> {
         self.usable(doing)?;
+        // Nobody counts outside of `counted`.
+        let _ = STATEMENTS.try_with(|made| made.set(made.get() + 1));
         let sql = sql.into_sql_str();
         #[cfg(test)]
         self.statements.push(sql.as_str().to_owned());

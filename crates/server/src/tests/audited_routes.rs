@@ -1,0 +1,564 @@
+//! Every route: who was refused is in the audit log, and so is every change.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::Method;
+use grid_core::access::{Decision, Relation, may};
+use grid_core::team::{Role, Sharing};
+use serde_json::{Value, json};
+
+use super::matrix::{Lab, body, operations};
+use super::place::on_both;
+use super::teams::{invite, join, team};
+use super::world::{LIMIT, Person, World, new_run};
+use crate::rest::access::{Asks, ROUTES};
+
+on_both!(
+    every_refusal_on_every_route_is_written_down,
+    every_change_on_every_route_is_written_down,
+    an_operator_is_one_only_where_it_takes_one,
+);
+
+/// The newest event of somebody, as the operator reads it.
+async fn newest(world: &World, user: &str, action: &str) -> Value {
+    let path = format!("/audit?all=true&limit=1&user={user}&action={action}");
+    world.get(&world.ada, &path).await.ok()["events"][0].clone()
+}
+
+/// Waits for an event of somebody that is not `before`.
+async fn next(world: &World, user: &str, action: &str, before: &Value, what: &str) -> Value {
+    let waited = async {
+        loop {
+            let event = newest(world, user, action).await;
+            if event["id"] != before["id"] {
+                return event;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let event = tokio::time::timeout(LIMIT, waited).await;
+    event.unwrap_or_else(|_| panic!("{what} left no event {action} of {user}"))
+}
+
+async fn every_refusal_on_every_route_is_written_down(world: World) {
+    let lab = Lab::new(world).await;
+    let policy = lab.policy(Sharing::Creator).await;
+    let mut tried = 0;
+    for asker in &lab.askers {
+        let made = lab.make(asker, &format!("of-{}", asker.name)).await;
+        let run = made["run"]["id"].as_str().expect("an id");
+        let experiment = made["experiments"][0]["id"].as_str().expect("an id");
+        for (id, method, path) in operations() {
+            let row = ROUTES.iter().find(|(known, _)| *known == id);
+            let about_team = match asker.relation {
+                Relation::Creator(role) => Relation::Teammate(role),
+                other => other,
+            };
+            let (action, decision) = match row.expect("a row").1 {
+                Asks::Run(action) => (action, may(asker.relation, action, policy)),
+                Asks::Team(action) => (action, may(about_team, action, policy)),
+                _ => continue,
+            };
+            // Of a team that is not theirs people say only its name, and that may be nobody's.
+            let hidden = decision == Decision::Hide;
+            let is_run = path.contains("{run}") || path.contains("{experiment}");
+            if !(matches!(decision, Decision::Deny(_)) || (hidden && is_run)) {
+                continue;
+            }
+            tried += 1;
+            let path = path
+                .replace("{run}", run)
+                .replace("{experiment}", experiment)
+                .replace("{path}", "model.pt")
+                .replace("{team}", "lab")
+                .replace("{user}", "nobody")
+                .replace("{invitation}", "none")
+                .replace("{account}", "none");
+            let word = if hidden { "run.see" } else { action.word() };
+            let before = newest(&lab.world, asker.name, word).await;
+            let (status, text) = lab.ask(&asker.person, &method, &path, body(&id)).await;
+            let what = format!("{id} by {}: {status} {text}", asker.name);
+            assert_eq!(status, if hidden { 404 } else { 403 }, "{what}");
+            let event = next(&lab.world, asker.name, word, &before, &what).await;
+            assert_eq!(event["result"], "refused", "{what}");
+            assert_eq!(event["team"], "lab", "{what}");
+            if is_run {
+                assert_eq!(event["thing_id"], run, "{what}");
+            }
+        }
+    }
+    assert!(tried > 100, "only {tried} were refused");
+    refused_beside_the_table(&lab).await;
+}
+
+/// Refusals that are not about a run or a team in the path.
+async fn refused_beside_the_table(lab: &Lab) {
+    let world = &lab.world;
+    let viewer = lab.askers.iter().find(|asker| asker.name == "viewer");
+    let viewer = &viewer.expect("a viewer").person;
+    let mut run = new_run("x", &[]);
+    run["team"] = json!("lab");
+    let key = json!({ "name": "look", "scope": "read" });
+    let key = world.post(viewer, "/user/keys", &key).await.ok();
+    let narrow = Person::Token(key["api_key"].as_str().expect("a key").to_owned());
+    let none = || json!({});
+    for (person, method, path, body, word) in [
+        (viewer, Method::POST, "/runs", run.clone(), "team.create_in"),
+        (
+            viewer,
+            Method::POST,
+            "/snapshots",
+            json!({ "entries": [] }),
+            "team.create_in",
+        ),
+        (
+            viewer,
+            Method::POST,
+            "/users",
+            json!({ "username": "x" }),
+            "server.operate",
+        ),
+        (
+            viewer,
+            Method::GET,
+            "/audit?all=true",
+            none(),
+            "server.operate",
+        ),
+        (
+            viewer,
+            Method::GET,
+            "/audit?user=owner",
+            none(),
+            "server.operate",
+        ),
+        (
+            viewer,
+            Method::GET,
+            "/teams?all=true",
+            none(),
+            "server.operate",
+        ),
+        (
+            &narrow,
+            Method::POST,
+            "/user/keys",
+            json!({ "name": "y" }),
+            "key.use",
+        ),
+        (
+            &narrow,
+            Method::DELETE,
+            "/user/keys/look",
+            none(),
+            "key.use",
+        ),
+        (&narrow, Method::POST, "/user/rotate-key", none(), "key.use"),
+        (
+            &narrow,
+            Method::PUT,
+            "/user/team",
+            json!({ "team": "lab" }),
+            "key.use",
+        ),
+        (
+            &narrow,
+            Method::POST,
+            "/teams",
+            json!({ "name": "y" }),
+            "key.use",
+        ),
+        (&narrow, Method::POST, "/teams/lab/leave", none(), "key.use"),
+        (&narrow, Method::PUT, "/blobs", none(), "key.use"),
+        (
+            &narrow,
+            Method::POST,
+            "/invitations/accept",
+            json!({ "team": "x" }),
+            "key.use",
+        ),
+        (
+            &narrow,
+            Method::POST,
+            "/invitations/decline",
+            json!({ "team": "x" }),
+            "key.use",
+        ),
+        (
+            &narrow,
+            Method::POST,
+            "/runs/creator:of-viewer/shares",
+            none(),
+            "run.share",
+        ),
+    ] {
+        let before = newest(world, "viewer", word).await;
+        let (status, text) = lab.ask(person, &method, path, body).await;
+        let what = format!("{method} {path}: {status} {text}");
+        assert_eq!(status, 403, "{what}");
+        let event = next(world, "viewer", word, &before, &what).await;
+        assert_eq!(event["result"], "refused", "{what}");
+    }
+    // Nobody in particular: a key that is none.
+    let before = &world
+        .get(&world.ada, "/audit?all=true&action=login&limit=1")
+        .await;
+    let before = before.json()["events"][0]["id"].clone();
+    let wrong = Person::Token("11111111-1111-4111-8111-111111111111".to_owned());
+    world.get(&wrong, "/user").await.refused(401);
+    let waited = async {
+        loop {
+            let log = world.get(&world.ada, "/audit?all=true&action=login&limit=1");
+            let event = log.await.ok()["events"][0].clone();
+            if event["id"] != before {
+                return event;
+            }
+        }
+    };
+    let event = tokio::time::timeout(LIMIT, waited).await.expect("an event");
+    assert_eq!(
+        (&event["result"], &event["actor_kind"]),
+        (&json!("refused"), &json!("nobody"))
+    );
+}
+
+/// What changes nothing that anybody else could see: signing in; and bytes and trees, which
+/// do nothing until a run names them, and go by themselves when none does.
+const NO_CHANGE: [&str; 3] = ["blob_upload", "snapshot_create", "user_login"];
+
+struct Changes {
+    world: World,
+    done: BTreeSet<String>,
+}
+
+impl Changes {
+    /// Makes a change, and finds that it is written down.
+    async fn make(
+        &mut self,
+        operation: &str,
+        (name, person): (&str, &Person),
+        path: &str,
+        body: Value,
+        action: &str,
+    ) -> Value {
+        let (_, method, _) = operations()
+            .into_iter()
+            .find(|(id, _, _)| id == operation)
+            .expect("an operation");
+        let world = &self.world;
+        let before = newest(world, name, action).await;
+        let request = person
+            .request(method, path)
+            .header("content-type", "application/json");
+        let request = request
+            .body(Body::from(body.to_string()))
+            .expect("a request");
+        let answer = world.answer(request).await.ok();
+        let after = newest(world, name, action).await;
+        assert_ne!(
+            before["id"], after["id"],
+            "{operation} left no event {action}"
+        );
+        assert_eq!(after["result"], "done", "{operation}: {after}");
+        self.done.insert(operation.to_owned());
+        answer
+    }
+}
+
+async fn every_change_on_every_route_is_written_down(world: World) {
+    let (bob, eve) = (world.user("bob").await, world.user("eve").await);
+    let ada = world.ada.clone();
+    let done = BTreeSet::new();
+    let mut all = Changes { world, done };
+    let none = || json!({});
+    let (b, e, a) = (("bob", &bob), ("eve", &eve), ("ada", &ada));
+    all.make(
+        "user_create",
+        a,
+        "/users",
+        json!({ "username": "kim" }),
+        "user.create",
+    )
+    .await;
+    all.make(
+        "team_create",
+        b,
+        "/teams",
+        json!({ "name": "lab" }),
+        "team.create",
+    )
+    .await;
+    let to = json!({ "to": "eve" });
+    all.make(
+        "invitation_create",
+        b,
+        "/teams/lab/invitations",
+        to.clone(),
+        "invitation.create",
+    )
+    .await;
+    let lab = json!({ "team": "lab" });
+    all.make(
+        "invitation_decline",
+        e,
+        "/invitations/decline",
+        lab.clone(),
+        "invitation.decline",
+    )
+    .await;
+    all.make(
+        "invitation_create",
+        b,
+        "/teams/lab/invitations",
+        to.clone(),
+        "invitation.create",
+    )
+    .await;
+    all.make(
+        "invitation_revoke",
+        b,
+        "/teams/lab/invitations/eve",
+        none(),
+        "invitation.revoke",
+    )
+    .await;
+    all.make(
+        "invitation_create",
+        b,
+        "/teams/lab/invitations",
+        to,
+        "invitation.create",
+    )
+    .await;
+    all.make(
+        "invitation_accept",
+        e,
+        "/invitations/accept",
+        lab.clone(),
+        "member.join",
+    )
+    .await;
+    let open = invite(&all.world, &bob, "lab", "n@example.org", Role::Member)
+        .await
+        .ok();
+    let register = json!({ "token": open["token"], "username": "newcomer" });
+    let nobody = Person::Nobody;
+    all.make(
+        "invitation_register",
+        ("newcomer", &nobody),
+        "/invitations/register",
+        register,
+        "user.register",
+    )
+    .await;
+    all.make(
+        "member_update",
+        b,
+        "/teams/lab/members/newcomer",
+        json!({ "role": "viewer" }),
+        "member.role",
+    )
+    .await;
+    all.make(
+        "member_remove",
+        b,
+        "/teams/lab/members/newcomer",
+        none(),
+        "member.remove",
+    )
+    .await;
+    let policy = json!({ "run_control": "creator" });
+    all.make(
+        "team_set_policy",
+        b,
+        "/teams/lab/policy",
+        policy,
+        "team.policy",
+    )
+    .await;
+    all.make(
+        "team_rename",
+        b,
+        "/teams/lab/rename",
+        json!({ "name": "zoo" }),
+        "team.rename",
+    )
+    .await;
+    all.make(
+        "user_set_team",
+        e,
+        "/user/team",
+        json!({ "team": "eve" }),
+        "user.team",
+    )
+    .await;
+    all.make("team_leave", e, "/teams/zoo/leave", none(), "member.leave")
+        .await;
+    let account = json!({ "name": "zoo-ci" });
+    let path = "/teams/zoo/service-accounts";
+    all.make(
+        "service_account_create",
+        b,
+        path,
+        account,
+        "service_account.create",
+    )
+    .await;
+    let path = "/teams/zoo/service-accounts/zoo-ci";
+    let key = json!({ "name": "second", "scope": "run" });
+    all.make(
+        "service_account_key_create",
+        b,
+        &format!("{path}/keys"),
+        key,
+        "key.create",
+    )
+    .await;
+    all.make(
+        "service_account_remove",
+        b,
+        path,
+        none(),
+        "service_account.remove",
+    )
+    .await;
+    changes_of_runs(&mut all, b).await;
+    all.make(
+        "key_create",
+        b,
+        "/user/keys",
+        json!({ "name": "ci" }),
+        "key.create",
+    )
+    .await;
+    all.make("key_revoke", b, "/user/keys/ci", none(), "key.revoke")
+        .await;
+    all.make(
+        "user_rotate_key",
+        b,
+        "/user/rotate-key",
+        none(),
+        "key.rotate",
+    )
+    .await;
+
+    let mut changing: BTreeSet<String> = operations()
+        .into_iter()
+        .filter(|(_, method, _)| *method != Method::GET)
+        .map(|(id, _, _)| id)
+        .collect();
+    changing.retain(|id| !NO_CHANGE.contains(&id.as_str()));
+    assert_eq!(all.done, changing, "make each new change here, too");
+}
+
+async fn changes_of_runs(all: &mut Changes, bob: (&str, &Person)) {
+    let none = || json!({});
+    let tree = json!({ "entries": [] });
+    let tree = all.world.post(bob.1, "/snapshots", &tree).await.ok();
+    let mut run = new_run("bert", &["--n", "[1, 2]"]);
+    run["spec"]["source"] = json!({ "kind": "snapshot", "id": tree["snapshot"] });
+    all.make("run_create", bob, "/runs", run, "run.create")
+        .await;
+    // The code that a run is made of is named by the event of the run.
+    let event = newest(&all.world, "bob", "run.create").await;
+    let code = tree["snapshot"].as_str().expect("an id");
+    assert_eq!(event["detail"], format!("2 experiments, code {code}"));
+    all.make(
+        "run_clone",
+        bob,
+        "/runs/bert/clone",
+        json!({ "name": "copy" }),
+        "run.create",
+    )
+    .await;
+    all.make(
+        "experiment_stop",
+        bob,
+        "/experiments/bert-exp0/stop",
+        none(),
+        "run.stop",
+    )
+    .await;
+    all.make("run_retry", bob, "/runs/bert/retry", none(), "run.retry")
+        .await;
+    all.make("run_stop", bob, "/runs/bert/stop", none(), "run.stop")
+        .await;
+    all.make(
+        "experiment_delete",
+        bob,
+        "/experiments/bert-exp0",
+        none(),
+        "run.delete",
+    )
+    .await;
+    all.make(
+        "experiment_restore",
+        bob,
+        "/experiments/bert-exp0/restore",
+        none(),
+        "run.restore",
+    )
+    .await;
+    all.make("run_delete", bob, "/runs/bert", none(), "run.delete")
+        .await;
+    all.make(
+        "run_restore",
+        bob,
+        "/runs/bert/restore",
+        none(),
+        "run.restore",
+    )
+    .await;
+    let shared = all
+        .make(
+            "share_create",
+            bob,
+            "/runs/bert/shares",
+            none(),
+            "run.share",
+        )
+        .await;
+    let share = format!("/shares/{}", shared["share"]["id"].as_str().expect("an id"));
+    all.make("share_revoke", bob, &share, none(), "share.revoke")
+        .await;
+    let links = json!({ "paths": [] });
+    all.make(
+        "link_create",
+        bob,
+        "/experiments/bert-exp0/artifact-links",
+        links,
+        "share.create",
+    )
+    .await;
+}
+
+async fn an_operator_is_one_only_where_it_takes_one(world: World) {
+    let (ada, bob) = (world.ada.clone(), world.user("bob").await);
+    team(&world, &ada, "own").await;
+    team(&world, &bob, "lab").await;
+    world
+        .post(&ada, "/user/keys", &json!({ "name": "x" }))
+        .await
+        .ok();
+    world.run(&ada, "mine", &[]).await;
+    join(&world, &bob, "lab", "ada", &ada, Role::Viewer).await;
+    world.get(&ada, "/teams/lab").await.ok();
+    world.post(&ada, "/teams/lab/leave", &json!({})).await.ok();
+    let rename = json!({ "name": "zoo" });
+    world.post(&ada, "/teams/lab/rename", &rename).await.ok();
+    for (action, kind) in [
+        ("team.create", "user"),
+        ("key.create", "user"),
+        ("run.create", "user"),
+        ("member.join", "user"),
+        ("member.leave", "user"),
+        ("user.create", "operator"),
+        ("team.rename", "operator"),
+        ("team.audit", "operator"),
+    ] {
+        newest(&world, "ada", action).await;
+        let event = newest(&world, "ada", action).await;
+        assert_eq!(event["actor_kind"], kind, "{event}");
+    }
+}
