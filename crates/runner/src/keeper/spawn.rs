@@ -30,6 +30,10 @@ pub(crate) const TASK_FILE: &str = "task.json";
 /// What the record of a forgotten task consists of.
 pub(crate) const FORGOTTEN: &[u8] = b"\n";
 
+/// The file by which a single thread joins a control group of the first generation; the
+/// second has none of this name.
+const THREADS_FILE: &str = "tasks";
+
 /// What bubblewrap reports about a sandboxed task.
 pub(crate) const SANDBOX_FILE: &str = "sandbox.json";
 
@@ -351,7 +355,11 @@ fn is_plain_text(program: &Path, cwd: &Path) -> bool {
 
 fn cgroups(paths: &[PathBuf]) -> Result<Vec<File>, Failed> {
     let open = |path: &PathBuf| {
-        let file = File::options().write(true).open(path);
+        let write = |path: &Path| File::options().write(true).open(path);
+        // In the first generation of control groups a thread that moves only itself does
+        // not wait until all others have passed a quiet point, which takes the kernel up
+        // to 25 ms; and what has just been forked is one thread.
+        let file = write(&path.with_file_name(THREADS_FILE)).or_else(|_| write(path));
         file.map_err(|error| {
             Failed::new(
                 &format!("cannot join the cgroup {}", path.display()),
