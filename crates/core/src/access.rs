@@ -61,6 +61,8 @@ pub enum Action {
     DeleteDatastore,
     /// Use a cloud credential and read its non-secret part.
     UseCredential,
+    /// Put something else into a credential.
+    ChangeCredential,
     /// Delete a credential.
     DeleteCredential,
     /// Read the secret part of a credential.
@@ -239,7 +241,7 @@ const fn row(action: Action) -> Row {
             No(OnlyCreator),
             No(OnlyMembers),
         ),
-        Action::ExtendDatastore => cells(
+        Action::ExtendDatastore | Action::ChangeCredential => cells(
             No(OnlyCreator),
             No(OnlyCreator),
             No(OnlyCreator),
@@ -290,7 +292,8 @@ pub fn may(relation: Relation, action: Action, policy: TeamPolicy) -> Decision {
                 Action::OpenSsh
                 | Action::OpenJupyter
                 | Action::ChangeSession
-                | Action::ExtendDatastore => Decision::Deny(Denial::OnlyCreator),
+                | Action::ExtendDatastore
+                | Action::ChangeCredential => Decision::Deny(Denial::OnlyCreator),
                 Action::Create
                 | Action::CloneRun
                 | Action::UseCredential
@@ -330,7 +333,7 @@ const fn shared(sharing: Sharing) -> Decision {
 
 impl Action {
     /// All actions, in the order of the table.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::SeeTeam,
         Self::SeeRun,
         Self::ReadLogs,
@@ -353,6 +356,7 @@ impl Action {
         Self::ExtendDatastore,
         Self::DeleteDatastore,
         Self::UseCredential,
+        Self::ChangeCredential,
         Self::DeleteCredential,
         Self::ReadSecret,
         Self::Create,

@@ -115,6 +115,17 @@ ulid_id!(
     "the id of a datastore version"
 );
 ulid_id!(
+    /// A public SSH key of a user.
+    SshKeyId,
+    "the id of an SSH key"
+);
+ulid_id!(
+    /// A credential: what opens something elsewhere.
+    CredentialId,
+    "the id of a credential"
+);
+
+ulid_id!(
     /// A line of the audit log.
     AuditId,
     "the id of an audit event"

@@ -7,6 +7,8 @@
 pub mod access;
 pub mod blob;
 pub mod cluster;
+pub mod credential;
+pub mod datastore;
 pub mod duration;
 pub mod id;
 pub mod logframe;
@@ -14,6 +16,7 @@ pub mod name;
 pub mod run;
 pub mod schedule;
 pub mod spec;
+pub mod ssh_key;
 pub mod sweep;
 pub mod team;
 pub mod time;

@@ -31,8 +31,9 @@ const DATASTORE: [Action; 4] = [
     Action::ExtendDatastore,
     Action::DeleteDatastore,
 ];
-const CREDENTIAL: [Action; 3] = [
+const CREDENTIAL: [Action; 4] = [
     Action::UseCredential,
+    Action::ChangeCredential,
     Action::DeleteCredential,
     Action::ReadSecret,
 ];
@@ -63,6 +64,7 @@ impl Action {
             Self::ExtendDatastore => "add a version to it",
             Self::DeleteDatastore => "delete it",
             Self::UseCredential => "use it",
+            Self::ChangeCredential => "change it",
             Self::DeleteCredential => "delete it",
             Self::ReadSecret => "read its secret part",
             Self::Create => "create runs, sessions and datastores",
@@ -99,6 +101,7 @@ impl Action {
             Self::ExtendDatastore => "add a version to a datastore",
             Self::DeleteDatastore => "delete a datastore",
             Self::UseCredential => "use a cloud credential, read its non-secret part",
+            Self::ChangeCredential => "change a credential",
             Self::DeleteCredential => "delete a credential",
             Self::ReadSecret => "read the secret part of a credential",
             Self::Create => "create runs, sessions and datastores",
@@ -135,6 +138,7 @@ impl Action {
             Self::ExtendDatastore => "datastore.extend",
             Self::DeleteDatastore => "datastore.delete",
             Self::UseCredential => "credential.use",
+            Self::ChangeCredential => "credential.change",
             Self::DeleteCredential => "credential.delete",
             Self::ReadSecret => "credential.secret",
             Self::Create => "team.create_in",
@@ -174,7 +178,8 @@ impl Action {
             | Self::DeleteDatastore
             | Self::UseCredential
             | Self::Create => Scope::Run,
-            Self::DeleteCredential
+            Self::ChangeCredential
+            | Self::DeleteCredential
             | Self::ReadSecret
             | Self::ManageTeam
             | Self::ManageOwners
@@ -205,7 +210,10 @@ impl Action {
             | Self::UseDatastore
             | Self::ExtendDatastore
             | Self::DeleteDatastore => &DATASTORE,
-            Self::UseCredential | Self::DeleteCredential | Self::ReadSecret => &CREDENTIAL,
+            Self::UseCredential
+            | Self::ChangeCredential
+            | Self::DeleteCredential
+            | Self::ReadSecret => &CREDENTIAL,
             Self::SeeTeam
             | Self::Create
             | Self::ManageTeam
