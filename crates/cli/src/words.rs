@@ -1,4 +1,4 @@
-//! Command lines as a shell reads them.
+//! Command lines as a shell reads them, and numbers of things as people say them.
 
 /// Words as they are typed: quoted where a shell would read them otherwise.
 pub(crate) fn joined(words: &[String]) -> String {
@@ -21,9 +21,23 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// `1 file`, `2 files`: for nouns whose plural ends in `s`.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        n => format!("{n} {noun}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::joined;
+    use super::{counted, joined};
+
+    #[test]
+    fn one_is_one_and_everything_else_is_many() {
+        let said = [0, 1, 2, 10].map(|n| counted(n, "file"));
+        assert_eq!(said, ["0 files", "1 file", "2 files", "10 files"]);
+    }
 
     #[test]
     fn words_are_quoted_where_a_shell_needs_it() {

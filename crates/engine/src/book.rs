@@ -156,14 +156,12 @@ impl Book {
         self.entries.remove(&id);
     }
 
-    /// The name of somebody who has something open, for those who share a team with them.
+    /// The name of somebody who has something open, for those who are in every team that
+    /// it is in: beside a name stands a number, which must not count what others own.
     pub(crate) fn name_of(&self, owner: UserId, caller: &Caller) -> Option<String> {
         let (name, teams) = self.names.get(&owner)?;
-        let shared = caller
-            .teams
-            .iter()
-            .any(|(team, _)| teams.contains(&team.id));
-        (owner == caller.id() || shared).then(|| name.clone())
+        let is_mine = |team: &TeamId| caller.teams.iter().any(|(mine, _)| mine.id == *team);
+        (owner == caller.id() || teams.iter().all(is_mine)).then(|| name.clone())
     }
 
     /// Learns how long an attempt took; feeds its node further ahead when they are short.

@@ -1,6 +1,6 @@
 //! Putting the parts together: database, stores, engine, runner, first user.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use grid_store::logs::LogStore;
 use crate::config::{self, Settings};
 use crate::doors::Doors;
 use crate::folder::{Folder, Operator};
+use crate::lease;
 
 /// The name of the one cluster, and of its one node.
 const LOCAL: &str = "local";
@@ -30,6 +31,7 @@ pub(crate) async fn connect(settings: &Settings, folder: &Folder, migrate: bool)
     };
     let options = db::Options {
         migrate,
+        holder: Some((lease::holder(folder.path()), SystemClock.now())),
         ..db::Options::default()
     };
     Db::connect(&url, &options)
@@ -55,7 +57,7 @@ pub(crate) async fn executor(
         cpus: settings.cpus,
         gpus: settings.gpus,
         ca_file: None,
-        hide: hidden(folder),
+        hide: hidden(settings, folder),
     };
     Ok(Arc::new(ProcessExecutor::new(hub, options)?))
 }
@@ -73,8 +75,9 @@ pub(crate) async fn new_token(db: &Db, node: &NodeId) -> Result<String> {
 }
 
 /// What no experiment may see: this server's data, and keys of who runs it.
-fn hidden(folder: &Folder) -> Vec<PathBuf> {
+fn hidden(settings: &Settings, folder: &Folder) -> Vec<PathBuf> {
     let mut hidden = vec![folder.path().to_owned()];
+    hidden.extend(settings.credential_key.clone());
     if let Some(home) = config::environment("HOME") {
         let keys = PathBuf::from(home).join(".grid");
         if keys.is_dir() {
@@ -84,13 +87,41 @@ fn hidden(folder: &Folder) -> Vec<PathBuf> {
     hidden
 }
 
+/// What a server knows and its database does not.
+pub(crate) struct Secrets {
+    /// Signs links.
+    pub(crate) signing: [u8; 32],
+    /// Encrypts credentials.
+    pub(crate) credentials: [u8; 32],
+}
+
+/// Where the key of credentials is.
+pub(crate) fn credential_key_path(settings: &Settings, folder: &Folder) -> PathBuf {
+    let named = settings.credential_key.clone();
+    named.unwrap_or_else(|| folder.credential_key_path())
+}
+
+/// Says which credentials the key does not open.  The server starts all the same: what does
+/// not need them works, and the right key may be put back.
+pub(crate) async fn look_at_credentials(engine: &Engine, key: &Path) -> Result<()> {
+    let closed = grid_engine::credential::sealed_otherwise(engine).await?;
+    if closed > 0 {
+        tracing::error!(
+            "{closed} credentials were encrypted with another key than the one in {}: put the \
+             right file back and start again, or have their owners make them anew",
+            key.display()
+        );
+    }
+    Ok(())
+}
+
 /// Opens the stores in the folder and the engine over them.
 pub(crate) async fn open_engine(
     folder: &Folder,
     db: Db,
     hub: Hub,
     executor: Arc<dyn Executor>,
-    secret: [u8; 32],
+    secrets: Secrets,
 ) -> Result<Engine> {
     let (logs, blobs) = (folder.logs(), folder.blobs());
     let stores = tokio::task::spawn_blocking(move || {
@@ -107,7 +138,8 @@ pub(crate) async fn open_engine(
         hub,
         executor,
         clock: Arc::new(SystemClock),
-        secret,
+        secret: secrets.signing,
+        credential_key: secrets.credentials,
         scratch: folder.tmp(),
         cluster: LOCAL.to_owned(),
     };

@@ -5,6 +5,7 @@
 //! | `lock` | held by the one server that works here; has its process id |
 //! | `grid.db` | the database, unless another one is named |
 //! | `secret` | 32 bytes that sign links |
+//! | `credential.key` | what credentials are encrypted with, unless another file is named |
 //! | `logs/`, `blobs/` | what experiments wrote and left behind |
 //! | `runner/` | the runner of this machine |
 //! | `tmp/` | work under way; emptied at each start |
@@ -25,6 +26,7 @@ use crate::config::FILE_NAME as SETTINGS;
 const LOCK: &str = "lock";
 const DATABASE: &str = "grid.db";
 const SECRET: &str = "secret";
+const CREDENTIAL_KEY: &str = "credential.key";
 const OPERATOR: &str = "operator.json";
 const SERVER: &str = "server.json";
 
@@ -96,9 +98,12 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The folder of a server that was here before.
+    /// The folder of a server that was here before, or a copy of one: a backup has no lock.
     pub(crate) fn existing(dir: &Path) -> Result<Self> {
-        if !dir.join(LOCK).exists() {
+        if ![LOCK, DATABASE, SECRET]
+            .iter()
+            .any(|name| dir.join(name).exists())
+        {
             bail!(
                 "there is no server's data in {}: name the folder with --data, or start `grid server` once",
                 dir.display()
@@ -178,6 +183,10 @@ impl Folder {
         self.0.join(SECRET)
     }
 
+    pub(crate) fn credential_key_path(&self) -> PathBuf {
+        self.0.join(CREDENTIAL_KEY)
+    }
+
     pub(crate) fn operator_path(&self) -> PathBuf {
         self.0.join(OPERATOR)
     }
@@ -188,6 +197,11 @@ impl Folder {
         std::fs::remove_dir_all(&tmp)
             .and_then(|()| make_private(&tmp))
             .with_context(|| format!("cannot empty {}", tmp.display()))
+    }
+
+    /// Whether there is something to sign links with.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.secret_path().exists()
     }
 
     /// What signs links; drawn at the first start.

@@ -12,11 +12,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::assembly::{connect, executor, open_engine, operator};
+use crate::assembly::{
+    Secrets, connect, credential_key_path, executor, look_at_credentials, open_engine, operator,
+};
 use crate::auth::{Tokens, folder_token};
 use crate::config::{self, Options, Settings};
+use crate::credential_key;
 use crate::doors::Doors;
 use crate::folder::{Folder, Lock, Running};
+use crate::lease::{self, Lease};
 use crate::listen::Ender;
 use crate::rest::App;
 use crate::{logging, upkeep};
@@ -53,6 +57,8 @@ pub(crate) struct Server {
     folder: Arc<Folder>,
     db: Db,
     engine: Engine,
+    /// Held where the database is not in the folder, whose lock would do.
+    lease: Option<Lease>,
     stop: CancellationToken,
     enders: Vec<Ender>,
     listeners: JoinSet<std::io::Result<()>>,
@@ -79,10 +85,20 @@ impl Server {
         let doors = Doors::open(&settings).await?;
         folder.empty_tmp()?;
         let secret = folder.secret()?;
+        let key_path = credential_key_path(&settings, &folder);
+        let secrets = Secrets {
+            signing: secret,
+            credentials: credential_key::load_or_draw(&key_path)?,
+        };
         let db = connect(&settings, &folder, true).await?;
+        let lease = match &settings.database_url {
+            Some(_) => Some(Lease::take(&db, lease::holder(folder.path())).await?),
+            None => None,
+        };
         let hub = Hub::new();
         let executor = executor(&settings, &folder, &doors, &db, hub.clone()).await?;
-        let engine = open_engine(&folder, db.clone(), hub, executor.clone(), secret).await?;
+        let engine = open_engine(&folder, db.clone(), hub, executor.clone(), secrets).await?;
+        look_at_credentials(&engine, &key_path).await?;
         if let Some(days) = settings.audit_days {
             engine.keep_audit_for(days);
         }
@@ -113,6 +129,7 @@ impl Server {
             folder,
             db,
             engine,
+            lease,
             stop,
             enders,
             listeners,
@@ -142,6 +159,7 @@ impl Server {
             Some(ended) = self.listeners.join_next() => {
                 Err(anyhow::anyhow!("the server stopped listening: {ended:?}"))
             }
+            why = lost(&mut self.lease) => Err(why),
             Some(ended) = self.background.join_next() => {
                 Err(anyhow::anyhow!("a part of the server ended by itself: {ended:?}"))
             }
@@ -174,6 +192,9 @@ impl Server {
                 "the last lines of the audit log were not written"
             );
         }
+        if let Some(lease) = &mut self.lease {
+            lease.give_back().await;
+        }
         // The last connection to close merges the database's own log into it.
         if tokio::time::timeout(CLOSE_LIMIT, self.db.close())
             .await
@@ -188,6 +209,14 @@ impl Server {
     #[cfg(test)]
     pub(crate) fn running(&self) -> &Running {
         &self.running
+    }
+}
+
+/// Waits until the lease is lost; for ever where there is none.
+async fn lost(lease: &mut Option<Lease>) -> anyhow::Error {
+    match lease {
+        Some(lease) => lease.lost().await,
+        None => std::future::pending().await,
     }
 }
 

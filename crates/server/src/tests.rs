@@ -8,6 +8,7 @@ mod audited_routes;
 mod bad_input;
 mod documents;
 mod keys;
+mod lease;
 mod logs;
 mod matrix;
 mod outsider;

@@ -15,8 +15,9 @@ use grid_core::id::{AttemptId, NodeId};
 use grid_executor::{Executor, Hub, NodeState, Stopped};
 use grid_store::db::Backend;
 
-use crate::assembly::{connect, open_engine};
+use crate::assembly::{Secrets, connect, credential_key_path, open_engine};
 use crate::auth::folder_token;
+use crate::credential_key;
 use crate::config::{self, Options, Settings};
 use crate::folder::{Folder, Locked};
 use crate::rest::Examined;
@@ -65,11 +66,32 @@ pub async fn doctor(options: Options, deep: bool, out: &mut (dyn Write + Send)) 
 /// Looks by itself; the caller holds the lock.
 async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Examined> {
     let db = connect(settings, folder, false).await?;
-    let secret = folder.secret()?;
-    let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secret).await?;
+    // None is drawn here: a copy without one would then look whole.
+    let has_secret = folder.has_secret();
+    let secret = if has_secret {
+        folder.secret()?
+    } else {
+        [0; 32]
+    };
+    // Nor is a key, with which nothing would open.
+    let key = credential_key::load(&credential_key_path(settings, folder))?;
+    let secrets = Secrets {
+        signing: secret,
+        credentials: key.unwrap_or_default(),
+    };
+    let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secrets).await?;
     let report = grid_engine::doctor::examine(&engine, deep).await;
     db.close().await;
-    Ok(report.context("cannot look at the data")?.into())
+    let mut examined: Examined = report.context("cannot look at the data")?.into();
+    if !has_secret {
+        let path = folder.secret_path();
+        examined.wrong += 1;
+        examined.findings.push(format!(
+            "{} is missing: links and invitations that were made do not work without it",
+            path.display()
+        ));
+    }
+    Ok(examined)
 }
 
 /// Has the server look that works in the folder.
@@ -103,6 +125,7 @@ pub async fn migrate(options: Options, out: &mut (dyn Write + Send)) -> Result<(
     let settings = config::settings(options, config::environment)?;
     let folder = Folder::open(&settings.data)?;
     let _lock = folder.lock_or_refuse()?;
+    // A server in another folder that works with the same database is asked to end first.
     connect(&settings, &folder, true).await?.close().await;
     writeln!(out, "the database is up to date")?;
     Ok(())
@@ -140,6 +163,12 @@ pub async fn backup(options: Options, file: &Path, out: &mut (dyn Write + Send))
     for path in [folder.secret_path(), folder.blobs(), folder.logs()] {
         writeln!(out, "  {}", path.display())?;
     }
+    writeln!(
+        out,
+        "and keep this in another place than the backup, where only you can read it; without it \
+         credentials (not runs) would have to be made anew:"
+    )?;
+    writeln!(out, "  {}", credential_key_path(&settings, &folder).display())?;
     if backend == Backend::Sqlite {
         writeln!(
             out,

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::context::Ctx;
 use crate::each::{Each, Kind};
 use crate::error::Problem;
+use crate::words::counted;
 
 const EXAMPLES: &str = "\
 What is deleted lies in the trash for 7 days: `grid history --deleted` lists it and
@@ -93,7 +94,7 @@ async fn question(client: &Client, kind: Kind, name: &str, path: &str) -> Result
         Kind::Run => {
             let RunResponse { run } = client.get(path, &()).await?;
             (
-                format!("its {} experiment(s) and", run.counts.total()),
+                format!("its {} and", counted(run.counts.total(), "experiment")),
                 run.created_by,
             )
         }

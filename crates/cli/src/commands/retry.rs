@@ -8,6 +8,7 @@ use grid_api::run::{RunChanged, RunRetry};
 
 use crate::context::Ctx;
 use crate::target;
+use crate::words::counted;
 
 const EXAMPLES: &str = "\
 The experiments keep their names and parameters; nothing runs twice.
@@ -46,8 +47,9 @@ pub(crate) fn run(args: &RetryArgs, ctx: &Ctx) -> Result<ExitCode> {
         ))?;
     } else {
         ctx.printer.line(&format!(
-            "Trying {} experiment(s) of run {} again",
-            answer.changed, answer.run.name
+            "Trying {} of run {} again",
+            counted(answer.changed, "experiment"),
+            answer.run.name
         ))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,7 @@ use reqwest::Method;
 
 use crate::context::Ctx;
 use crate::each::{Each, Kind};
+use crate::words::counted;
 
 const EXAMPLES: &str = "\
 Logs and artifacts written so far are kept.
@@ -60,7 +61,7 @@ pub(crate) fn run(args: StopArgs, ctx: &Ctx) -> Result<ExitCode> {
                     each.note(name, stopped, |answer| match answer.changed {
                         0 => (format!("Run {name} was over already"), answer.run),
                         n => (
-                            format!("Stopping {n} experiment(s) of run {name}"),
+                            format!("Stopping {} of run {name}", counted(n, "experiment")),
                             answer.run,
                         ),
                     });

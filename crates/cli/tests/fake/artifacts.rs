@@ -126,7 +126,7 @@ fn files_lie_where_the_original_put_them() {
     let said = fake.grid(&["artifacts", "first"]).ok();
     assert!(
         said.stdout
-            .starts_with("6 file(s), 18 B downloaded to ./grid_artifacts"),
+            .starts_with("6 files, 18 B downloaded to ./grid_artifacts"),
         "{said:?}"
     );
     let found = files(&fake.work().join("grid_artifacts"));

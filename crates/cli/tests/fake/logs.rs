@@ -107,6 +107,19 @@ fn a_log_is_printed_as_far_as_it_goes() {
         tailed.as_deref(),
         Some("GET /experiments/id-first-0/logs?stream=experiment&tail=7&limit=10000")
     );
+    // More than the server gives at a time: all is read, and the end of it is shown.
+    let begun = fake.lines().len();
+    let said = fake.grid(&["logs", "first-exp0", "-l", "20000"]).ok();
+    assert!(
+        said.stdout
+            .ends_with(" two\n[experiment] [2026-11-22T05:50:31.000Z]  50%\n")
+    );
+    let mut asked = fake.lines().split_off(begun);
+    asked.retain(|line| line.contains("/logs?"));
+    assert!(
+        asked.len() > 1 && !asked.iter().any(|line| line.contains("tail")),
+        "{asked:?}"
+    );
 }
 
 #[test]

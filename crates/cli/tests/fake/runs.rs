@@ -144,7 +144,7 @@ fn one_that_is_refused_does_not_keep_the_others() {
     };
     let fake = Fake::serve(Router::new().route("/runs/{run}/stop", post(stop)));
     let said = fake.grid(&["stop", "run", "bad", "good"]).fails(1);
-    assert_eq!(said.stdout, "Stopping 2 experiment(s) of run good\n");
+    assert_eq!(said.stdout, "Stopping 2 experiments of run good\n");
     assert_eq!(said.stderr, "error: no run 'bad' of yours\n");
 }
 

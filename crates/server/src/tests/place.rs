@@ -14,6 +14,11 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// An empty one on PostgreSQL, if there is a server.
+    pub(super) fn postgres() -> Option<Self> {
+        std::env::var("GRID_TEST_POSTGRES").ok().map(Self::new)
+    }
+
     fn new(server: String) -> Self {
         let name = format!("grid_test_{:032x}", grid_engine::SystemClock.entropy());
         let database = Self { server, name };

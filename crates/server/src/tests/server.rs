@@ -137,10 +137,22 @@ async fn doctor_and_backup_work_beside_a_server_and_without() {
         text.contains("data/secret") && text.contains("data/blobs"),
         "{text}"
     );
-    // The copy is a database that a server starts with.
+    // The copy is a database that a server starts with, and that can be looked at before.
     let other = dir.path().join("other/data");
     std::fs::create_dir_all(&other).expect("a folder");
     std::fs::copy(&copy, other.join("grid.db")).expect("copied");
+    let look = async || {
+        let mut said = Vec::new();
+        let well = doctor(options(&dir.path().join("other")), true, &mut said).await;
+        let text = String::from_utf8(said).expect("UTF-8");
+        (well.expect("examined"), text)
+    };
+    let (well, text) = look().await;
+    assert!(!well && text.contains("secret is missing"), "{text}");
+    assert!(!other.join("secret").exists(), "whoever looks makes none");
+    std::fs::copy(dir.path().join("data/secret"), other.join("secret")).expect("copied");
+    let (well, text) = look().await;
+    assert!(well, "{text}");
     let mut restored = Server::start_without_runner(of(options(&dir.path().join("other"))))
         .await
         .expect("started");

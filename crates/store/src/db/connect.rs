@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use grid_core::time::Timestamp;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolOptions;
@@ -69,6 +70,10 @@ pub struct Options {
     pub migrate: bool,
     /// Connections at once; `None` for what suits the database.
     pub connections_max: Option<u32>,
+    /// As whom leases are held, and what time it is.  With it, an older database is not
+    /// brought up to date while somebody else holds one: they would go on with a schema that
+    /// they do not know.
+    pub holder: Option<(String, Timestamp)>,
 }
 
 impl Default for Options {
@@ -76,6 +81,7 @@ impl Default for Options {
         Self {
             migrate: true,
             connections_max: None,
+            holder: None,
         }
     }
 }
@@ -130,7 +136,7 @@ impl Db {
             }
         };
         // The file exists and has its schema before anybody reads.
-        let first = prepare(&mode("rwc"), SQLITE_WRITER, options.migrate).await?;
+        let first = prepare(&mode("rwc"), SQLITE_WRITER, options).await?;
         let writers = pool(SQLITE_WRITER).max_connections(1);
         let writers = open(
             writers.max_lifetime(None).test_before_acquire(false),
@@ -156,7 +162,7 @@ impl Db {
     }
 
     async fn postgres(url: &str, options: &Options) -> Result<Self> {
-        let first = prepare(url, POSTGRES, options.migrate).await?;
+        let first = prepare(url, POSTGRES, options).await?;
         close(first).await?;
         let connections = options.connections_max.unwrap_or(POSTGRES_CONNECTIONS_MAX);
         let pool = open(pool(POSTGRES).max_connections(connections), url)?;
@@ -239,7 +245,7 @@ fn open(pool: PoolOptions<Any>, url: &str) -> Result<AnyPool> {
 }
 
 /// Connects once, without the patience of a pool: what is wrong at the start stays wrong.
-async fn prepare(url: &str, said_first: &'static str, migrate: bool) -> Result<AnyConnection> {
+async fn prepare(url: &str, said_first: &'static str, how: &Options) -> Result<AnyConnection> {
     let options = options(url)?;
     let connect = async {
         let mut connection = AnyConnection::connect_with(&options).await?;
@@ -250,7 +256,7 @@ async fn prepare(url: &str, said_first: &'static str, migrate: bool) -> Result<A
         .await
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
         .map_err(|e| Error::of(CONNECTING, e))?;
-    bring_up_to_date(&mut connection, migrate).await?;
+    bring_up_to_date(&mut connection, how).await?;
     Ok(connection)
 }
 
@@ -261,19 +267,21 @@ async fn close(connection: AnyConnection) -> Result<()> {
         .map_err(|e| Error::of(CONNECTING, e))
 }
 
-async fn bring_up_to_date(connection: &mut AnyConnection, allowed: bool) -> Result<()> {
+async fn bring_up_to_date(connection: &mut AnyConnection, how: &Options) -> Result<()> {
     const DOING: &str = "bringing its schema up to date";
     let known = MIGRATIONS
         .iter()
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
-    if !allowed
-        && version(connection)
-            .await?
-            .is_none_or(|version| version < known)
-    {
-        return Err(Error::TooOld);
+    let found = version(connection).await?;
+    if found.is_none_or(|found| found < known) {
+        if !how.migrate {
+            return Err(Error::TooOld);
+        }
+        if let (Some(_), Some((holder, now))) = (found, &how.holder) {
+            require_unused(connection, holder, *now).await?;
+        }
     }
     // Not `run`: its future does not prove to be `Send`, which servers need.
     match MIGRATIONS.run_direct(None, connection, false).await {
@@ -284,6 +292,28 @@ async fn bring_up_to_date(connection: &mut AnyConnection, allowed: bool) -> Resu
         }
         Err(e) => Err(Error::internal(DOING, e)),
     }
+}
+
+/// Refuses when somebody else works with the database.
+async fn require_unused(
+    connection: &mut AnyConnection,
+    holder: &str,
+    now: Timestamp,
+) -> Result<()> {
+    const DOING: &str = "looking who works with it";
+    let sql = "select holder from lease where expires_at > $1 and holder <> $2";
+    let row = sqlx::query(sql)
+        .bind(now.as_millis())
+        .bind(holder.to_owned())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(|e| Error::of(DOING, e))?;
+    let Some(row) = row else { return Ok(()) };
+    let other: String = row.try_get(0).map_err(|e| Error::of(DOING, e))?;
+    Err(Error::Refused(format!(
+        "the database is older than this program, and another server works with it ({other}): \
+         stop that one before this one brings the database up to date"
+    )))
 }
 
 /// The version of the schema that is there; `None` when there is none.

@@ -22,6 +22,7 @@ use crate::context::Ctx;
 use crate::error::{EXIT_FAILED, Problem};
 use crate::lists;
 use crate::target::{self, Target};
+use crate::words::counted;
 
 /// Where files go when nobody says where.
 const DOWNLOAD_DIR_DEFAULT: &str = "./grid_artifacts";
@@ -205,8 +206,8 @@ async fn fetch(
             .json(&serde_json::json!({ "artifacts": outcome.files }))?;
     } else if files > 0 {
         ctx.printer.line(&format!(
-            "{} file(s), {} downloaded to {}; {} unchanged",
-            outcome.files.len(),
+            "{}, {} downloaded to {}; {} unchanged",
+            counted(outcome.files.len() as u64, "file"),
             format_size(outcome.bytes),
             args.download_dir.display(),
             outcome

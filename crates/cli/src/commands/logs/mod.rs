@@ -3,6 +3,7 @@
 mod follow;
 mod lines;
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -63,7 +64,12 @@ pub(crate) fn run(args: &LogsArgs, ctx: &Ctx) -> Result<ExitCode> {
         let (experiments, is_run) = experiments(&client, &args.name, &kind).await?;
         if args.follow {
             let wanted = |experiment: &ExperimentView| streams(args, experiment);
-            follow::follow(ctx, &client, &experiments, is_run, args.tail_lines, &wanted).await?;
+            let tail = args.tail_lines.map(|tail| tail.min(PAGE));
+            if tail != args.tail_lines {
+                ctx.printer
+                    .note(&format!("Following begins with the last {PAGE} lines"));
+            }
+            follow::follow(ctx, &client, &experiments, is_run, tail, &wanted).await?;
         } else {
             print_all(ctx, &client, &experiments, is_run, args).await?;
         }
@@ -172,13 +178,16 @@ async fn print_one(
     lines: &mut Lines<'_>,
 ) -> Result<usize> {
     let path = format!("{}/logs", path_of(experiment));
+    let most = tail.map_or(usize::MAX, |tail| tail as usize);
+    if most > PAGE as usize && most < usize::MAX {
+        return print_long_tail(client, experiment, stream, most, lines).await;
+    }
     let mut query = LogsQuery {
         stream: Some(stream),
         tail,
         cursor: None,
         limit: Some(PAGE),
     };
-    let most = tail.map_or(usize::MAX, |tail| tail as usize);
     let mut n_lines = 0;
     loop {
         let page: LogsResponse = client.get(&path, &query).await?;
@@ -196,6 +205,46 @@ async fn print_one(
     }
     lines.settle()?;
     Ok(n_lines)
+}
+
+/// Prints more last lines than the server gives at a time: all are read, and the last ones
+/// are kept.
+async fn print_long_tail(
+    client: &Client,
+    experiment: &ExperimentView,
+    stream: LogStream,
+    most: usize,
+    lines: &mut Lines<'_>,
+) -> Result<usize> {
+    let path = format!("{}/logs", path_of(experiment));
+    let mut query = LogsQuery {
+        stream: Some(stream),
+        tail: None,
+        cursor: None,
+        limit: Some(PAGE),
+    };
+    let mut kept = VecDeque::new();
+    loop {
+        let page: LogsResponse = client.get(&path, &query).await?;
+        let (whole, partial): (Vec<_>, Vec<_>) =
+            page.lines.into_iter().partition(|line| !line.partial);
+        let is_last = page.next.is_none() || whole.is_empty();
+        kept.extend(whole);
+        // A line that is still written comes again with every page.
+        if is_last {
+            kept.extend(partial);
+        }
+        kept.drain(..kept.len().saturating_sub(most));
+        if is_last {
+            break;
+        }
+        query.cursor = page.next;
+    }
+    for line in &kept {
+        lines.write(&experiment.name, line)?;
+    }
+    lines.settle()?;
+    Ok(kept.len())
 }
 
 /// Ids are safe against runs that are renamed, deleted and made again meanwhile.

@@ -7,6 +7,7 @@ use grid_core::spec::{RunSpec, Source};
 
 use crate::printer::Printer;
 use crate::views;
+use crate::words::counted;
 
 /// Prints the run that was made, or that would be.
 pub(crate) fn print(printer: &Printer, created: &RunCreated, dry_run: bool) -> Result<()> {
@@ -55,7 +56,8 @@ fn print_experiments(printer: &Printer, created: &RunCreated) -> Result<()> {
         printer.line(&format!("The first {shown} of {total}."))?;
     }
     printer.line(&format!(
-        "This run would launch {total} experiment(s); seed {}. Nothing was started.",
+        "This run would launch {}; seed {}. Nothing was started.",
+        counted(total, "experiment"),
         created.run.seed
     ))
 }

@@ -1,0 +1,301 @@
+//! The printed table of who may do what, tried on the real command line: what it says of
+//! each relation is what each person is told.
+//!
+//! What is expected is read from `docs/reference/access.md`, so that the page that people
+//! read, the rules in the server and what the command line does cannot part.
+
+use std::collections::HashMap;
+
+use grid_e2e::{Ran, Server, wait_for};
+
+/// People, and their column in the table.  Ada runs the server and is not in the team.
+const PEOPLE: [(&str, &str); 9] = [
+    ("carl", "creator"),
+    ("dina", "creator, now viewer"),
+    ("mona", "member"),
+    ("vera", "viewer"),
+    ("adam", "admin"),
+    ("olga", "owner"),
+    ("otto", "outsider"),
+    ("rene", "outsider"), // was an admin once
+    ("ada", "operator"),
+];
+
+/// Rows of the table with the command that asks for them; `NAME` is a finished run, `OPEN`
+/// a waiting experiment that nobody else asks about, `LINK` a link to the run, `WHO` the
+/// person.  With `true`, the policy matters.
+const COMMANDS: [(&str, &str, bool); 15] = [
+    (
+        "see runs and experiments, their status and history",
+        "status NAME",
+        false,
+    ),
+    (
+        "see runs and experiments, their status and history",
+        "status LINK",
+        false,
+    ),
+    ("read logs", "logs NAME-exp0", false),
+    ("read logs", "logs NAME-exp0 --follow", false),
+    (
+        "download artifacts",
+        "artifacts NAME --download_dir of-WHO",
+        false,
+    ),
+    ("share a run or an experiment", "share NAME", false),
+    (
+        "clone a run or an experiment",
+        "clone NAME --name WHOs --dry-run",
+        false,
+    ),
+    ("stop a run or an experiment", "stop experiment OPEN", true),
+    (
+        "delete a run or an experiment, and restore it",
+        "delete experiment --yes OPEN",
+        true,
+    ),
+    (
+        "delete a run or an experiment, and restore it",
+        "restore NAME",
+        true,
+    ),
+    ("retry failed experiments", "retry NAME --failed", true),
+    (
+        "see the team, its members and their roles",
+        "team lab",
+        false,
+    ),
+    (
+        "create runs, sessions and datastores",
+        "run --localdir --dry-run --team lab quick.sh",
+        false,
+    ),
+    (
+        "invite and remove members, set roles, change the policy",
+        "team policy lab --set jupyter_access=creator",
+        false,
+    ),
+    ("make and unmake owners", "team role lab olga owner", false),
+];
+
+/// What the table says: by policy, action and column.
+struct Table(HashMap<(&'static str, String, String), String>);
+
+impl Table {
+    fn read() -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/access.md");
+        let page = std::fs::read_to_string(path).expect("the table");
+        let mut cells = HashMap::new();
+        let mut policy = "";
+        let mut columns: Vec<String> = Vec::new();
+        for line in page.lines() {
+            match line {
+                "## run_control, jupyter_access: team" => policy = "team",
+                "## run_control, jupyter_access: creator" => policy = "creator",
+                heading if heading.starts_with("## ") => policy = "",
+                _ => {}
+            }
+            let row: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            if policy.is_empty() || row.len() < 2 || row[0].starts_with("---") {
+                continue;
+            }
+            if row[0] == "action" {
+                columns = row.iter().map(|&column| column.to_owned()).collect();
+                continue;
+            }
+            for (column, cell) in columns.iter().zip(&row).skip(1) {
+                let key = (policy, row[0].to_owned(), column.clone());
+                cells.insert(key, (*cell).to_owned());
+            }
+        }
+        Self(cells)
+    }
+
+    fn cell(&self, policy: &'static str, action: &str, column: &str) -> &str {
+        let key = (policy, action.to_owned(), column.to_owned());
+        self.0
+            .get(&key)
+            .unwrap_or_else(|| panic!("no cell for {key:?}"))
+    }
+}
+
+/// What somebody was told.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Done,
+    /// It is there, and others could.
+    Refused,
+    /// There is no such thing.
+    Nothing,
+}
+
+fn told(ran: &Ran) -> Told {
+    // What is allowed may find nothing to do, and says so.
+    let idle = ["no experiment of", "is not in the trash"];
+    if ran.code == 0 || idle.iter().any(|idle| ran.stderr.contains(idle)) {
+        return Told::Done;
+    }
+    assert_eq!(ran.code, 1, "{ran:?}");
+    if ran.stderr.starts_with("warning: ") {
+        let who_could = ["only ", "nobody can"];
+        let says = who_could.iter().any(|who| ran.stderr.contains(who));
+        assert!(says, "it does not say who could: {ran:?}");
+        return Told::Refused;
+    }
+    let nothing = [
+        "no run ",
+        "no experiment ",
+        "no team ",
+        "this link does not work",
+    ];
+    let is_nothing = nothing.iter().any(|words| ran.stderr.contains(words));
+    assert!(is_nothing, "{ran:?}");
+    Told::Nothing
+}
+
+/// Somebody makes a run that is over, and one whose experiments wait for ever.
+fn runs_of(server: &Server, who: &str) {
+    let make = |name: &str, words: &[&str]| {
+        let mut line = vec!["run", "--localdir", "--team", "lab", "--name", name];
+        line.extend(words);
+        server.grid(who, &line).ok();
+    };
+    make("kept", &["quick.sh"]);
+    wait_for("a run to end", || {
+        let ran = server.grid(who, &["-o", "json", "status", "kept"]).json();
+        (ran["experiments"][0]["status"] == "succeeded").then_some(())
+    });
+    let places: Vec<String> = (0..COMMANDS.len() * PEOPLE.len())
+        .map(|n| n.to_string())
+        .collect();
+    // Nothing has so much memory free while the first of them runs.
+    let sweep = format!("[{}]", places.join(", "));
+    make("open", &["long.sh", "--n", &sweep]);
+}
+
+fn lab() -> Server {
+    let server = Server::start(&["--cpus", "1"]);
+    server.script(
+        "quick.sh",
+        "#!/bin/bash\necho said\necho weights >model.pt\n",
+    );
+    server.script("long.sh", "#!/bin/bash\nsleep 1000\n");
+    std::thread::scope(|threads| {
+        for (who, _) in PEOPLE.iter().filter(|(who, _)| *who != "ada") {
+            threads.spawn(|| server.person(who));
+        }
+    });
+    let grid = |who: &str, line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        server.grid(who, &words).ok()
+    };
+    grid("olga", "team create lab");
+    for (who, role) in [
+        ("carl", "member"),
+        ("dina", "member"),
+        ("mona", "member"),
+        ("vera", "viewer"),
+        ("adam", "admin"),
+        ("rene", "admin"),
+    ] {
+        grid("olga", &format!("team invite lab {who} --role {role}"));
+        grid(who, "team join lab");
+    }
+    runs_of(&server, "dina");
+    // One waits for the other: there is one CPU.
+    grid("dina", "stop run open");
+    runs_of(&server, "carl");
+    grid("dina", "retry open");
+    grid("olga", "team role lab dina viewer");
+    grid("olga", "team remove lab rene");
+    server
+}
+
+#[test]
+fn the_command_line_does_what_the_table_says() {
+    let (server, table) = (lab(), Table::read());
+    let link = |who: &str| server.grid(who, &["share", "kept"]).ok().trim().to_owned();
+    let links = HashMap::from([("carl", link("carl")), ("dina", link("dina"))]);
+    for policy in ["team", "creator"] {
+        let set = format!("run_control={policy}");
+        server
+            .grid("olga", &["team", "policy", "lab", "--set", &set])
+            .ok();
+        std::thread::scope(|threads| {
+            for (place, (who, column)) in PEOPLE.into_iter().enumerate() {
+                let (server, table, links) = (&server, &table, &links);
+                threads.spawn(move || {
+                    // Whose runs are asked about: one's own for whoever made some.
+                    let whose = if who == "dina" { "dina" } else { "carl" };
+                    for (n, (action, line, by_policy)) in COMMANDS.into_iter().enumerate() {
+                        if policy == "team" && !by_policy {
+                            continue;
+                        }
+                        let open = place * COMMANDS.len() + n;
+                        let line = line
+                            .replace("NAME", &format!("{whose}:kept"))
+                            .replace("OPEN", &format!("{whose}:open-exp{open}"))
+                            .replace("LINK", &links[whose])
+                            .replace("WHO", who);
+                        let words: Vec<&str> = line.split(' ').collect();
+                        let ran = server.grid(who, &words);
+                        let expected = match table.cell(policy, action, column) {
+                            "yes" | "audited" => Told::Done,
+                            "404" => Told::Nothing,
+                            _ => Told::Refused,
+                        };
+                        let what = format!("{who} ({column}), policy {policy}: grid {line}");
+                        assert_eq!(told(&ran), expected, "{what}: {ran:?}");
+                    }
+                });
+            }
+        });
+        nothing_changed_for_who_may_not(&server, &table, policy);
+    }
+    server
+        .grid("adam", &["stop", "run", "carl:open", "dina:open"])
+        .ok();
+    server.doctor();
+}
+
+/// What was refused changed nothing, and is in the audit log.
+fn nothing_changed_for_who_may_not(server: &Server, table: &Table, policy: &'static str) {
+    let status = |run: &str| {
+        let words = ["-o", "json", "status", run];
+        server.grid("adam", &words).json()["experiments"]
+            .as_array()
+            .expect("a list")
+            .clone()
+    };
+    let (carls, dinas) = (status("carl:open"), status("dina:open"));
+    for (place, (who, column)) in PEOPLE.into_iter().enumerate() {
+        let all = if who == "dina" { &dinas } else { &carls };
+        let mut refused = 0;
+        for (n, (action, line, _)) in COMMANDS.into_iter().enumerate() {
+            if !line.contains("OPEN") {
+                continue;
+            }
+            let open = place * COMMANDS.len() + n;
+            let name = format!("open-exp{open}");
+            let found = all.iter().find(|one| one["name"] == name.as_str());
+            let cell = table.cell(policy, action, column);
+            // It may have been allowed under the other policy before.
+            if ["yes", "audited"].contains(&cell) || table.cell("team", action, column) == "yes" {
+                continue;
+            }
+            refused += 1;
+            let now = found.map(|one| one["status"].clone());
+            let waits = ["queued", "pending", "running"].map(|word| Some(word.into()));
+            assert!(waits.contains(&now), "{who}: grid {line}: {now:?}");
+        }
+        if refused == 0 {
+            continue;
+        }
+        let words = ["-o", "json", "team", "audit", "lab", "--result", "refused"];
+        let words = [&words[..], &["--user", who]].concat();
+        wait_for("the audit log", || {
+            let log = server.grid("olga", &words).json();
+            (log["events"].as_array()?.len() >= refused).then_some(())
+        });
+    }
+}
