@@ -1,5 +1,7 @@
 //! Experiments: looking at them, stopping, deleting, restoring.
 
+mod whole;
+
 use grid_core::access::Action;
 use grid_core::id::{AttemptId, WorkloadId};
 use grid_core::workload::{Actor, Command, Event, Outcome, Refusal, State, Status, Why, Workload};
@@ -10,6 +12,8 @@ use crate::audit::{Draft, Thing};
 use crate::error::{Error, Result};
 use crate::recorder::Audit;
 use crate::{Engine, artifact, reference, to_the_end, trash};
+
+pub use whole::{Whole, ids, named, of_runs, whole};
 
 /// An experiment with the run it belongs to.
 #[derive(Debug, Clone)]

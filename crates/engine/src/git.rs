@@ -39,11 +39,8 @@ pub(crate) async fn clone(
         check_reference(reference)?;
     }
     let name = format!("clone-{:032x}", engine.inner.clock.entropy());
-    let folder = Folder(engine.inner.scratch.join(name));
-    let path = folder.0.clone();
-    tokio::fs::create_dir_all(&path)
-        .await
-        .map_err(Error::internal)?;
+    let folder = Folder::new(engine.inner.scratch.join(name)).await?;
+    let path = folder.path().to_owned();
     git(&path, &["init", "--quiet"]).await?;
     // One commit, whatever names it: a branch, a tag, or the commit itself.
     let wanted = reference.unwrap_or("HEAD");
@@ -267,7 +264,23 @@ async fn upload(engine: &Engine, top: &Path, files: Files) -> Result<()> {
 }
 
 /// A folder that goes when this does.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes it.
+    pub(crate) async fn new(path: PathBuf) -> Result<Self> {
+        let folder = Self(path);
+        tokio::fs::create_dir_all(&folder.0)
+            .await
+            .map_err(Error::internal)?;
+        Ok(folder)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {

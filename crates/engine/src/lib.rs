@@ -20,6 +20,7 @@ pub mod artifact;
 pub mod audit;
 pub mod blob;
 pub mod doctor;
+pub mod draft;
 pub mod experiment;
 pub mod invitation;
 pub mod key;
@@ -30,6 +31,7 @@ pub mod runner;
 pub mod share;
 pub mod snapshot;
 pub mod team;
+pub mod ticket;
 pub mod trash;
 pub mod user;
 

@@ -1,6 +1,8 @@
 //! The machines of the cluster and what is in use on them.
 
 use grid_core::cluster::Node;
+use grid_core::time::Timestamp;
+use grid_store::db;
 
 use crate::Engine;
 use crate::error::Result;
@@ -29,6 +31,13 @@ impl Engine {
     /// The name of the one cluster.
     pub fn cluster(&self) -> &str {
         &self.inner.cluster
+    }
+
+    /// Since when it has been there.
+    pub async fn since(&self) -> Result<Timestamp> {
+        let mut tx = self.inner.db.read().await?;
+        let first = db::user::first_at(&mut tx).await?;
+        Ok(first.unwrap_or_else(|| self.inner.clock.now()))
     }
 
     /// Its machines.

@@ -16,6 +16,7 @@ use crate::{Engine, artifact, reference};
 
 pub(crate) use change::creator;
 pub use change::{clone, delete, restore, retry, stop};
+pub(crate) use create::{Reserved, checked, create_reserved, taken};
 pub use create::{Created, NewRun, create};
 
 /// A run with what is derived from its experiments.

@@ -11,7 +11,7 @@ use grid_store::db;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::{Engine, log, snapshot};
+use crate::{Engine, draft, log, snapshot};
 
 /// How long a deleted run can be brought back.
 pub const TRASH_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
@@ -134,6 +134,7 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
     let mut tx = inner.db.write().await?;
     db::idempotency::remove_before(&mut tx, now.plus_millis(-KEY_LIFE_MS)).await?;
     db::share::remove_before(&mut tx, now.plus_millis(-LINK_LIFE_MS)).await?;
+    db::draft::remove_before(&mut tx, now.plus_millis(-draft::KEPT_MS)).await?;
     tx.commit().await?;
     if emptied != Emptied::default() {
         emptied.blobs = collect(engine).await?;

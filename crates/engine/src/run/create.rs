@@ -89,7 +89,7 @@ pub async fn create(engine: &Engine, caller: &Caller, new: NewRun) -> Result<Cre
     if let Some(done) = known(engine, caller, key.as_deref(), &body_hash).await? {
         return Ok(done);
     }
-    match create_new(engine, caller, new, &body_hash).await {
+    match create_new(engine, caller, new, &body_hash, None).await {
         // The same wish may have come true a moment ago, sent twice at once.
         Err(conflict @ Error::Conflict { .. }) if key.is_some() => {
             let done = known(engine, caller, key.as_deref(), &body_hash).await?;
@@ -99,21 +99,47 @@ pub async fn create(engine: &Engine, caller: &Caller, new: NewRun) -> Result<Cre
     }
 }
 
-async fn create_new(
+/// What a run that was asked for before its code was there has already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reserved {
+    pub(crate) id: RunId,
+    pub(crate) created_at: Timestamp,
+}
+
+/// Creates the run that a draft was for, and removes the draft, all or nothing.
+pub(crate) async fn create_reserved(
     engine: &Engine,
     caller: &Caller,
-    mut new: NewRun,
-    body_hash: &str,
+    new: NewRun,
+    reserved: Reserved,
 ) -> Result<Created> {
+    let body_hash = body_hash(&new)?;
+    create_new(engine, caller, new, &body_hash, Some(reserved)).await
+}
+
+/// What was found out about a run before anything of it is made.
+pub(crate) struct Checked {
+    pub(crate) team: db::team::Team,
+    pub(crate) name: Option<RunName>,
+    pub(crate) need: Need,
+    pub(crate) expansion: Expansion,
+}
+
+/// Refuses what can never run.
+pub(crate) async fn checked(
+    engine: &Engine,
+    caller: &Caller,
+    new: &NewRun,
+    reserved: Option<RunId>,
+) -> Result<Checked> {
     let inner = &engine.inner;
     let team = caller.team_for_new(new.team.as_deref())?.clone();
     let name = new.name.as_deref().map(parse_name).transpose()?;
     if let Some(name) = &name {
-        require_free(engine, caller, name).await?;
+        require_free(engine, caller, name, reserved).await?;
     }
     let need = check::spec(engine, &new.spec).await?;
     let expansion = expanded(engine, &new.spec).await?;
-    let warnings = check::warnings(&new.spec);
     let fit = {
         let book = inner.book();
         // Before the first machine has spoken nobody can say what fits.
@@ -127,6 +153,28 @@ async fn create_new(
             "ask for less with --cpus, --gpus, --memory or --instance_type",
         ));
     }
+    Ok(Checked {
+        team,
+        name,
+        need,
+        expansion,
+    })
+}
+
+async fn create_new(
+    engine: &Engine,
+    caller: &Caller,
+    mut new: NewRun,
+    body_hash: &str,
+    reserved: Option<Reserved>,
+) -> Result<Created> {
+    let Checked {
+        team,
+        name,
+        need,
+        expansion,
+    } = checked(engine, caller, &new, reserved.map(|reserved| reserved.id)).await?;
+    let warnings = check::warnings(&new.spec);
     if !new.dry_run
         && let Source::Git { url, reference } = new.spec.source.clone()
     {
@@ -147,6 +195,7 @@ async fn create_new(
         need,
         body_hash: body_hash.to_owned(),
         warnings,
+        reserved,
     };
     // Once it is committed it must be known here, whether or not the caller still listens.
     let (engine, caller) = (engine.clone(), caller.clone());
@@ -160,24 +209,40 @@ struct Draft {
     need: Need,
     body_hash: String,
     warnings: Vec<String>,
+    reserved: Option<Reserved>,
 }
 
 fn parse_name(name: &str) -> Result<RunName> {
     RunName::parse(name).map_err(|e| Error::invalid(e.to_string()))
 }
 
-async fn require_free(engine: &Engine, caller: &Caller, name: &RunName) -> Result<()> {
+async fn require_free(
+    engine: &Engine,
+    caller: &Caller,
+    name: &RunName,
+    reserved: Option<RunId>,
+) -> Result<()> {
     let mut tx = engine.inner.db.read().await?;
-    if db::run::names_taken(&mut tx, caller.id(), &[name.as_str()])
-        .await?
-        .is_empty()
-    {
-        return Ok(());
+    let runs = db::run::names_taken(&mut tx, caller.id(), &[name.as_str()]).await?;
+    if !runs.is_empty() {
+        return Err(taken(name));
     }
-    Err(taken(name))
+    let draft = db::draft::by_name(&mut tx, caller.id(), name.as_str()).await?;
+    let now = engine.inner.clock.now();
+    match draft {
+        // One that has ended, or whose time is over, makes room for the next.
+        Some(draft) if draft.ended.is_none() && draft.expires_at > now => {
+            if reserved == Some(draft.id) {
+                Ok(())
+            } else {
+                Err(taken(name))
+            }
+        }
+        _ => Ok(()),
+    }
 }
 
-fn taken(name: &RunName) -> Error {
+pub(crate) fn taken(name: &RunName) -> Error {
     Error::Conflict {
         message: format!("you have a run '{name}' already"),
         hint: Some("choose another --name, or leave it out and one is made up".to_owned()),
@@ -392,17 +457,22 @@ async fn insert(
         let tried = name
             .clone()
             .unwrap_or_else(|| generate_run_name(inner.clock.entropy() as u64));
-        let id = RunId::from_parts(now, inner.clock.entropy());
+        let reserved = draft.reserved.unwrap_or_else(|| Reserved {
+            id: RunId::from_parts(now, inner.clock.entropy()),
+            created_at: now,
+        });
+        let id = reserved.id;
         let row = row(
             caller,
             &draft.new,
             &draft.team,
             &tried,
-            now,
+            reserved.created_at,
             id,
             &draft.expansion,
         )?;
         let mut tx = inner.db.write().await?;
+        take_name(&mut tx, &draft, caller, &tried, now).await?;
         match db::run::insert(&mut tx, &row, made.clone(), Actor::User(caller.id())).await {
             Ok(()) => {}
             Err(db::Error::Conflict { .. }) if name.is_none() => continue,
@@ -428,6 +498,26 @@ async fn insert(
     Err(Error::Unavailable(
         "no free name was found; try again, or choose one with --name".to_owned(),
     ))
+}
+
+/// Sees to it that no draft has the name of a new run.
+async fn take_name(
+    tx: &mut db::Tx,
+    draft: &Draft,
+    caller: &Caller,
+    name: &RunName,
+    now: Timestamp,
+) -> Result<()> {
+    let Some(reserved) = &draft.reserved else {
+        db::draft::remove_over(tx, caller.id(), name.as_str(), now).await?;
+        return Ok(());
+    };
+    if db::draft::take(tx, reserved.id).await? {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "run '{name}' was stopped or deleted before its code had come"
+    )))
 }
 
 /// The event that tells of a new run.

@@ -39,6 +39,7 @@
 //! | [`share`] | `insert_many`, `by_hash`, `by_id`, `list`, `revoke`, `touch`, `remove_before` |
 //! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with counts), `counts`, `set_deleted`, `restore` |
 //! | [`span`] | `of_runs`: from when to when runs ran |
+//! | [`draft`] | `insert`, `by_id`, `by_name`, `of_creator`, `end`, `take`, `remove`, `remove_over`, `remove_before` |
 //! | [`workload`] | `insert`, `get`, `by_run_and_idx`, `list_of_run`, `list`, `open`, `all_ids`, `set_deleted`, `restore` |
 //! | [`purge`] | `runs`, `workloads` (what has been in the trash for long), `run`, `single` |
 //! | [`event`] | `record_many`, `of_workload`, `since` |
@@ -62,6 +63,7 @@ mod upkeep;
 
 pub mod artifact;
 pub mod audit;
+pub mod draft;
 pub mod event;
 pub mod idempotency;
 pub mod invitation;

@@ -88,6 +88,18 @@ pub async fn insert(tx: &mut Tx, user: &User) -> Result<()> {
     Ok(())
 }
 
+/// When the first user was made: when there began to be anything here.
+pub async fn first_at(tx: &mut Tx) -> Result<Option<Timestamp>> {
+    const DOING: &str = "looking for the first user";
+    let row = tx
+        .row(DOING, "select min(created_at) from usr", values![])
+        .await?;
+    match row {
+        Some(row) => Columns::of(DOING, &row).opt_time(),
+        None => Ok(None),
+    }
+}
+
 /// The user with an id.
 pub async fn by_id(tx: &mut Tx, id: UserId) -> Result<Option<User>> {
     let sql = format!("select {COLUMNS} from usr u where u.id = $1");

@@ -1,6 +1,8 @@
 //! Workloads: experiments and sessions, as they stand.  What happens to them is recorded
 //! through [`crate::db::event`].
 
+use std::collections::HashMap;
+
 use grid_core::id::{RunId, TeamId, UserId, WorkloadId};
 use grid_core::time::Timestamp;
 use grid_core::workload::{Actor, Event, Kind, Status, Workload};
@@ -11,7 +13,7 @@ use super::error::Result;
 use super::event::{self, actor_text, log_row};
 use super::page::{Deletion, Page, Position, Trash, before, greater, one_more};
 use super::scope::Scope;
-use super::sql::{Columns, Value, json, list as in_list, pieces, tuples, values};
+use super::sql::{Columns, Value, json, list as in_list, lists, pieces, tuples, values};
 use super::tx::Tx;
 
 /// A workload to be added.
@@ -217,6 +219,28 @@ pub async fn list_of_run(
         .await?;
     let stored: Vec<Stored> = rows.iter().map(of_row).collect::<Result<_>>()?;
     Ok(Page::cut(stored, limit, |stored| stored.idx))
+}
+
+/// The ids of the experiments of runs, by number, but those that are in the trash by
+/// themselves.
+pub async fn ids_of_runs(
+    tx: &mut Tx,
+    runs: &[RunId],
+) -> Result<HashMap<RunId, Vec<WorkloadId>>> {
+    const DOING: &str = "listing experiments by id";
+    let mut ids: HashMap<RunId, Vec<WorkloadId>> = HashMap::with_capacity(runs.len());
+    for (list, values) in lists(runs) {
+        let sql = format!(
+            "select run, id from workload where run in {list} and deleted_at is null \
+              order by run, idx"
+        );
+        for row in &tx.rows(DOING, AssertSqlSafe(sql), values).await? {
+            let mut columns = Columns::of(DOING, row);
+            let run = columns.parse()?;
+            ids.entry(run).or_default().push(columns.parse()?);
+        }
+    }
+    Ok(ids)
 }
 
 /// Workloads, the newest first.
