@@ -70,10 +70,15 @@ pub struct ExperimentsResponse {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct ExperimentsQuery {
-    /// Only those in this status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub status: Option<Status>,
+    /// Only those in one of these statuses, several with commas between:
+    /// `status=failed,stopped`.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        with = "crate::query::statuses"
+    )]
+    #[param(inline, style = Form, explode = false)]
+    pub status: Vec<Status>,
     /// At most this many (1 to 1,000; default 1,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

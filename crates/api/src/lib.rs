@@ -13,6 +13,7 @@ pub mod error;
 pub mod experiment;
 pub mod key;
 pub mod log;
+mod query;
 pub mod run;
 pub mod runner;
 pub mod share;

@@ -86,6 +86,18 @@ pub struct RunsQuery {
     /// Only runs whose name contains this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Only runs whose status is one of these, several with commas between:
+    /// `state=failed,stopped`.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        with = "crate::query::statuses"
+    )]
+    #[param(inline, style = Form, explode = false)]
+    pub state: Vec<Status>,
+    /// Only runs created then or later, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// At most this many (1 to 1,000; default 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

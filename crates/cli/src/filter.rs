@@ -1,7 +1,7 @@
-//! Which runs of a list are shown: by name, state and age.
+//! Which runs of a list are shown: by name, state and age.  The server does the looking.
 
 use clap::Args;
-use grid_api::run::{RunView, RunsQuery};
+use grid_api::run::RunsQuery;
 use grid_core::time::Timestamp;
 use grid_core::workload::Status;
 
@@ -14,9 +14,9 @@ pub(crate) struct Filter {
     #[arg(long = "name", value_name = "TEXT")]
     name: Option<String>,
 
-    /// Only runs in this state: running, failed, …
-    #[arg(long, value_name = "STATE", value_parser = state)]
-    state: Option<Status>,
+    /// Only runs in this state: running, failed, …; several times for several
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
+    state: Vec<Status>,
 
     /// Only runs created since: how long ago (7d, 12h), or a time (2026-11-22)
     #[arg(long, value_name = "TIME", value_parser = values::moment)]
@@ -33,35 +33,21 @@ fn state(text: &str) -> Result<Status, String> {
 impl Filter {
     /// Whether nothing is left out.
     pub(crate) fn is_empty(&self) -> bool {
-        self.name.is_none() && !self.is_after_the_server()
+        self.name.is_none() && self.state.is_empty() && self.since.is_none()
     }
 
-    /// Whether runs are left out that the server gives.
-    pub(crate) fn is_after_the_server(&self) -> bool {
-        self.state.is_some() || self.since.is_some()
+    /// Whether what is over is asked for.
+    pub(crate) fn wants_final(&self) -> bool {
+        self.state.iter().any(|state| state.is_final())
     }
 
-    /// The state that is asked for.
-    pub(crate) fn state(&self) -> Option<Status> {
-        self.state
-    }
-
-    /// Adds to a query what the server looks for itself.
-    pub(crate) fn narrow(&self, query: &mut RunsQuery) {
-        query.name.clone_from(&self.name);
-    }
-
-    /// Whether a run that the server gave is wanted.
-    pub(crate) fn keeps(&self, run: &RunView) -> bool {
-        self.state.is_none_or(|state| run.status == state) && !self.is_past(run)
-    }
-
-    /// Whether a run is older than asked for; lists are sorted by age, so all behind it
-    /// are, too.
-    pub(crate) fn is_past(&self, run: &RunView) -> bool {
-        match (self.since, Timestamp::parse(&run.created_at)) {
-            (Some(since), Some(created)) => created < since,
-            _ => false,
+    /// The same list, narrowed.
+    pub(crate) fn narrow(&self, query: RunsQuery) -> RunsQuery {
+        RunsQuery {
+            name: self.name.clone(),
+            state: self.state.clone(),
+            since: self.since.map(|since| since.to_string()),
+            ..query
         }
     }
 }

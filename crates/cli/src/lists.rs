@@ -6,35 +6,25 @@ use grid_api::client::Client;
 use grid_api::experiment::{ExperimentView, ExperimentsQuery, ExperimentsResponse};
 use grid_api::run::{RunView, RunsQuery, RunsResponse};
 
-use crate::filter::Filter;
-
 /// Entries of a page; the most that the server gives.  Lower: more round trips.
 const PAGE: u32 = 1_000;
 
 /// Artifacts of a page; the most that the server gives.
 const ARTIFACTS_PAGE: u32 = 10_000;
 
-/// Runs of a list that the filter keeps, at most `limit` of them, and whether there may
-/// be more.
+/// At most `limit` runs of a list, and whether there are more.
 pub(crate) async fn runs(
     client: &Client,
     mut query: RunsQuery,
-    filter: &Filter,
     limit: usize,
 ) -> Result<(Vec<RunView>, bool)> {
-    filter.narrow(&mut query);
     let mut runs: Vec<RunView> = Vec::new();
     loop {
-        // Of a page that is filtered afterwards, little may be left.
-        let wanted = match filter.is_after_the_server() {
-            true => PAGE as usize,
-            false => (limit - runs.len()).min(PAGE as usize),
-        };
+        let wanted = (limit - runs.len()).min(PAGE as usize);
         query.limit = Some(u32::try_from(wanted).unwrap_or(PAGE));
         let page: RunsResponse = client.get("/runs", &query).await?;
-        let is_last = page.runs.last().is_none_or(|run| filter.is_past(run));
-        runs.extend(page.runs.into_iter().filter(|run| filter.keeps(run)));
-        let has_more = (page.next.is_some() && !is_last) || runs.len() > limit;
+        runs.extend(page.runs);
+        let has_more = page.next.is_some() || runs.len() > limit;
         if !has_more || runs.len() >= limit {
             runs.truncate(limit);
             return Ok((runs, has_more));

@@ -36,6 +36,17 @@ pub const DECISIVE: [Status; 7] = [
     Status::Succeeded,
 ];
 
+/// Those of [`DECISIVE`] in which a run goes on.
+pub const OPEN: [Status; 4] = [
+    Status::Running,
+    Status::Pending,
+    Status::Queued,
+    Status::Stopping,
+];
+
+/// Those of [`DECISIVE`] in which a run is over.
+pub const ENDED: [Status; 3] = [Status::Failed, Status::Stopped, Status::Succeeded];
+
 /// The status of a run none of whose experiments is left.
 pub const WHEN_EMPTY: Status = Status::Stopped;
 
@@ -124,6 +135,9 @@ mod tests {
 
     #[test]
     fn every_status_counts_as_one_that_decides() {
+        assert!(OPEN.iter().chain(&ENDED).eq(&DECISIVE));
+        assert!(OPEN.iter().all(|status| !status.is_final()));
+        assert!(ENDED.iter().all(|status| status.is_final()));
         for status in Status::ALL {
             let mut counts = Counts::default();
             counts.add(status, 3);

@@ -54,16 +54,15 @@ pub async fn list(
     engine: &Engine,
     caller: &Caller,
     run: &str,
-    status: Option<Status>,
+    statuses: &[Status],
     after: Option<u32>,
     limit: u32,
 ) -> Result<db::Page<Experiment, u32>> {
     let mut tx = engine.inner.db.read().await?;
     let run = reference::run(&mut tx, caller, run, true).await?;
     artifact::check(&mut tx, caller, &run, Action::SeeRun).await?;
-    let statuses: Vec<Status> = status.into_iter().collect();
     let trash = db::Trash::Without;
-    let page = db::workload::list_of_run(&mut tx, run.id, &statuses, trash, after, limit).await?;
+    let page = db::workload::list_of_run(&mut tx, run.id, statuses, trash, after, limit).await?;
     drop(tx);
     let program = program(&run)?;
     let items = page

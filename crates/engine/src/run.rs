@@ -6,8 +6,10 @@ mod create;
 
 use grid_core::access::Action;
 use grid_core::id::{RunId, UserId};
-use grid_core::run::Counts;
+use grid_core::run::{Counts, ENDED, OPEN};
 use grid_core::spec::RunSpec;
+use grid_core::time::Timestamp;
+use grid_core::workload::Status;
 use grid_store::db;
 
 use crate::access::Caller;
@@ -27,7 +29,7 @@ pub struct Run {
     /// Experiments by status.
     pub counts: Counts,
     /// From when to when they ran.
-    pub span: db::span::Span,
+    pub span: db::run::Span,
     /// User name of the creator.
     pub created_by: String,
     /// Name of the team.
@@ -50,6 +52,10 @@ impl Run {
 pub struct Filter {
     /// Only those with an open experiment (`true`) or without (`false`).
     pub active: Option<bool>,
+    /// Only those in one of these statuses; empty for all.
+    pub statuses: Vec<Status>,
+    /// Only those made at this time or later.
+    pub since: Option<Timestamp>,
     /// The trash instead.
     pub deleted: bool,
     /// Teammates', too.
@@ -64,10 +70,22 @@ pub struct Filter {
     pub limit: u32,
 }
 
-/// Pages of runs that are looked through for one of finished ones.  Higher: one question
-/// keeps the database longer when much is open; lower: pages are short, even empty, while
-/// there is more.
-const SCANS_MAX: u32 = 16;
+impl Filter {
+    /// The statuses that are left, empty for all; `None` when none is.
+    fn statuses(&self) -> Option<Vec<Status>> {
+        let allowed = match self.active {
+            None => return Some(self.statuses.clone()),
+            Some(true) => OPEN.to_vec(),
+            Some(false) => ENDED.to_vec(),
+        };
+        if self.statuses.is_empty() {
+            return Some(allowed);
+        }
+        let mut both = allowed;
+        both.retain(|status| self.statuses.contains(status));
+        (!both.is_empty()).then_some(both)
+    }
+}
 
 /// One page of runs, newest first.
 pub async fn list(
@@ -75,63 +93,46 @@ pub async fn list(
     caller: &Caller,
     filter: &Filter,
 ) -> Result<db::Page<Run, db::Position<RunId>>> {
+    let nothing = db::Page {
+        items: vec![],
+        next: None,
+    };
+    let Some(statuses) = filter.statuses() else {
+        return Ok(nothing);
+    };
     let mut tx = engine.inner.db.read().await?;
     let teams: Vec<_> = caller.teams.iter().map(|(team, _)| team.id).collect();
     let owner: Option<UserId> = match &filter.created_by {
         // Somebody unknown has no runs that one can see.
         Some(name) => match reference::user_by_name(&mut tx, name).await? {
             Some(user) => Some(user.id),
-            None => {
-                return Ok(db::Page {
-                    items: vec![],
-                    next: None,
-                });
-            }
+            None => return Ok(nothing),
         },
         None if filter.global => None,
         None => Some(caller.id()),
     };
-    let mut after = filter.after;
-    let mut listed = Vec::new();
-    let finished_only = filter.active == Some(false);
-    for _ in 0..SCANS_MAX {
-        let filter_row = db::run::Filter {
-            scope: db::Scope {
-                owner,
-                teams: Some(&teams),
-            },
-            name_contains: filter.name.as_deref(),
-            active: filter.active == Some(true),
-            trash: if filter.deleted {
-                db::Trash::Only
-            } else {
-                db::Trash::Without
-            },
-            created_from: None,
-            created_until: None,
-            after,
-        };
-        let page = db::run::list(&mut tx, &filter_row, filter.limit).await?;
-        after = page.next;
-        listed.extend(
-            page.items
-                .into_iter()
-                .filter(|one| !finished_only || one.counts.open() == 0),
-        );
-        if listed.len() >= filter.limit as usize || after.is_none() {
-            break;
-        }
-    }
-    let limit = filter.limit as usize;
-    if listed.len() > limit {
-        listed.truncate(limit);
-        after = listed.last().map(|one| db::Position {
-            at: one.run.created_at,
-            id: one.run.id,
-        });
-    }
-    let items = derive(&mut tx, caller, listed).await?;
-    Ok(db::Page { items, next: after })
+    let wanted = db::run::Filter {
+        scope: db::Scope {
+            owner,
+            teams: Some(&teams),
+        },
+        name_contains: filter.name.as_deref(),
+        statuses: &statuses,
+        trash: if filter.deleted {
+            db::Trash::Only
+        } else {
+            db::Trash::Without
+        },
+        created_from: filter.since,
+        created_until: None,
+        after: filter.after,
+    };
+    let page = db::run::list(&mut tx, &wanted, filter.limit).await?;
+    let items = derive(&mut tx, caller, page.items).await?;
+    Ok(db::Page {
+        items,
+        next: page.next,
+    })
 }
 
 /// Adds what is derived, for a whole page at once.
@@ -140,8 +141,6 @@ async fn derive(
     caller: &Caller,
     listed: Vec<db::run::Listed>,
 ) -> Result<Vec<Run>> {
-    let ids: Vec<RunId> = listed.iter().map(|one| one.run.id).collect();
-    let spans = db::span::of_runs(tx, &ids).await?;
     let mut people: Vec<UserId> = listed
         .iter()
         .flat_map(|one| {
@@ -176,8 +175,8 @@ async fn derive(
             Some(origin.id) == one.run.cloned_from && caller.sees(*origin, Action::SeeRun)
         });
         runs.push(Run {
-            counts: one.counts,
-            span: spans.get(&one.run.id).copied().unwrap_or_default(),
+            counts: one.tally.counts,
+            span: one.tally.span,
             created_by: names.get(&one.run.creator).cloned().unwrap_or_default(),
             team,
             deleted_by: one
@@ -200,11 +199,9 @@ pub async fn get(engine: &Engine, caller: &Caller, name: &str) -> Result<Run> {
 }
 
 pub(crate) async fn one(tx: &mut db::Tx, caller: &Caller, run: db::run::Run) -> Result<Run> {
-    let counts = db::run::counts(tx, &[run.id])
-        .await?
-        .remove(&run.id)
-        .unwrap_or_default();
-    let runs = derive(tx, caller, vec![db::run::Listed { run, counts }]).await?;
+    let mut tallies = db::run::tallies(tx, &[run.id]).await?;
+    let tally = tallies.remove(&run.id).unwrap_or_default();
+    let runs = derive(tx, caller, vec![db::run::Listed { run, tally }]).await?;
     runs.into_iter()
         .next()
         .ok_or_else(|| Error::internal(anyhow::anyhow!("a list of one is empty")))

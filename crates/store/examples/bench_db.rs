@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use grid_core::cluster::Placement;
 use grid_core::id::{RunId, TeamId, UserId, WorkloadId};
+use grid_core::run::OPEN;
 use grid_core::team::TeamPolicy;
 use grid_core::time::Timestamp;
 use grid_core::workload::{Actor, Attempt, Event, Kind, Outcome, Policy, Workload};
@@ -251,7 +252,7 @@ impl Bench {
             ..Filter::default()
         };
         let active = Filter {
-            active: true,
+            statuses: &OPEN,
             ..all
         };
         for (what, filter, n) in [

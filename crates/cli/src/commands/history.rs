@@ -52,7 +52,7 @@ pub(crate) fn run(args: &HistoryArgs, ctx: &Ctx) -> Result<ExitCode> {
         ..RunsQuery::default()
     };
     let client = ctx.client()?;
-    let listed = lists::runs(&client, query, &args.filter, args.limit.max(1));
+    let listed = lists::runs(&client, args.filter.narrow(query), args.limit.max(1));
     let (runs, has_more) = ctx.block_on(listed)??;
     if ctx.printer.is_json() {
         ctx.printer.json(&serde_json::json!({ "runs": runs }))?;

@@ -10,7 +10,6 @@ use grid_api::client::{Client, segment};
 use grid_api::experiment::{EventsResponse, ExperimentResponse, ExperimentView};
 use grid_api::run::{RunResponse, RunView, RunsQuery};
 use grid_core::time::Timestamp;
-use grid_core::workload::Status;
 use serde::Serialize;
 
 use crate::context::Ctx;
@@ -80,7 +79,7 @@ pub(crate) fn run(args: &StatusArgs, ctx: &Ctx) -> Result<ExitCode> {
             );
         }
         Some(word) => What::of(word)?,
-        None => What::Runs(query(args), args.filter.clone()),
+        None => What::Runs(query(args)),
     };
     let client = ctx.client()?;
     ctx.block_on(async {
@@ -98,18 +97,18 @@ pub(crate) fn run(args: &StatusArgs, ctx: &Ctx) -> Result<ExitCode> {
 }
 
 fn query(args: &StatusArgs) -> RunsQuery {
-    RunsQuery {
+    args.filter.narrow(RunsQuery {
         // Whoever asks for what is over wants to see it.
-        active: (!args.all && !args.filter.state().is_some_and(Status::is_final)).then_some(true),
+        active: (!args.all && !args.filter.wants_final()).then_some(true),
         global: args.global.is_some().then_some(true),
         created_by: args.global.clone().filter(|user| !user.is_empty()),
         ..RunsQuery::default()
-    }
+    })
 }
 
 /// What is asked for.
 enum What {
-    Runs(RunsQuery, Filter),
+    Runs(RunsQuery),
     /// Path of the run.
     Run(String),
     /// Path of the experiment.
@@ -134,8 +133,8 @@ impl What {
 
     async fn read(&self, client: &Client) -> Result<Seen> {
         match self {
-            Self::Runs(query, filter) => {
-                let (runs, _) = lists::runs(client, query.clone(), filter, usize::MAX).await?;
+            Self::Runs(query) => {
+                let (runs, _) = lists::runs(client, query.clone(), usize::MAX).await?;
                 Ok(Seen {
                     runs: Some(runs),
                     ..Seen::default()
@@ -306,8 +305,8 @@ fn counts_text(run: &RunView) -> String {
         .map(|(n, word)| format!("{n} {word}"))
         .collect();
     format!(
-        "{} experiment(s) of {}: {}\n",
-        counts.total(),
+        "{} of {}: {}\n",
+        crate::words::counted(counts.total(), "experiment"),
         run.name,
         parts.join(", ")
     )

@@ -359,7 +359,7 @@ fn dry(
     let run = Run {
         row,
         counts,
-        span: db::span::Span::default(),
+        span: db::run::Span::default(),
         created_by: caller.user.username.clone(),
         team: team.name.clone(),
         deleted_by: None,
@@ -595,7 +595,7 @@ fn publish(
     counts.add(grid_core::workload::Status::Queued, total);
     let run = Run {
         counts,
-        span: db::span::Span::default(),
+        span: db::run::Span::default(),
         created_by: caller.user.username.clone(),
         team: draft.team.name,
         deleted_by: None,

@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
 use grid_api::audit::{AuditEvent, AuditQuery, AuditResponse};
-use grid_core::time::Timestamp;
 use grid_engine::Engine;
 use grid_engine::audit::{Event, Events, Filter};
 
@@ -82,19 +81,10 @@ pub(super) async fn audit_export(
 }
 
 fn filter(query: AuditQuery) -> Result<Filter> {
-    let time = |name: &str, text: Option<String>| {
-        let parse = |text: String| {
-            Timestamp::parse(&text).ok_or_else(|| {
-                Failure::invalid(format!("{name} is '{text}', not a time"))
-                    .hint("write it like 2026-01-31T12:00:00Z")
-            })
-        };
-        text.map(parse).transpose()
-    };
     Ok(Filter {
         all: query.all.unwrap_or(false),
-        since: time("since", query.since)?,
-        until: time("until", query.until)?,
+        since: cursor::time("since", query.since)?,
+        until: cursor::time("until", query.until)?,
         user: query.user,
         action: query.action,
         thing: query.resource,

@@ -85,6 +85,17 @@ pub(super) fn limit(asked: Option<u32>, usual: u32, max: u32) -> Result<u32> {
     }
 }
 
+/// A time that was asked for.
+pub(super) fn time(name: &str, asked: Option<String>) -> Result<Option<Timestamp>> {
+    let parse = |text: String| {
+        Timestamp::parse(&text).ok_or_else(|| {
+            Failure::invalid(format!("{name} is '{text}', not a time"))
+                .hint("write it like 2026-01-31T12:00:00Z")
+        })
+    };
+    asked.map(parse).transpose()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

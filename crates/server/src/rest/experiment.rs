@@ -33,7 +33,7 @@ pub(super) async fn experiment_list(
         .map(cursor::experiment)
         .transpose()?;
     let page =
-        grid_engine::experiment::list(&engine, &caller, &run, query.status, after, limit).await?;
+        grid_engine::experiment::list(&engine, &caller, &run, &query.status, after, limit).await?;
     let owners: Vec<_> = page.items.iter().map(|one| one.row.owner).collect();
     let names = grid_engine::user::names(&engine, &owners).await?;
     Ok(Json(ExperimentsResponse {

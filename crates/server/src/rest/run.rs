@@ -37,6 +37,8 @@ pub(super) async fn run_list(
         global: query.global.unwrap_or(false),
         created_by: query.created_by,
         name: query.name,
+        statuses: query.state,
+        since: cursor::time("since", query.since)?,
         after: query.cursor.as_deref().map(cursor::run).transpose()?,
         limit: cursor::limit(query.limit, LIMIT, LIMIT_MAX)?,
     };

@@ -37,8 +37,7 @@
 //! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy`, `lock`, `rename`, `owners`, `sizes`, `list` |
 //! | [`invitation`] | `insert`, `of_team`, `to_user`, `by_hash`, `end` |
 //! | [`share`] | `insert_many`, `by_hash`, `by_id`, `list`, `revoke`, `touch`, `remove_before` |
-//! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with counts), `counts`, `set_deleted`, `restore` |
-//! | [`span`] | `of_runs`: from when to when runs ran |
+//! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with tallies), `tallies`, `set_deleted`, `restore` |
 //! | [`draft`] | `insert`, `by_id`, `by_name`, `of_creator`, `end`, `take`, `remove`, `remove_over`, `remove_before` |
 //! | [`workload`] | `insert`, `get`, `by_run_and_idx`, `list_of_run`, `list`, `open`, `all_ids`, `set_deleted`, `restore` |
 //! | [`purge`] | `runs`, `workloads` (what has been in the trash for long), `run`, `single` |
@@ -75,7 +74,6 @@ pub mod runner_token;
 pub mod setting;
 pub mod share;
 pub mod snapshot;
-pub mod span;
 pub mod team;
 pub mod user;
 pub mod workload;

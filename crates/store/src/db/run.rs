@@ -1,20 +1,22 @@
 //! Runs, and how many of their experiments are in which status.
 
-use std::collections::HashMap;
+mod find;
+mod tally;
 
 use grid_core::id::{RunId, SnapshotId, TeamId, UserId};
-use grid_core::run::Counts;
 use grid_core::time::Timestamp;
 use grid_core::workload::{Actor, Status, Workload};
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
-use super::error::Result;
-use super::page::{Deletion, Page, Position, Trash, before, one_more};
+use super::error::{Error, Result};
+use super::page::{Deletion, Page, Position, Trash};
 use super::scope::Scope;
 use super::sql::{Columns, list as in_list, lists, values};
 use super::tx::Tx;
 use super::workload;
+
+pub use tally::{Span, Tally, tallies};
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +60,13 @@ pub struct NewExperiment {
     pub args: Vec<String>,
 }
 
-/// A run and its experiments by status.
+/// A run and what its experiments come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// The run.
     pub run: Run,
     /// Its experiments, but those that are in the trash by themselves.
-    pub counts: Counts,
+    pub tally: Tally,
 }
 
 /// Which runs a list shows; what is `None` does not matter.
@@ -74,8 +76,9 @@ pub struct Filter<'a> {
     pub scope: Scope<'a>,
     /// Those whose name contains this, whatever the case of its letters.
     pub name_contains: Option<&'a str>,
-    /// Only those with an experiment that is not finished.
-    pub active: bool,
+    /// Those whose status, as [`grid_core::run::status`] derives it from what is not in the
+    /// trash by itself, is one of these; empty for all.
+    pub statuses: &'a [Status],
     /// Whether those in the trash.
     pub trash: Trash,
     /// Those made at this time or later.
@@ -116,9 +119,16 @@ pub async fn insert(
     experiments: Vec<NewExperiment>,
     actor: Actor,
 ) -> Result<()> {
+    const DOING: &str = "adding a run";
+    // Lists find a run by the age of its experiments, too.
+    let is_as_old = |new: &NewExperiment| new.workload.created_at == run.created_at;
+    if !experiments.iter().all(is_as_old) {
+        let message = "an experiment is not as old as its run";
+        return Err(Error::internal(DOING, message));
+    }
     let sql = "insert into run (id, team, creator, name, created_at, spec, seed, invocation, \
-         project, snapshot, cloned_from, experiments, deleted_at, deleted_by) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+         project, snapshot, cloned_from, experiments, deleted_at, deleted_by, thinned) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     let values = values![
         run.id,
         run.team,
@@ -134,8 +144,9 @@ pub async fn insert(
         run.experiments,
         run.deleted.map(|deletion| deletion.at),
         run.deleted.map(|deletion| deletion.by),
+        experiments.is_empty(),
     ];
-    tx.execute("adding a run", sql, values)
+    tx.execute(DOING, sql, values)
         .await
         .map_err(|e| e.taken("this run name"))?;
     let new = |(experiment, idx): (NewExperiment, u32)| workload::New {
@@ -214,13 +225,13 @@ pub async fn names_taken(tx: &mut Tx, creator: UserId, names: &[&str]) -> Result
         .collect()
 }
 
-/// Runs with the counts of their experiments, the newest first.
+/// Runs with what their experiments come to, the newest first.
 pub async fn list(
     tx: &mut Tx,
     filter: &Filter<'_>,
     limit: u32,
 ) -> Result<Page<Listed, Position<RunId>>> {
-    let mut found = find(tx, filter, limit).await?;
+    let mut found = find::find(tx, filter, limit).await?;
     let position = |run: &Run| Position {
         at: run.created_at,
         id: run.id,
@@ -228,100 +239,15 @@ pub async fn list(
     found.sort_by_key(|run| std::cmp::Reverse(position(run)));
     let page = Page::cut(found, limit, position);
     let ids: Vec<RunId> = page.items.iter().map(|run| run.id).collect();
-    let mut counted = counts(tx, &ids).await?;
-    let count = |run: Run| Listed {
-        counts: counted.remove(&run.id).unwrap_or_default(),
+    let mut tallied = tallies(tx, &ids).await?;
+    let listed = |run: Run| Listed {
+        tally: tallied.remove(&run.id).unwrap_or_default(),
         run,
     };
     Ok(Page {
-        items: page.items.into_iter().map(count).collect(),
+        items: page.items.into_iter().map(listed).collect(),
         next: page.next,
     })
-}
-
-/// At least the first `limit` of the runs, in no order.
-async fn find(tx: &mut Tx, filter: &Filter<'_>, limit: u32) -> Result<Vec<Run>> {
-    const FIXED_N: usize = 6;
-    // Few are active: they are found through what is open, however long the history is.
-    // `cross join` keeps SQLite from turning this around.
-    const ACTIVE: &str = "(select distinct run from workload \
-              where finished_at is null and deleted_at is null and run is not null) as a \
-         cross join run r";
-    let (from, joined, parts) = if filter.active {
-        (
-            ACTIVE,
-            "r.id = a.run",
-            vec![filter.scope.whole("r.creator", "r.team", FIXED_N + 1)],
-        )
-    } else {
-        (
-            "run r",
-            "1 = 1",
-            filter.scope.parts("r.creator", "r.team", FIXED_N + 1),
-        )
-    };
-    let (at, id) = before(filter.after.as_ref());
-    let name = filter.name_contains.map(pattern);
-    let mut found = Vec::new();
-    for (scope, more) in parts {
-        let sql = format!(
-            "select {COLUMNS} from {from} where {joined} and {scope} \
-                and (r.created_at, r.id) < ($1, $2) \
-                and r.created_at >= $3 and r.created_at < $4 and {} \
-                and (cast($5 as text) is null or lower(r.name) like $5 escape '\\') \
-              order by r.created_at desc, r.id desc limit $6",
-            filter.trash.condition("r.deleted_at")
-        );
-        let mut values = values![
-            at,
-            id.as_str(),
-            filter.created_from.map_or(i64::MIN, Timestamp::as_millis),
-            filter.created_until.map_or(i64::MAX, Timestamp::as_millis),
-            name.as_deref(),
-            one_more(limit),
-        ];
-        values.extend(more);
-        for row in &tx.rows("listing runs", AssertSqlSafe(sql), values).await? {
-            found.push(of_row(row)?);
-        }
-    }
-    Ok(found)
-}
-
-/// A pattern for names that contain a text.
-fn pattern(contained: &str) -> String {
-    let mut pattern = "%".to_owned();
-    for character in contained.to_lowercase().chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
-}
-
-/// How many experiments of each run are in which status, but those that are in the trash by
-/// themselves.  A run without any is left out.
-pub async fn counts(tx: &mut Tx, runs: &[RunId]) -> Result<HashMap<RunId, Counts>> {
-    const DOING: &str = "counting experiments";
-    let mut counts: HashMap<RunId, Counts> = HashMap::with_capacity(runs.len());
-    for (list, values) in lists(runs) {
-        let sql = format!(
-            "select run, status, count(*) from workload \
-              where run in {list} and deleted_at is null group by run, status"
-        );
-        for row in &tx.rows(DOING, AssertSqlSafe(sql), values).await? {
-            let mut columns = Columns::of(DOING, row);
-            let run = columns.parse()?;
-            let status = columns.word(Status::parse)?;
-            counts
-                .entry(run)
-                .or_default()
-                .add(status, columns.number()?);
-        }
-    }
-    Ok(counts)
 }
 
 /// Puts a run into the trash, with all that belongs to it; `false` when it is not there or

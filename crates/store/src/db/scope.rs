@@ -30,16 +30,24 @@ impl Scope<'_> {
         team_column: &str,
         first: usize,
     ) -> Vec<Condition> {
-        match (self.owner, self.teams) {
-            (None, Some(teams)) if teams.len() <= TEAMS_APART_MAX => {
-                let mut teams = teams.to_vec();
-                teams.sort_unstable();
-                teams.dedup();
+        match (self.owner, self.few_teams()) {
+            (None, Some(teams)) => {
                 let part = |team| (format!("{team_column} = ${first}"), vec![Value::from(team)]);
                 teams.into_iter().map(part).collect()
             }
             _ => vec![self.whole(owner_column, team_column, first)],
         }
+    }
+
+    /// The teams, each once, if they are so few that each is read by itself.
+    pub(super) fn few_teams(self) -> Option<Vec<TeamId>> {
+        let mut teams = self
+            .teams
+            .filter(|teams| teams.len() <= TEAMS_APART_MAX)?
+            .to_vec();
+        teams.sort_unstable();
+        teams.dedup();
+        Some(teams)
     }
 
     /// One condition for the whole list.

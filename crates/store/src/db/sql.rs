@@ -51,7 +51,7 @@ pub(super) fn tuples(rows: usize, columns: usize, first: usize) -> String {
 
 /// Members of one `in (…)`, where there may be many.  For more and fewer, see
 /// [`ROWS_PER_STATEMENT`].
-const MEMBERS_PER_LIST: usize = 256;
+pub(super) const MEMBERS_PER_LIST: usize = 256;
 
 /// Lists for `in (…)`, placeholders from `$1` on, for as many statements as it takes.
 pub(super) fn lists<T: Copy>(members: &[T]) -> impl Iterator<Item = (String, Vec<Value>)>

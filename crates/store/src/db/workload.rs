@@ -345,6 +345,10 @@ pub async fn all_ids(
 
 /// Puts a single workload into the trash; `false` when it is not there or is in it by itself.
 pub async fn set_deleted(tx: &mut Tx, id: WorkloadId, by: UserId, at: Timestamp) -> Result<bool> {
+    // The run first, as everybody who changes both does it.
+    let sql = "update run set thinned = 1 where thinned = 0 \
+            and id = (select run from workload where id = $1 and deleted_at is null)";
+    tx.execute("deleting a workload", sql, values![id]).await?;
     let sql = "update workload set deleted_at = $2, deleted_by = $3 \
           where id = $1 and deleted_at is null";
     Ok(tx

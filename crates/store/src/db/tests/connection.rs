@@ -205,7 +205,11 @@ async fn a_backup_made_while_writing_is_whole() {
     let listed = runs(&copied).await;
     assert!(listed.len() >= 5);
     // Each run was written with its experiments or not at all.
-    assert!(listed.iter().all(|listed| listed.counts.total() == 50));
+    assert!(
+        listed
+            .iter()
+            .all(|listed| listed.tally.counts.total() == 50)
+    );
     let again = db.backup(&copy).await;
     assert!(matches!(again, Err(Error::Refused(_))), "{again:?}");
     let nowhere = db
@@ -308,7 +312,7 @@ async fn a_full_disk_is_told_and_survived() {
         .unwrap()
         .items;
     assert_eq!(i64::try_from(runs.len()).unwrap(), made + 1);
-    assert!(runs.iter().all(|listed| listed.counts.total() == 50));
+    assert!(runs.iter().all(|listed| listed.tally.counts.total() == 50));
     drop(tx);
     db.close().await;
 }

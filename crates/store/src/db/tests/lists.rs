@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use grid_core::id::{RunId, TeamId, UserId};
+use grid_core::run::OPEN;
 use grid_core::workload::{Actor, Kind, Status};
 
 use super::conformance;
@@ -207,7 +208,7 @@ async fn active_runs_are_found(db: Db) {
         .unwrap();
     tx.commit().await.unwrap();
     let active = Filter {
-        active: true,
+        statuses: &OPEN,
         ..Filter::default()
     };
     for limit in [1, 10] {
@@ -215,7 +216,7 @@ async fn active_runs_are_found(db: Db) {
     }
     fn of(owner: Option<UserId>, teams: Option<&[TeamId]>) -> Filter<'_> {
         Filter {
-            active: true,
+            statuses: &OPEN,
             ..super::lists::of(owner, teams)
         }
     }

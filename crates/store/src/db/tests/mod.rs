@@ -10,6 +10,7 @@ mod plans;
 mod runs;
 mod sharing;
 mod small;
+mod states;
 mod trash;
 mod workloads;
 

@@ -1,6 +1,7 @@
 //! The statements of the hot paths walk indexes (asked of SQLite).
 
-use grid_core::workload::{Actor, Event};
+use grid_core::run::{ENDED, OPEN};
+use grid_core::workload::{Actor, Event, Status};
 
 use super::place::{a_stored_run, a_team, at, placed, somebody};
 use crate::db::event::{self, Record};
@@ -8,7 +9,7 @@ use crate::db::run::Filter;
 use crate::db::sql::Columns;
 use crate::db::tx::Tx;
 use crate::db::{
-    Db, Options, Position, Scope, Trash, artifact, audit, key, run, span, sqlite_url, workload,
+    Db, Options, Position, Scope, Trash, artifact, audit, key, run, sqlite_url, workload,
 };
 
 async fn on_sqlite() -> (tempfile::TempDir, Db) {
@@ -112,7 +113,7 @@ async fn questions_about_runs_walk_indexes() {
     let (id, _) = a_stored_run(&db, who, "run", 100, 2).await;
     let mut tx = db.read().await.unwrap();
     let active = Filter {
-        active: true,
+        statuses: &OPEN,
         scope: Scope {
             owner: Some(who.0),
             teams: None,
@@ -132,19 +133,10 @@ async fn questions_about_runs_walk_indexes() {
         &["SCAN r"],
     )
     .await;
-    run::counts(&mut tx, &[id]).await.unwrap();
+    run::tallies(&mut tx, &[id]).await.unwrap();
     let wanted =
         ["SEARCH workload USING COVERING INDEX workload_run_status (run=? AND deleted_at=?)"];
     check(&db, &mut tx, "counting", &wanted, &["TEMP B-TREE"]).await;
-    span::of_runs(&mut tx, &[id]).await.unwrap();
-    check(
-        &db,
-        &mut tx,
-        "looking when runs ran",
-        &wanted,
-        &["TEMP B-TREE"],
-    )
-    .await;
     run::by_name(&mut tx, who.0, "run", Trash::With)
         .await
         .unwrap();
@@ -156,6 +148,63 @@ async fn questions_about_runs_walk_indexes() {
         &["SCAN"],
     )
     .await;
+}
+
+#[tokio::test]
+async fn lists_of_runs_in_a_state_walk_indexes() {
+    let (_folder, db) = on_sqlite().await;
+    let who = somebody(&db, "ada").await;
+    let (id, _) = a_stored_run(&db, who, "run", 100, 2).await;
+    let after = Some(Position { at: at(500), id });
+    let one = [who.1];
+    let mut tx = db.read().await.unwrap();
+    let ended = "SEARCH w USING COVERING INDEX workload_ended \
+         (team=? AND status=? AND created_at>? AND (created_at,run)<(?,?))";
+    for (owner, statuses, wanted) in [
+        (None, &[Status::Failed][..], &[ended][..]),
+        (Some(who.0), &[Status::Succeeded], &[ended]),
+        (
+            None,
+            &[Status::Stopped],
+            &[
+                ended,
+                "SEARCH r USING INDEX run_thinned (team=? AND created_at>?",
+            ],
+        ),
+        (
+            None,
+            &ENDED,
+            &[
+                "SEARCH r USING INDEX run_team_age (team=? AND created_at>?",
+                "SEARCH w USING COVERING INDEX workload_open_run (run=? AND deleted_at=?",
+            ],
+        ),
+        (
+            None,
+            &[Status::Running],
+            &["SEARCH workload USING COVERING INDEX workload_open_run (run>?)"],
+        ),
+    ] {
+        let filter = Filter {
+            scope: Scope {
+                owner,
+                teams: Some(&one),
+            },
+            statuses,
+            after,
+            ..Filter::default()
+        };
+        run::list(&mut tx, &filter, 50).await.unwrap();
+        let what = format!("the list of what is {statuses:?}");
+        check(
+            &db,
+            &mut tx,
+            &what,
+            wanted,
+            &["SCAN r", "SCAN w\n", "SCAN workload\n"],
+        )
+        .await;
+    }
 }
 
 #[tokio::test]

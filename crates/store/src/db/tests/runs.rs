@@ -9,8 +9,7 @@ use super::place::{
     a_run, a_stored_run, a_workload, at, experiments, failed, finish, happen, placed, somebody,
     succeeded,
 };
-use crate::db::run::{NewExperiment, Run};
-use crate::db::span::{self, Span};
+use crate::db::run::{NewExperiment, Run, Span};
 use crate::db::workload::Stored;
 use crate::db::{Db, Error, Trash, event, run, workload};
 
@@ -173,7 +172,7 @@ async fn experiments_are_counted_by_status(db: Db) {
     tx.commit().await.unwrap();
 
     let mut tx = db.read().await.unwrap();
-    let counts = run::counts(&mut tx, &[first, second, third.id])
+    let tallies = run::tallies(&mut tx, &[first, second, third.id])
         .await
         .unwrap();
     let expected = Counts {
@@ -183,23 +182,23 @@ async fn experiments_are_counted_by_status(db: Db) {
         failed: 1,
         ..Counts::default()
     };
-    assert_eq!(counts[&first], expected);
+    assert_eq!(tallies[&first].counts, expected);
     assert_eq!(
-        counts[&second],
+        tallies[&second].counts,
         Counts {
             succeeded: 1,
             stopping: 1,
             ..Counts::default()
         }
     );
-    assert!(!counts.contains_key(&third.id));
+    assert!(!tallies.contains_key(&third.id));
     let page = run::list(&mut tx, &run::Filter::default(), 10)
         .await
         .unwrap();
     let told: Vec<_> = page
         .items
         .iter()
-        .map(|l| (l.run.name.as_str(), l.counts.total()))
+        .map(|l| (l.run.name.as_str(), l.tally.counts.total()))
         .collect();
     assert_eq!(told, [("third", 0), ("second", 2), ("first", 4)]);
     let failed = workload::list_of_run(&mut tx, first, &[Status::Failed], Trash::Without, None, 10);
@@ -222,14 +221,14 @@ async fn it_is_known_when_a_run_ran(db: Db) {
     .await;
     happen(&db, &mut of_ran[1], &mut 3, &[failed()]).await;
     let mut tx = db.read().await.unwrap();
-    let spans = span::of_runs(&mut tx, &[ran, waits, empty]).await.unwrap();
+    let tallies = run::tallies(&mut tx, &[ran, waits, empty]).await.unwrap();
     let expected = Span {
         started_at: Some(at(1001)),
         finished_at: Some(at(1003)),
     };
-    assert_eq!(spans[&ran], expected);
-    assert_eq!(spans[&waits], Span::default());
-    assert!(!spans.contains_key(&empty));
+    assert_eq!(tallies[&ran].span, expected);
+    assert_eq!(tallies[&waits].span, Span::default());
+    assert!(!tallies.contains_key(&empty));
 }
 
 async fn names_are_found_taken(db: Db) {

@@ -85,7 +85,8 @@ async fn a_run_goes_to_the_trash_and_comes_back(db: Db) {
         .unwrap()
         .unwrap();
     assert_eq!(stored.deleted, deletion);
-    assert_eq!(run::counts(&mut tx, &[id]).await.unwrap()[&id].total(), 2);
+    let tallies = run::tallies(&mut tx, &[id]).await.unwrap();
+    assert_eq!(tallies[&id].counts.total(), 2);
     assert!(run::restore(&mut tx, id).await.unwrap());
     assert!(!run::restore(&mut tx, id).await.unwrap());
     let stored = workload::get(&mut tx, workloads[0].id)
