@@ -94,8 +94,9 @@ impl Way {
             Some(end) => end,
             None => self.run().await,
         };
-        self.remove_group().await;
+        // The next one need not wait for the tidying up after this one's processes.
         self.context.release(&self.attempt);
+        self.remove_group().await;
         if self.attempt.wished().keeps() {
             self.store(&end).await;
         } else {
@@ -140,26 +141,32 @@ impl Way {
             self.context.changed();
         }
         let exit = self.oversee(&key, &mut news).await;
+        if !self.has_end_actions() {
+            self.context.release(&self.attempt);
+        }
         // Not every piece is announced; what there is at the end is looked for.
         self.attempt.log.touch();
         start::clean_up(&self.attempt).await;
         let mut end = self.judge(&exit);
-        let has_end_actions = !self
+        if self.has_end_actions() && exit.how != Ending::Lost {
+            end = self.end_actions(end).await;
+        }
+        // What can be read off the spool again need not be written.
+        if self.saved.cause.is_some() || self.has_end_actions() || !matches!(end, End::Succeeded) {
+            self.saved.end = Some(end.clone());
+            self.save();
+        }
+        end
+    }
+
+    fn has_end_actions(&self) -> bool {
+        !self
             .attempt
             .launch
             .spec
             .actions
             .on_experiment_end
-            .is_empty();
-        if has_end_actions && exit.how != Ending::Lost {
-            end = self.end_actions(end).await;
-        }
-        // What can be read off the spool again need not be written.
-        if self.saved.cause.is_some() || has_end_actions || !matches!(end, End::Succeeded) {
-            self.saved.end = Some(end.clone());
-            self.save();
-        }
-        end
+            .is_empty()
     }
 
     /// True when the process runs (or ran): started now, or found.

@@ -31,6 +31,17 @@ const STALL_RETRY_MS: i64 = 200;
 /// processes that take long to die is cut off.
 const LINGER_MS: i64 = 2_000;
 
+/// Time between two looks whether they are, in milliseconds.
+/// Higher: a sandbox, whose last process goes a moment after the main one, holds its CPUs
+/// for longer.  Lower: the keeper is busy with waiting.
+const DRAIN_REST_MS: i64 = 1;
+
+/// How long after the end of the main process those who hold a pipe are looked for among
+/// all processes of the machine, in milliseconds.
+/// Higher: who escaped goes on for longer.  Lower: the whole machine is searched for
+/// processes that are just going.
+const SWEEP_AFTER_MS: i64 = 10;
+
 /// Pieces moved in one go once the main process has ended.
 const LAST_PIECES: usize = 4;
 
@@ -78,7 +89,8 @@ enum Phase {
     Draining {
         exit: Exit,
         until: i64,
-        swept: bool,
+        /// When those who escaped are looked for, if they still are to be.
+        sweep_at: Option<i64>,
     },
     /// All is moved; what is left is to write it down.
     Finishing {
@@ -106,6 +118,19 @@ pub(crate) struct Task {
     pub(crate) stalled: Option<String>,
     /// The wake-up that is set for this task, if any.
     pub(crate) alarm_at: Option<i64>,
+}
+
+impl Phase {
+    /// How long to wait for who still holds something, in milliseconds: not long at
+    /// first, since most are about to go.
+    fn rest_ms(&self) -> i64 {
+        match self {
+            Self::Draining {
+                sweep_at: Some(_), ..
+            } => DRAIN_REST_MS,
+            _ => REST_MS,
+        }
+    }
 }
 
 impl Task {
@@ -192,7 +217,7 @@ impl Task {
         self.phase = Phase::Draining {
             exit,
             until: now + LINGER_MS,
-            swept: false,
+            sweep_at: Some(now + SWEEP_AFTER_MS),
         };
         self.early_signals.clear();
         for channel in &mut self.channels {
@@ -221,6 +246,7 @@ impl Task {
         trouble: &mut Option<String>,
     ) {
         let draining = matches!(self.phase, Phase::Draining { .. });
+        let rest = self.phase.rest_ms();
         let channel = &mut self.channels[number];
         let (Some(pipe), Some(look_at)) = (&channel.pipe, channel.look_at) else {
             return;
@@ -241,7 +267,7 @@ impl Task {
             Moved::Bytes(count) if draining || count >= FAST_BYTES => Some(now),
             Moved::Bytes(_) => Some(now + REST_MS),
             // What another process may still write is waited for, but not for ever.
-            Moved::Nothing if draining => Some(now + REST_MS),
+            Moved::Nothing if draining => Some(now + rest),
             Moved::Nothing => None,
             Moved::End => {
                 channel.pipe = None;
@@ -271,11 +297,17 @@ impl Task {
     }
 
     fn approach_end(&mut self, now: i64, effects: &mut Effects, trouble: &mut Option<String>) {
-        if let Phase::Draining { exit, until, swept } = &mut self.phase {
+        if let Phase::Draining {
+            exit,
+            until,
+            sweep_at,
+        } = &mut self.phase
+        {
             let is_open = self.channels.iter().any(|channel| channel.pipe.is_some());
             let is_populated = !self.cgroup.is_empty() && proc::kill_members(&self.cgroup);
-            if (is_open || is_populated) && !*swept {
-                *swept = true;
+            let is_due = (is_open || is_populated) && sweep_at.is_some_and(|at| at <= now);
+            if is_due {
+                *sweep_at = None;
                 // Who still holds a pipe has left the group; the mark finds most of them.
                 proc::kill_marked(|mark| mark == self.mark);
             }
@@ -283,7 +315,7 @@ impl Task {
             let is_stalled = self.channels.iter().any(|channel| channel.stalled);
             let is_over = *until <= now && !is_stalled;
             if (is_open || is_populated) && !is_over {
-                effects.again(now + REST_MS);
+                effects.again(now + self.phase.rest_ms());
                 return;
             }
             let exit = exit.clone();
