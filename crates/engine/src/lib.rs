@@ -14,11 +14,14 @@ mod node;
 mod recorder;
 mod secret;
 mod turn;
+mod vault;
 mod watch;
 
 pub mod artifact;
 pub mod audit;
 pub mod blob;
+pub mod credential;
+pub mod datastore;
 pub mod doctor;
 pub mod draft;
 pub mod experiment;
@@ -30,6 +33,7 @@ pub mod run;
 pub mod runner;
 pub mod share;
 pub mod snapshot;
+pub mod ssh_key;
 pub mod team;
 pub mod ticket;
 pub mod trash;
@@ -60,6 +64,7 @@ use audit::Auditor;
 use book::{Book, Details, Entry, RunInfo};
 use guard::Guard;
 use recorder::Recorder;
+use vault::Vault;
 use watch::Watch;
 
 /// Open workloads read from the database at a time.
@@ -81,6 +86,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What links and invitations are known by; never leaves the server.
     pub secret: [u8; 32],
+    /// What credentials are encrypted with; never in the database.
+    pub credential_key: [u8; 32],
     /// Room for things under way (clones of repositories).
     pub scratch: PathBuf,
     /// The one cluster's name.
@@ -101,6 +108,7 @@ pub(crate) struct Inner {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) secret: [u8; 32],
+    pub(crate) vault: Vault,
     pub(crate) scratch: PathBuf,
     pub(crate) cluster: String,
     pub(crate) recorder: Recorder,
@@ -110,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) touching: AtomicBool,
     pub(crate) auditor: Auditor,
     pub(crate) guard: Guard,
+    /// Datastore versions that are worked on.
+    pub(crate) datastores: datastore::Jobs,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: AtomicU32,
     book: Mutex<Book>,
@@ -129,6 +139,7 @@ impl Engine {
             executor: parts.executor,
             clock: parts.clock,
             secret: parts.secret,
+            vault: Vault::new(&parts.credential_key),
             scratch: parts.scratch,
             cluster: parts.cluster,
             recorder,
@@ -137,6 +148,7 @@ impl Engine {
             touching: AtomicBool::new(false),
             auditor,
             guard: Guard::new(parts.secret),
+            datastores: datastore::Jobs::default(),
             audit_days: AtomicU32::new(audit::KEPT_DAYS),
             book: Mutex::new(Book::default()),
             runs: Mutex::new(HashMap::new()),

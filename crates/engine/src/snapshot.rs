@@ -5,7 +5,7 @@ use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
 use grid_store::db;
 
-use crate::Engine;
+use crate::{Engine, blob};
 use crate::access::Caller;
 use crate::error::{Error, Result};
 
@@ -27,15 +27,54 @@ pub enum Outcome {
     Missing(Vec<BlobId>),
 }
 
-/// Takes a snapshot of a tree whose files are stored.
+/// Where the bytes of a tree come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bytes {
+    /// A user names them, and their team must have sent them.
+    Named,
+    /// The server has read them itself.
+    Read,
+}
+
+/// Takes a snapshot of a tree whose files the caller's team has sent.
 pub async fn create(engine: &Engine, caller: &Caller, entries: Vec<TreeEntry>) -> Result<Outcome> {
+    take(engine, caller, &entries, Bytes::Named).await
+}
+
+/// Takes a snapshot of a tree that the server has read itself, and whose files it stored.
+pub(crate) async fn of_own(
+    engine: &Engine,
+    caller: &Caller,
+    entries: Vec<TreeEntry>,
+) -> Result<Outcome> {
+    take(engine, caller, &entries, Bytes::Read).await
+}
+
+async fn take(
+    engine: &Engine,
+    caller: &Caller,
+    entries: &[TreeEntry],
+    bytes: Bytes,
+) -> Result<Outcome> {
     let team = caller.team_for_new(None)?.id;
-    let checked = check(&entries)?;
-    let missing = engine.inner.blobs.missing(checked.blobs.clone()).await?;
+    let checked = check(entries)?;
+    let manifest = serde_json::to_vec(&entries).map_err(Error::internal)?;
+    let id = BlobId::from_bytes(*blake3::hash(&manifest).as_bytes());
+    // The usual case, of which only the stored files are looked for: the team has this very
+    // tree, and so each file of it.
+    let mut tx = engine.inner.db.read().await?;
+    let known = db::snapshot::by_digest(&mut tx, team, &id.to_string()).await?;
+    drop(tx);
+    let missing = match (&known, bytes) {
+        (None, Bytes::Named) => blob::missing_of(engine, team, checked.blobs.clone()).await?,
+        _ => engine.inner.blobs.missing(checked.blobs.clone()).await?,
+    };
     if !missing.is_empty() {
         return Ok(Outcome::Missing(missing));
     }
-    let manifest = serde_json::to_vec(&entries).map_err(Error::internal)?;
+    if let Some(known) = known {
+        return Ok(Outcome::Taken(known.id));
+    }
     let id = store(engine, manifest).await?;
     let now = engine.inner.clock.now();
     let snapshot = db::snapshot::Snapshot {
@@ -48,12 +87,6 @@ pub async fn create(engine: &Engine, caller: &Caller, entries: Vec<TreeEntry>) -
         created_by: caller.id(),
         created_at: now,
     };
-    let mut tx = engine.inner.db.read().await?;
-    let known = db::snapshot::by_digest(&mut tx, team, &snapshot.digest).await?;
-    drop(tx);
-    if let Some(known) = known {
-        return Ok(Outcome::Taken(known.id));
-    }
     let mut tx = engine.inner.db.write().await?;
     let kept = db::snapshot::insert_or_get(&mut tx, &snapshot).await?;
     // Not an event of its own: a tree does nothing until a run is made of it, and that
@@ -86,7 +119,8 @@ pub(crate) fn blobs_of(manifest: &[u8]) -> Result<Vec<BlobId>> {
     Ok(check(&entries)?.blobs)
 }
 
-async fn store(engine: &Engine, bytes: Vec<u8>) -> Result<BlobId> {
+/// Stores bytes of our own under the name that they have.
+pub(crate) async fn store(engine: &Engine, bytes: Vec<u8>) -> Result<BlobId> {
     let id = BlobId::from_bytes(*blake3::hash(&bytes).as_bytes());
     if bytes.len() <= grid_store::blobs::SMALL_BYTES_MAX {
         engine

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use futures::StreamExt;
 use grid_core::blob::BlobId;
 use grid_core::id::AttemptId;
 use grid_core::time::Timestamp;
@@ -11,7 +10,7 @@ use grid_store::db;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::{Engine, draft, log, snapshot};
+use crate::{Engine, datastore, draft, log, snapshot};
 
 /// How long a deleted run can be brought back.
 pub const TRASH_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
@@ -25,6 +24,14 @@ const KEY_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 /// How long a link that has ended is kept, for whoever asks what became of it.
 const LINK_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
+/// How long it is known that a team has sent a file.  Longer: the database grows; shorter:
+/// files of trees that change are sent again.
+const SENT_LIFE_MS: i64 = 90 * 24 * 60 * 60 * 1_000;
+
+/// So many of these are forgotten each time.  Higher: writers wait; lower: a team that sends
+/// more new files than this in an hour, always, is remembered for longer.
+const SENT_STEP: u32 = 20_000;
+
 /// How often the trash is looked at.
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
@@ -36,8 +43,8 @@ const JUMP_MS: i64 = 10 * 60 * 1_000;
 /// Things removed in one step.
 const STEP: u32 = 64;
 
-/// Blobs deleted in one call.
-const DELETE_STEP: usize = 4_096;
+/// Blobs that are said to be needed in one call.
+const KEEP_STEP: usize = 4_096;
 
 /// What went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +55,8 @@ pub struct Emptied {
     pub logs: u64,
     /// Captured trees.
     pub snapshots: u64,
+    /// Versions of datastores.
+    pub datastores: u64,
     /// Blobs.
     pub blobs: u64,
 }
@@ -130,10 +139,20 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
             emptied.things += singles.len() as u64;
         }
     }
+    loop {
+        let mut tx = inner.db.write().await?;
+        let purged = db::datastore_version::purge(&mut tx, before, STEP).await?;
+        tx.commit().await?;
+        emptied.datastores += purged;
+        if purged < u64::from(STEP) {
+            break;
+        }
+    }
     emptied.snapshots = drop_snapshots(engine, now.plus_millis(-SNAPSHOT_LIFE_MS)).await?;
     let mut tx = inner.db.write().await?;
     db::idempotency::remove_before(&mut tx, now.plus_millis(-KEY_LIFE_MS)).await?;
     db::share::remove_before(&mut tx, now.plus_millis(-LINK_LIFE_MS)).await?;
+    db::team_blob::remove_before(&mut tx, now.plus_millis(-SENT_LIFE_MS), SENT_STEP).await?;
     db::draft::remove_before(&mut tx, now.plus_millis(-draft::KEPT_MS)).await?;
     tx.commit().await?;
     if emptied != Emptied::default() {
@@ -199,34 +218,23 @@ pub(crate) async fn referenced(engine: &Engine) -> Result<HashSet<BlobId>> {
         }
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(live),
+            None => break,
         }
     }
+    datastore::referenced(engine, &mut live).await?;
+    Ok(live)
 }
 
 /// Deletes blobs that nothing names.  The store keeps those that were uploaded or
 /// asked about lately, so an upload under way loses nothing.
 async fn collect(engine: &Engine) -> Result<u64> {
-    let live = referenced(engine).await?;
-    let mut all = Box::pin(engine.inner.blobs.list());
-    let mut dead = Vec::new();
-    let mut deleted = 0;
-    while let Some(info) = all.next().await {
-        let info = info?;
-        if !live.contains(&info.id) {
-            dead.push(info.id);
-        }
-        if dead.len() >= DELETE_STEP {
-            deleted += engine
-                .inner
-                .blobs
-                .delete(std::mem::take(&mut dead))
-                .await?
-                .removed;
-        }
+    // Begun first: what comes to be referred to meanwhile is young.
+    let mut collection = engine.inner.blobs.collection().await;
+    let live: Vec<BlobId> = referenced(engine).await?.into_iter().collect();
+    for some in live.chunks(KEEP_STEP) {
+        collection.keep(some.to_vec()).await?;
     }
-    deleted += engine.inner.blobs.delete(dead).await?.removed;
-    Ok(deleted)
+    Ok(collection.sweep(false).await?.removed)
 }
 
 #[cfg(test)]

@@ -79,11 +79,7 @@ fn two_versions_share_all_blocks_but_those_around_what_changed() {
     changed.remove(30_000);
     changed.insert(10_000, file("data/009/0009999.bin.new", 5));
     let names = |entries: &[Entry]| -> HashSet<BlobId> {
-        build(entries)
-            .0
-            .iter()
-            .map(|stored| stored.blob)
-            .collect()
+        build(entries).0.iter().map(|stored| stored.blob).collect()
     };
     let (one, two) = (names(&entries), names(&changed));
     assert!(two.difference(&one).count() <= 2);
@@ -115,7 +111,10 @@ fn a_list_stays_inside_itself() {
         (vec![file("a\0", 1)], "not a path"),
         (vec![file("a", 1), file("a", 1)], "twice"),
         (vec![file("b", 1), file("a", 1)], "not sorted"),
-        (vec![file("a", 1), file("a.txt", 1), file("a/b", 1)], "no folder"),
+        (
+            vec![file("a", 1), file("a.txt", 1), file("a/b", 1)],
+            "no folder",
+        ),
         (vec![link("a", "b"), file("a/c", 1)], "no folder"),
         (vec![folder("a"), file("a/c", 1)], "something is in it"),
         (vec![link("a", "/etc/passwd")], "outside"),

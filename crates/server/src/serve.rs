@@ -261,6 +261,8 @@ fn background(engine: &Engine, stop: &CancellationToken) -> JoinSet<()> {
     tasks.spawn(async move { turning.run().await });
     tasks.spawn(async move { trash.keep_trash().await });
     tasks.spawn(async move { audit.keep_audit().await });
+    let datastores = engine.clone();
+    tasks.spawn(async move { datastores.keep_datastores().await });
     let stop = stop.clone();
     tasks.spawn(async move {
         tell_limits(&runner).await;

@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "grid-server",
         &[
             "grid-core",
+            "grid-manifest",
             "grid-api",
             "grid-store",
             "grid-executor",

@@ -192,7 +192,10 @@ mod tests {
     fn a_source_gives_a_name() {
         for (source, expected) in [
             ("data/path/", Some("path")),
-            ("https://x.org/trainingSet.tar.gz?a=b/c", Some("trainingset")),
+            (
+                "https://x.org/trainingSet.tar.gz?a=b/c",
+                Some("trainingset"),
+            ),
             ("s3://bucket/esRedditJson/", Some("esredditjson")),
             ("/data/My Images (1)", Some("myimages-1")),
             ("2021", Some("data-2021")),
@@ -200,7 +203,11 @@ mod tests {
             ("…", None),
         ] {
             let name = DatastoreName::of_source(source);
-            assert_eq!(name.as_ref().map(DatastoreName::as_str), expected, "{source}");
+            assert_eq!(
+                name.as_ref().map(DatastoreName::as_str),
+                expected,
+                "{source}"
+            );
         }
     }
 }

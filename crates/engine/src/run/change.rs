@@ -12,7 +12,7 @@ use crate::access::Caller;
 use crate::audit::{Draft, Thing};
 use crate::error::{Error, Result};
 use crate::recorder::Audit;
-use crate::{Engine, artifact, reference, to_the_end, trash};
+use crate::{Engine, artifact, datastore, reference, to_the_end, trash};
 
 /// Experiments that are changed at a time.
 const PAGE: u32 = 2_000;
@@ -222,6 +222,10 @@ async fn retry_run(
         _ => false,
     };
     let audit = did(engine, caller, run, Action::RetryRun).await?;
+    let spec = described(engine, caller, run.id).await?.spec()?;
+    let mut tx = engine.inner.db.read().await?;
+    datastore::still_there(&mut tx, &spec).await?;
+    drop(tx);
     let command = Command::Retry;
     let changed = each(
         engine,

@@ -18,7 +18,7 @@ use crate::access::Caller;
 use crate::audit::{self, Thing};
 use crate::book::{Details, Entry};
 use crate::error::{Error, Result};
-use crate::{Engine, git, to_the_end};
+use crate::{Engine, datastore, git, to_the_end};
 
 /// How many attempts of an experiment may be lost before it has failed.
 const LOSSES_MAX: u32 = 3;
@@ -175,6 +175,7 @@ async fn create_new(
         expansion,
     } = checked(engine, caller, &new, reserved.map(|reserved| reserved.id)).await?;
     let warnings = check::warnings(&new.spec);
+    datastore::resolve(engine, caller, &mut new.spec).await?;
     if !new.dry_run
         && let Source::Git { url, reference } = new.spec.source.clone()
     {
@@ -479,6 +480,7 @@ async fn insert(
             Err(db::Error::Conflict { .. }) => return Err(taken(&tried)),
             Err(other) => return Err(other.into()),
         }
+        mount(&mut tx, id, &draft.new.spec).await?;
         created_event(caller, &draft, &row)
             .write(engine, &mut tx)
             .await?;
@@ -498,6 +500,22 @@ async fn insert(
     Err(Error::Unavailable(
         "no free name was found; try again, or choose one with --name".to_owned(),
     ))
+}
+
+/// Notes which datastores a new run mounts: from here on they cannot be deleted.
+async fn mount(tx: &mut db::Tx, run: RunId, spec: &RunSpec) -> Result<()> {
+    for mount in &spec.datastores {
+        let Some(mounted) = &mount.mounted else {
+            continue;
+        };
+        if !db::mount::insert(tx, run, mounted.id).await? {
+            return Err(Error::conflict(format!(
+                "datastore '{}' was deleted a moment ago",
+                mount.datastore
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that no draft has the name of a new run.
@@ -528,7 +546,16 @@ fn created_event(caller: &Caller, draft: &Draft, row: &db::run::Run) -> audit::D
         Some(origin) => format!(", a copy of run {origin}"),
         None => String::new(),
     };
-    event.detail(format!("{} experiments{copy}", row.experiments))
+    let code = match row.snapshot {
+        Some(snapshot) => format!(", code {snapshot}"),
+        None => String::new(),
+    };
+    let noun = if row.experiments == 1 {
+        "experiment"
+    } else {
+        "experiments"
+    };
+    event.detail(format!("{} {noun}{copy}{code}", row.experiments))
 }
 
 /// Finds out whether a commit that failed has happened all the same, as it can when the

@@ -16,13 +16,33 @@ pub(crate) enum Asks {
     Run(Action),
     /// The table, about a team.
     Team(Action),
+    /// The table, about a credential.
+    Credential(Action),
+    /// The table, about a datastore.
+    Datastore(Action),
     /// The table, about whatever team or run the body or the query names.
     Named(Action),
 }
 
+impl Asks {
+    /// What is asked for, and about what.
+    pub(crate) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Nothing => ("nothing", "everybody"),
+            Self::SignedIn => ("to be signed in", "what is one's own"),
+            Self::Operator => ("to be an operator", "the server"),
+            Self::Run(action) => (action.label(), "the run in the path"),
+            Self::Team(action) => (action.label(), "the team in the path"),
+            Self::Credential(action) => (action.label(), "the credential in the path"),
+            Self::Datastore(action) => (action.label(), "the datastore in the path"),
+            Self::Named(action) => (action.label(), "what the request names"),
+        }
+    }
+}
+
 /// Every operation by its id.
-pub(crate) const ROUTES: [(&str, Asks); 64] = {
-    use Asks::{Named, Nothing, Operator, Run, SignedIn, Team};
+pub(crate) const ROUTES: [(&str, Asks); 85] = {
+    use Asks::{Credential, Datastore, Named, Nothing, Operator, Run, SignedIn, Team};
     [
         ("artifact_download", Run(Action::ReadArtifacts)),
         ("artifact_list", Run(Action::ReadArtifacts)),
@@ -31,6 +51,24 @@ pub(crate) const ROUTES: [(&str, Asks); 64] = {
         ("blob_upload", SignedIn),
         ("change_follow", SignedIn),
         ("cluster_list", SignedIn),
+        ("credential_create", Named(Action::Create)),
+        ("credential_delete", Credential(Action::DeleteCredential)),
+        ("credential_get", Credential(Action::UseCredential)),
+        ("credential_list", SignedIn),
+        ("credential_update", Credential(Action::ChangeCredential)),
+        ("datastore_commit", Datastore(Action::ExtendDatastore)),
+        ("datastore_create", Named(Action::Create)),
+        ("datastore_delete", Datastore(Action::DeleteDatastore)),
+        ("datastore_diff", Datastore(Action::SeeDatastore)),
+        ("datastore_file_download", Datastore(Action::SeeDatastore)),
+        ("datastore_file_list", Datastore(Action::SeeDatastore)),
+        ("datastore_get", Datastore(Action::SeeDatastore)),
+        ("datastore_list", SignedIn),
+        ("datastore_part_list", Datastore(Action::ExtendDatastore)),
+        ("datastore_part_put", Datastore(Action::ExtendDatastore)),
+        ("datastore_restore", Datastore(Action::DeleteDatastore)),
+        ("datastore_update", Datastore(Action::ExtendDatastore)),
+        ("datastore_user_list", Datastore(Action::SeeDatastore)),
         ("event_list", Run(Action::SeeRun)),
         ("experiment_delete", Run(Action::DeleteRun)),
         ("experiment_get", Run(Action::SeeRun)),
@@ -72,6 +110,9 @@ pub(crate) const ROUTES: [(&str, Asks); 64] = {
         ("share_open", Named(Action::SeeRun)),
         ("share_revoke", SignedIn),
         ("snapshot_create", Named(Action::Create)),
+        ("ssh_key_create", SignedIn),
+        ("ssh_key_list", SignedIn),
+        ("ssh_key_remove", SignedIn),
         ("team_audit", Team(Action::SeeTeam)),
         ("team_audit_export", Team(Action::SeeTeam)),
         ("team_create", SignedIn),
@@ -97,14 +138,7 @@ pub(crate) fn table() -> String {
         "\n## What each route asks\n\n| operation | asks for | about |\n| --- | --- | --- |\n",
     );
     for (operation, asks) in ROUTES {
-        let (what, about) = match asks {
-            Asks::Nothing => ("nothing", "everybody"),
-            Asks::SignedIn => ("to be signed in", "what is one's own"),
-            Asks::Operator => ("to be an operator", "the server"),
-            Asks::Run(action) => (action.label(), "the run in the path"),
-            Asks::Team(action) => (action.label(), "the team in the path"),
-            Asks::Named(action) => (action.label(), "what the request names"),
-        };
+        let (what, about) = asks.words();
         text.push_str(&format!("| `{operation}` | {what} | {about} |\n"));
     }
     text

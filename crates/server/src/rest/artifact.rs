@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
+use grid_core::blob::BlobId;
 use grid_engine::Engine;
 use grid_store::blobs::BlobReader;
 use grid_store::db::artifact::Artifact;
@@ -67,7 +68,7 @@ pub(super) async fn artifact_download(
 }
 
 /// A path below the work directory, or a word about why it is none.
-pub(super) fn inside(path: &str) -> Result<&str> {
+pub(crate) fn inside(path: &str) -> Result<&str> {
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
         return Err(
             Failure::invalid(format!("'{path}' is not a path below the work directory"))
@@ -78,8 +79,18 @@ pub(super) fn inside(path: &str) -> Result<&str> {
 }
 
 /// The bytes of an artifact, or those that were asked for.
-pub(super) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobReader) -> Response {
-    let tag = format!("\"{}\"", artifact.blob);
+pub(crate) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobReader) -> Response {
+    send(request, &artifact.path, artifact.blob, reader)
+}
+
+/// The bytes of a file, or those that were asked for.
+pub(super) fn send(
+    request: &HeaderMap,
+    path: &str,
+    blob: BlobId,
+    reader: BlobReader,
+) -> Response {
+    let tag = format!("\"{blob}\"");
     let mut headers = HeaderMap::new();
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         headers.insert(header::ETAG, tag);
@@ -97,7 +108,7 @@ pub(super) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobRea
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
     );
-    let name = artifact.path.rsplit('/').next().unwrap_or("artifact");
+    let name = path.rsplit('/').next().unwrap_or("artifact");
     headers.insert(header::CONTENT_DISPOSITION, attachment(name));
     let len = reader.len();
     let same = !request.contains_key(header::IF_RANGE) || names(request, &header::IF_RANGE, &tag);
@@ -117,7 +128,7 @@ pub(super) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobRea
             (StatusCode::PARTIAL_CONTENT, headers, body).into_response()
         }
         Range::Outside => {
-            let failure = Failure::invalid(format!("'{}' has only {len} bytes", artifact.path));
+            let failure = Failure::invalid(format!("'{path}' has only {len} bytes"));
             let mut response = failure.into_response();
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             insert_range(response.headers_mut(), &format!("bytes */{len}"));

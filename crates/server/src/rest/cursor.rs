@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use grid_core::id::RunId;
+use grid_core::id::{DatastoreVersionId, RunId};
 use grid_core::time::Timestamp;
 use grid_store::db::Position;
 
@@ -20,6 +20,17 @@ pub(super) fn run(cursor: &str) -> Result<Position<RunId>> {
         at: Timestamp::from_millis(at.parse().map_err(|_| bad())?),
         id: id.parse().map_err(|_| bad())?,
     })
+}
+
+/// A place in the list of versions of datastores.
+pub(super) fn of_datastore(position: &Position<DatastoreVersionId>) -> String {
+    encode('d', &format!("{}.{}", position.at.as_millis(), position.id))
+}
+
+pub(super) fn datastore(cursor: &str) -> Result<Position<DatastoreVersionId>> {
+    let Position { at, id } = aged('d', cursor)?;
+    let id = id.parse().map_err(|_| bad())?;
+    Ok(Position { at, id })
 }
 
 /// A place in the audit log.

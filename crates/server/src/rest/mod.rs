@@ -1,12 +1,14 @@
 //! The routes: one file per noun, one function per operation, and each a translation.
 
 pub(crate) mod access;
-mod artifact;
+pub(crate) mod artifact;
 mod audit;
 mod blob;
 mod change;
 mod cluster;
+mod credential;
 mod cursor;
+mod datastore;
 mod doctor;
 mod experiment;
 mod health;
@@ -20,6 +22,7 @@ mod run;
 mod runner;
 mod share;
 mod snapshot;
+mod ssh_key;
 mod team;
 mod user;
 mod views;
@@ -93,6 +96,17 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(user::user_list, user::user_create))
         .routes(routes!(key::key_list, key::key_create))
         .routes(routes!(key::key_revoke))
+        .routes(routes!(ssh_key::ssh_key_list, ssh_key::ssh_key_create))
+        .routes(routes!(ssh_key::ssh_key_remove))
+        .routes(routes!(
+            credential::credential_list,
+            credential::credential_create
+        ))
+        .routes(routes!(
+            credential::credential_get,
+            credential::credential_update,
+            credential::credential_delete
+        ))
         .routes(routes!(team::user_set_team))
         .routes(routes!(team::team_list, team::team_create))
         .routes(routes!(team::team_get))
@@ -125,6 +139,23 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(share::share_open))
         .routes(routes!(snapshot::snapshot_create))
         .routes(routes!(blob::blob_upload))
+        .routes(routes!(
+            datastore::datastore_list,
+            datastore::datastore_create
+        ))
+        .routes(routes!(
+            datastore::datastore_get,
+            datastore::datastore_update,
+            datastore::datastore_delete
+        ))
+        .routes(routes!(datastore::datastore_restore))
+        .routes(routes!(datastore::datastore_part_list))
+        .routes(routes!(datastore::datastore_part_put))
+        .routes(routes!(datastore::datastore_commit))
+        .routes(routes!(datastore::datastore_file_list))
+        .routes(routes!(datastore::datastore_file_download))
+        .routes(routes!(datastore::datastore_diff))
+        .routes(routes!(datastore::datastore_user_list))
         .routes(routes!(run::run_list, run::run_create))
         .routes(routes!(run::run_get, run::run_delete))
         .routes(routes!(run::run_stop))

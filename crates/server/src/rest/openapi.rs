@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use grid_api::error::{ErrorBody, ErrorCode};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response as Described};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Required, Response as Described, Schema};
 use utoipa::{OpenApi as _, ToSchema};
 
 use crate::extract::{Nothing, Query};
@@ -52,12 +52,14 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
         (name = "server", description = "The server and where experiments run"),
         (name = "users", description = "Users and their keys"),
         (name = "teams", description = "Who works together, as what, by which rules"),
+        (name = "credentials", description = "What opens buckets elsewhere, encrypted at rest"),
         (name = "audit", description = "Who did what, from where, and what came of it"),
         (name = "code", description = "Capturing source code"),
         (name = "runs", description = "What one `grid run` makes"),
         (name = "experiments", description = "One set of parameters, executed to an end"),
         (name = "logs", description = "What experiments print"),
-        (name = "artifacts", description = "What experiments leave behind")
+        (name = "artifacts", description = "What experiments leave behind"),
+        (name = "datastores", description = "Data in versions that never change, and their files")
     ),
     components(schemas(
         ErrorBody,
@@ -100,10 +102,16 @@ fn finished(mut api: OpenApi) -> OpenApi {
         scheme(HttpAuthScheme::Basic, "User id and API key"),
     );
     components.add_security_scheme("bearer", scheme(HttpAuthScheme::Bearer, "API key"));
+    let may_be_empty: Vec<String> = components
+        .schemas
+        .iter()
+        .filter(|(_, schema)| needs_nothing(schema))
+        .map(|(name, _)| Ref::from_schema_name(name).ref_location)
+        .collect();
     let paths = std::mem::take(&mut api.paths.paths);
     for (path, mut item) in paths {
         for operation in operations(&mut item) {
-            finish(operation);
+            finish(operation, &may_be_empty);
         }
         // What the router takes for "the rest of the path" has no sign in OpenAPI.
         api.paths.paths.insert(path.replace("{*", "{"), item);
@@ -122,12 +130,20 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     .flatten()
 }
 
-fn finish(operation: &mut Operation) {
+/// Whether `{}` is one of these: no body at all is read as that.
+fn needs_nothing(schema: &RefOr<Schema>) -> bool {
+    matches!(schema, RefOr::T(Schema::Object(object)) if object.required.is_empty())
+}
+
+fn finish(operation: &mut Operation, may_be_empty: &[String]) {
     let open = OPEN
         .iter()
         .any(|open| operation.operation_id.as_deref() == Some(open));
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.content.iter_mut().for_each(bytes_are_bytes);
+        if body.content.values().all(|content| can_be_left_out(content, may_be_empty)) {
+            body.required = Some(Required::False);
+        }
     }
     for response in operation.responses.responses.values_mut() {
         let RefOr::T(response) = response else {
@@ -149,10 +165,23 @@ fn finish(operation: &mut Operation) {
     add_error(operation, "default", "Something went wrong");
 }
 
-/// Bytes have no schema; the derived one calls them a list of numbers.
+/// Bytes have no schema; the derived one calls them a list of numbers. Nor have events: what
+/// is in them differs by their name.
 fn bytes_are_bytes((kind, content): (&String, &mut RefOr<Content>)) {
-    if kind == "application/octet-stream" {
+    if kind == "application/octet-stream" || kind == "text/event-stream" {
         *content = Content::default().into();
+    }
+}
+
+/// Bytes can be none; of JSON, that which is read as `{}`.
+fn can_be_left_out(content: &RefOr<Content>, may_be_empty: &[String]) -> bool {
+    let RefOr::T(content) = content else {
+        return false;
+    };
+    match &content.schema {
+        None => true,
+        Some(RefOr::Ref(named)) => may_be_empty.contains(&named.ref_location),
+        Some(RefOr::T(_)) => false,
     }
 }
 

@@ -35,18 +35,24 @@
 //! | [`user`] | `insert`, `by_id`, `by_username`, `by_login` (name or e-mail), `by_ids`, `list`, `set_current_team`, `set_disabled`, `of_service_team` |
 //! | [`key`] | `insert`, `by_hash` (with its user), `touch`, `revoke`, `of_user` |
 //! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy`, `lock`, `rename`, `owners`, `sizes`, `list` |
+//! | [`team_blob`] | `put_many`, `not_sent`, `remove_before`: which bytes a team has sent |
 //! | [`invitation`] | `insert`, `of_team`, `to_user`, `by_hash`, `end` |
 //! | [`share`] | `insert_many`, `by_hash`, `by_id`, `list`, `revoke`, `touch`, `remove_before` |
 //! | [`run`] | `insert`, `by_id`, `by_ids`, `by_name`, `names_taken`, `list` (with tallies), `tallies`, `set_deleted`, `restore` |
-//! | [`draft`] | `insert`, `by_id`, `by_name`, `of_creator`, `end`, `take`, `remove`, `remove_over`, `remove_before` |
 //! | [`workload`] | `insert`, `get`, `by_run_and_idx`, `list_of_run`, `list`, `open`, `all_ids`, `set_deleted`, `restore` |
 //! | [`purge`] | `runs`, `workloads` (what has been in the trash for long), `run`, `single` |
 //! | [`event`] | `record_many`, `of_workload`, `since` |
 //! | [`snapshot`] | `insert_or_get`, `by_id`, `by_digest`, `all`, `unreferenced`, `remove` |
+//! | [`datastore`] | `insert_or_get`, `by_id`, `by_ids`, `by_name`, `next_number`, `skip_numbers`, `rename`, `remove_empty` |
+//! | [`datastore_version`] | `insert`, `by_id`, `by_number`, `newest`, `has_any`, `list`, `list_open`, `all`, `advance`, `sum_up`, `set_processing`, `set_uploading`, `finish`, `fail`, `describe`, `set_deleted`, `restore`, `purge` |
+//! | [`datastore_page`] | `put`, `list` |
+//! | [`mount`] | `insert`, `hold`, `open_users`, `users` |
 //! | [`artifact`] | `put_many`, `list`, `get`, `totals`, `blobs_referenced` |
 //! | [`idempotency`] | `get`, `put`, `remove_before` |
 //! | [`lease`] | `acquire`, `release`, `holder` |
 //! | [`runner_token`] | `put`, `node_by_hash`, `remove` |
+//! | [`ssh_key`] | `insert`, `of_user`, `remove` |
+//! | [`credential`] | `insert`, `by_id`, `by_name`, `of_creator`, `of_teams`, `update`, `remove`, `sealed_otherwise` |
 //! | [`setting`] | `get`, `put`, `remove` |
 //! | [`audit`] | `insert`, `insert_many`, `list`, `remove_before` |
 
@@ -62,19 +68,26 @@ mod upkeep;
 
 pub mod artifact;
 pub mod audit;
+pub mod credential;
 pub mod draft;
+pub mod datastore;
+pub mod datastore_page;
+pub mod datastore_version;
 pub mod event;
 pub mod idempotency;
 pub mod invitation;
 pub mod key;
 pub mod lease;
+pub mod mount;
 pub mod purge;
 pub mod run;
 pub mod runner_token;
 pub mod setting;
 pub mod share;
 pub mod snapshot;
+pub mod ssh_key;
 pub mod team;
+pub mod team_blob;
 pub mod user;
 pub mod workload;
 
@@ -82,4 +95,4 @@ pub use connect::{Backend, Db, Options, sqlite_url};
 pub use error::{Error, Result};
 pub use page::{Deletion, PAGE_ROWS_MAX, Page, Position, Trash};
 pub use scope::Scope;
-pub use tx::Tx;
+pub use tx::{Tx, counted};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use grid_core::blob::BlobId;
-use grid_core::id::{KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId};
+use grid_core::id::{DatastoreId, DatastoreVersionId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId};
 use grid_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -191,7 +191,16 @@ macro_rules! displayed {
     )*};
 }
 displayed!(
-    BlobId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId
+    BlobId,
+    DatastoreId,
+    DatastoreVersionId,
+    KeyId,
+    NodeId,
+    RunId,
+    SnapshotId,
+    TeamId,
+    UserId,
+    WorkloadId
 );
 
 /// A document for a column of JSON.
@@ -252,6 +261,15 @@ impl<'r> Columns<'r> {
         T::Error: StdError + Send + Sync + 'static,
     {
         T::try_from(self.int()?).map_err(|e| Error::internal(self.doing, e))
+    }
+
+    /// The same, where there may be none.
+    pub(super) fn opt_number<T: TryFrom<i64>>(&mut self) -> Result<Option<T>>
+    where
+        T::Error: StdError + Send + Sync + 'static,
+    {
+        let number = self.get::<Option<i64>>()?.map(T::try_from).transpose();
+        number.map_err(|e| Error::internal(self.doing, e))
     }
 
     pub(super) fn flag(&mut self) -> Result<bool> {

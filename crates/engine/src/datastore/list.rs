@@ -1,0 +1,189 @@
+//! Reading the list of a version: block by block, and only those that are needed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use grid_core::blob::BlobId;
+use grid_manifest::{Entry, Index, Totals, decode};
+use grid_store::db;
+
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// Blocks that one reader keeps.  Higher: more memory per request; lower: a listing whose
+/// folders begin and end in the same block reads it again.
+const BLOCKS_KEPT: usize = 8;
+
+/// A list that is read.
+pub(super) struct List {
+    engine: Engine,
+    pub(super) index: Index,
+    kept: HashMap<usize, Arc<Vec<Entry>>>,
+    /// Blocks that were fetched, for those who have a limit.
+    pub(super) fetched: usize,
+}
+
+impl List {
+    /// Opens the list that a version names.
+    pub(super) async fn open(
+        engine: &Engine,
+        version: &db::datastore_version::Version,
+    ) -> Result<Self> {
+        let manifest = version.manifest.ok_or_else(|| {
+            Error::conflict(format!("this version is {} and has no files", version.state))
+        })?;
+        Ok(Self {
+            engine: engine.clone(),
+            index: index(engine, manifest).await?,
+            kept: HashMap::new(),
+            fetched: 0,
+        })
+    }
+
+    /// The entries of a block.
+    pub(super) async fn block(&mut self, number: usize) -> Result<Arc<Vec<Entry>>> {
+        if let Some(block) = self.kept.get(&number) {
+            return Ok(Arc::clone(block));
+        }
+        let Some(named) = self.index.blocks.get(number) else {
+            return Ok(Arc::default());
+        };
+        let entries = Arc::new(block(&self.engine, named.blob).await?);
+        self.fetched += 1;
+        if self.kept.len() >= BLOCKS_KEPT {
+            self.kept.clear();
+        }
+        self.kept.insert(number, Arc::clone(&entries));
+        Ok(entries)
+    }
+
+    /// The entry of a path.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Option<Entry>> {
+        let block = self.block(self.index.block_of(path)).await?;
+        let at = block.binary_search_by(|entry| entry.path.as_str().cmp(path));
+        Ok(at.ok().map(|at| block[at].clone()))
+    }
+
+    /// The first entry at or, when `is_after`, behind `path`.
+    pub(super) async fn seek(&mut self, path: &str, is_after: bool) -> Result<Option<Entry>> {
+        let mut number = self.index.block_of(path);
+        while number < self.index.blocks.len() {
+            let block = self.block(number).await?;
+            let at = block.partition_point(|entry| {
+                entry.path.as_str() < path || (is_after && entry.path == path)
+            });
+            if let Some(entry) = block.get(at) {
+                return Ok(Some(entry.clone()));
+            }
+            number += 1;
+        }
+        Ok(None)
+    }
+
+    /// What the entries from `from` on, and before `to`, add up to.
+    pub(super) async fn totals(&mut self, from: &str, to: &str) -> Result<Totals> {
+        let (first, last) = (self.index.block_of(from), self.index.block_of(to));
+        let mut totals = Totals::default();
+        for number in first..=last {
+            let is_inside = number > first && number < last;
+            if let (true, Some(block)) = (is_inside, self.index.blocks.get(number)) {
+                totals.add(block.totals);
+                continue;
+            }
+            let block = self.block(number).await?;
+            let start = block.partition_point(|entry| entry.path.as_str() < from);
+            for entry in &block[start..] {
+                if entry.path.as_str() >= to {
+                    break;
+                }
+                totals.add(Totals {
+                    entries: 1,
+                    files: u64::from(is_file(entry)),
+                    bytes: entry.size_bytes(),
+                });
+            }
+        }
+        Ok(totals)
+    }
+}
+
+/// Whether an entry is a file, wherever its bytes are.
+pub(super) fn is_file(entry: &Entry) -> bool {
+    use grid_manifest::Node;
+    matches!(entry.node, Node::File { .. } | Node::Elsewhere { .. })
+}
+
+async fn bytes(engine: &Engine, blob: BlobId) -> Result<bytes::Bytes> {
+    let reader = engine.inner.blobs.get(blob).await?;
+    let reader = reader.ok_or_else(|| {
+        Error::internal(anyhow::anyhow!("a part {blob} of a list of files is missing"))
+    })?;
+    Ok(reader.read_all(true).await?)
+}
+
+async fn index(engine: &Engine, blob: BlobId) -> Result<Index> {
+    Index::decode(&bytes(engine, blob).await?).map_err(Error::internal)
+}
+
+/// The entries of a block, or of a part of an upload.
+pub(super) async fn block(engine: &Engine, blob: BlobId) -> Result<Vec<Entry>> {
+    decode(&bytes(engine, blob).await?).map_err(Error::internal)
+}
+
+/// Adds every blob that a version names, or an upload under way, to those that live.
+///
+/// Blocks that versions share are read once.
+pub(crate) async fn referenced(engine: &Engine, live: &mut HashSet<BlobId>) -> Result<()> {
+    let mut after = None;
+    loop {
+        let mut tx = engine.inner.db.read().await?;
+        let page = db::datastore_version::all(&mut tx, after, db::PAGE_ROWS_MAX).await?;
+        drop(tx);
+        for version in &page.items {
+            match version.manifest {
+                Some(manifest) => of_manifest(engine, manifest, live).await?,
+                None => of_upload(engine, version, live).await?,
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn of_manifest(engine: &Engine, manifest: BlobId, live: &mut HashSet<BlobId>) -> Result<()> {
+    if !live.insert(manifest) {
+        return Ok(());
+    }
+    for named in index(engine, manifest).await?.blocks {
+        if live.insert(named.blob) {
+            let entries = block(engine, named.blob).await?;
+            live.extend(entries.iter().filter_map(Entry::blob));
+        }
+    }
+    Ok(())
+}
+
+async fn of_upload(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+    live: &mut HashSet<BlobId>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let mut tx = engine.inner.db.read().await?;
+        let page = db::datastore_page::list(&mut tx, version.id, after, db::PAGE_ROWS_MAX).await?;
+        drop(tx);
+        for part in page.items.iter().filter_map(|part| part.blob) {
+            if live.insert(part) {
+                let entries = block(engine, part).await?;
+                live.extend(entries.iter().filter_map(Entry::blob));
+            }
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Uploading a version: a part of its list at a time, each kept once its bytes are there.
+
+use std::collections::HashSet;
+
+use grid_core::access::Action;
+use grid_core::blob::BlobId;
+use grid_core::datastore::{SourceKind, State};
+use grid_core::id::{DatastoreId, DatastoreVersionId};
+use grid_core::name::DatastoreName;
+use grid_manifest::{Check, Entry, digest, encode};
+use grid_store::db;
+
+use super::{Found, Version, change, name, one, work};
+use crate::Engine;
+use crate::access::Caller;
+use crate::error::{Error, Result};
+
+/// Entries of one part.  Higher: one request takes more memory, and more is sent again when
+/// a line is cut; lower: more requests.
+pub const PART_ENTRIES_MAX: usize = 10_000;
+
+/// Parts of one version: a hundred million entries.
+const PARTS_MAX: u32 = 10_000;
+
+/// Longest text about where data comes from, in bytes.
+const SOURCE_BYTES_MAX: usize = 4_096;
+
+/// A version that somebody begins.
+#[derive(Debug, Clone)]
+pub struct NewVersion {
+    /// Under which name.
+    pub name: String,
+    /// Team by name, for a new datastore; the current one when absent.
+    pub team: Option<String>,
+    /// Where the data comes from; the server fetches what has an address.
+    pub source: String,
+    /// What kind of place that is.
+    pub source_kind: SourceKind,
+    /// For people.
+    pub description: String,
+}
+
+/// What became of a part.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is kept.
+    Kept,
+    /// These blobs have to be uploaded first; then offer it again.
+    Missing(Vec<BlobId>),
+}
+
+/// Begins a version: it has its number from now on, whatever becomes of it.
+pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<Version> {
+    let named = DatastoreName::parse(&new.name).map_err(|e| Error::invalid(e.to_string()))?;
+    change::check_description(&new.description)?;
+    if new.source.len() > SOURCE_BYTES_MAX || new.source.contains('\0') {
+        return Err(Error::invalid(format!(
+            "where data comes from is said in at most {SOURCE_BYTES_MAX} bytes"
+        )));
+    }
+    if !new.source_kind.is_sent_in_parts() && new.source_kind != SourceKind::Stream {
+        work::check_source(engine, &new).await?;
+    }
+    let mut tx = engine.inner.db.read().await?;
+    let known = db::datastore::by_name(&mut tx, caller.id(), named.as_str()).await?;
+    let team = match &known {
+        Some(store) => {
+            caller
+                .check(&mut tx, store, Action::ExtendDatastore)
+                .await?;
+            require_same_team(caller, store, new.team.as_deref())?;
+            store.team
+        }
+        None => caller.team_for_new(new.team.as_deref())?.id,
+    };
+    drop(tx);
+    let now = engine.inner.clock.now();
+    let store = db::datastore::Datastore {
+        id: DatastoreId::from_parts(now, engine.inner.clock.entropy()),
+        team,
+        creator: caller.id(),
+        name: named.to_string(),
+        numbers: 0,
+        created_at: now,
+    };
+    let mut tx = engine.inner.db.write().await?;
+    let store = db::datastore::insert_or_get(&mut tx, &store).await?;
+    let number = db::datastore::next_number(&mut tx, store.id).await?;
+    let version = db::datastore_version::Version {
+        id: DatastoreVersionId::from_parts(now, engine.inner.clock.entropy()),
+        datastore: store.id,
+        number: number.ok_or_else(|| Error::conflict("the datastore went away; try again"))?,
+        owner: store.creator,
+        owner_team: store.team,
+        state: State::Uploading,
+        source: new.source,
+        source_kind: new.source_kind,
+        description: new.description,
+        pages: None,
+        manifest: None,
+        files: 0,
+        size_bytes: 0,
+        new_bytes: 0,
+        progress_bytes: 0,
+        progress_total: None,
+        message: None,
+        created_at: now,
+        updated_at: now,
+        finished_at: None,
+        deleted: None,
+    };
+    db::datastore_version::insert(&mut tx, &version).await?;
+    let is_fetched = !new.source_kind.is_sent_in_parts() && new.source_kind != SourceKind::Stream;
+    if is_fetched {
+        db::datastore_version::set_processing(&mut tx, version.id, None, now).await?;
+    }
+    let found = Found {
+        datastore: store,
+        version,
+    };
+    let event = caller.did(
+        "datastore.create",
+        Some(found.datastore.team),
+        found.thing(&caller.user.username),
+    );
+    event
+        .detail(format!("from a {}", found.version.source_kind))
+        .write(engine, &mut tx)
+        .await?;
+    tx.commit().await?;
+    engine.inner.watch.changed([found.datastore.team]);
+    if is_fetched {
+        work::start(engine, found.version.id);
+    }
+    let mut tx = engine.inner.db.read().await?;
+    let row = db::datastore_version::by_id(&mut tx, found.version.id).await?;
+    one(&mut tx, caller, row.unwrap_or(found.version)).await
+}
+
+fn require_same_team(
+    caller: &Caller,
+    store: &db::datastore::Datastore,
+    named: Option<&str>,
+) -> Result<()> {
+    let Some(named) = named else { return Ok(()) };
+    let mine = caller.teams.iter().find(|(team, _)| team.id == store.team);
+    let team = mine.map_or("another one", |(team, _)| team.name.as_str());
+    if team.eq_ignore_ascii_case(named) {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        message: format!(
+            "your datastore '{}' belongs to team '{team}', and so do all of its versions",
+            store.name
+        ),
+        hint: Some("leave --team out, or choose another --name".to_owned()),
+    })
+}
+
+/// The upload that `text` names, if the caller may add to it.
+pub(super) async fn upload(engine: &Engine, caller: &Caller, text: &str) -> Result<Found> {
+    let mut tx = engine.inner.db.read().await?;
+    let found = name::find(&mut tx, caller, text, name::Which::Any).await?;
+    caller
+        .check(&mut tx, &found.datastore, Action::ExtendDatastore)
+        .await?;
+    Ok(found)
+}
+
+pub(super) fn require_uploading(found: &Found) -> Result<()> {
+    if found.version.deleted.is_some() {
+        return Err(Error::conflict(format!(
+            "{} was deleted: what is sent of it is not kept",
+            found.called()
+        )));
+    }
+    match found.version.state {
+        State::Uploading => Ok(()),
+        State::Failed => Err(Error::conflict(format!(
+            "{} was given up: {}",
+            found.called(),
+            found.version.message.as_deref().unwrap_or_default()
+        ))),
+        State::Processing | State::Available => Err(Error::Conflict {
+            message: format!(
+                "{} is {} and takes no more files",
+                found.called(),
+                found.version.state
+            ),
+            hint: Some("begin another version".to_owned()),
+        }),
+    }
+}
+
+/// Takes a part of the list, if all of its bytes are stored.  Sending a part again replaces
+/// it.
+pub async fn put_part(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    number: u32,
+    entries: Vec<Entry>,
+) -> Result<Outcome> {
+    let found = upload(engine, caller, text).await?;
+    require_uploading(&found)?;
+    let checked = checked(number, &entries)?;
+    let id = found.version.id;
+    let wanted: HashSet<BlobId> = entries.iter().filter_map(Entry::blob).collect();
+    let missing = engine
+        .inner
+        .blobs
+        .missing(wanted.into_iter().collect())
+        .await?;
+    let mut part = db::datastore_page::Part {
+        number,
+        digest: checked.digest.to_string(),
+        blob: None,
+        files: checked.files,
+        size_bytes: checked.size_bytes,
+        new_bytes: new_bytes(&entries, &missing),
+    };
+    if missing.is_empty() {
+        let packed = tokio::task::spawn_blocking(move || encode(&entries))
+            .await
+            .map_err(Error::internal)?;
+        part.blob = Some(crate::snapshot::store(engine, packed).await?);
+    }
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.write().await?;
+    db::datastore_page::put(&mut tx, id, &part).await?;
+    if !db::datastore_version::sum_up(&mut tx, id, now).await? {
+        return Err(Error::conflict(format!(
+            "{} takes no more files: somebody else has ended it",
+            found.called()
+        )));
+    }
+    tx.commit().await?;
+    Ok(if missing.is_empty() {
+        Outcome::Kept
+    } else {
+        Outcome::Missing(missing)
+    })
+}
+
+struct Checked {
+    digest: BlobId,
+    files: u64,
+    size_bytes: u64,
+}
+
+fn checked(number: u32, entries: &[Entry]) -> Result<Checked> {
+    if number >= PARTS_MAX || entries.len() > PART_ENTRIES_MAX {
+        return Err(Error::TooLarge {
+            message: format!(
+                "a version is sent in at most {PARTS_MAX} parts of {PART_ENTRIES_MAX} entries"
+            ),
+            hint: Some("pack small files into larger ones".to_owned()),
+        });
+    }
+    let mut check = Check::default();
+    let (mut files, mut size_bytes) = (0, 0_u64);
+    for entry in entries {
+        check
+            .next(entry)
+            .map_err(|e| Error::invalid(e.to_string()))?;
+        files += u64::from(super::list::is_file(entry));
+        size_bytes = size_bytes.saturating_add(entry.size_bytes());
+    }
+    Ok(Checked {
+        digest: digest(entries),
+        files,
+        size_bytes,
+    })
+}
+
+fn new_bytes(entries: &[Entry], missing: &[BlobId]) -> u64 {
+    let mut missing: HashSet<BlobId> = missing.iter().copied().collect();
+    entries
+        .iter()
+        .filter(|entry| entry.blob().is_some_and(|blob| missing.remove(&blob)))
+        .map(Entry::size_bytes)
+        .fold(0, u64::saturating_add)
+}
+
+/// The parts that are kept, by number, from the one after `after` on: what need not be
+/// sent again.
+pub async fn parts(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    after: Option<u32>,
+    limit: u32,
+) -> Result<db::Page<db::datastore_page::Part, u32>> {
+    let found = upload(engine, caller, text).await?;
+    let mut tx = engine.inner.db.read().await?;
+    let mut page = db::datastore_page::list(&mut tx, found.version.id, after, limit).await?;
+    page.items.retain(|part| part.blob.is_some());
+    Ok(page)
+}
+
+/// Ends an upload of `parts` parts.  It is available at once, or, when it is long, soon.
+/// Doing it twice is the same as once.
+pub async fn commit(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    parts: u32,
+) -> Result<Version> {
+    let found = upload(engine, caller, text).await?;
+    if found.version.state == State::Uploading {
+        require_uploading(&found)?;
+        let mut tx = engine.inner.db.write().await?;
+        require_whole(&mut tx, &found, parts).await?;
+        let now = engine.inner.clock.now();
+        let done =
+            db::datastore_version::set_processing(&mut tx, found.version.id, Some(parts), now)
+                .await?;
+        if done {
+            let event = caller.did(
+                "datastore.commit",
+                Some(found.datastore.team),
+                found.thing(&caller.user.username),
+            );
+            event
+                .detail(format!("{parts} parts"))
+                .write(engine, &mut tx)
+                .await?;
+        }
+        tx.commit().await?;
+    }
+    work::start(engine, found.version.id);
+    work::wait(engine, found.version.id).await;
+    let mut tx = engine.inner.db.read().await?;
+    let row = db::datastore_version::by_id(&mut tx, found.version.id).await?;
+    let row = row.ok_or_else(|| Error::not_found("the version is gone"))?;
+    one(&mut tx, caller, row).await
+}
+
+/// Refuses to end an upload of which something was not sent.
+async fn require_whole(tx: &mut db::Tx, found: &Found, parts: u32) -> Result<()> {
+    let mut next = 0;
+    let mut after = None;
+    loop {
+        let page =
+            db::datastore_page::list(tx, found.version.id, after, db::PAGE_ROWS_MAX).await?;
+        for part in &page.items {
+            if part.number == next && part.blob.is_some() {
+                next += 1;
+            }
+        }
+        match page.next {
+            Some(more) => after = Some(more),
+            None => break,
+        }
+    }
+    if next >= parts {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        message: format!(
+            "{} is not whole: part {next} of {parts} is not there",
+            found.called()
+        ),
+        hint: Some("send the parts that are missing, then end it again".to_owned()),
+    })
+}

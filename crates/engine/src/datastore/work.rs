@@ -1,0 +1,348 @@
+//! What the server does by itself: filing what was uploaded, fetching what has an address,
+//! and giving up what nobody goes on with.
+//!
+//! A job is nothing but a version that is being processed: after a restart it is found in
+//! the database and begun again.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use grid_core::datastore::{SourceKind, State};
+use grid_core::id::DatastoreVersionId;
+use grid_core::time::Timestamp;
+use grid_manifest::{Builder, Entry, Stored, Totals};
+use grid_store::db;
+use grid_store::db::datastore_version::Content;
+use tokio::sync::watch;
+
+use super::{NewVersion, list};
+use crate::Engine;
+use crate::error::{Error, Result};
+
+/// How long an upload that nobody goes on with is kept.  Higher: halves of data sets take
+/// up room; lower: who comes back after the weekend begins again.
+const UPLOAD_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+
+/// How often it is looked for work that was left over, and for uploads that are too old.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// How long whoever ends an upload waits for it to be available.  Higher: proxies cut the
+/// connection; lower: clients ask again for what is nearly done.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Versions that are worked on at a time.  Higher: they take memory and disk from each
+/// other; lower: a small one waits behind large ones.
+const JOBS_MAX: usize = 4;
+
+/// How often a job is begun before its fault is taken for one that stays.
+const TRIES_MAX: u32 = 3;
+
+/// Versions looked at in one step.
+const STEP: u32 = 64;
+
+/// The versions that are worked on now.
+#[derive(Default)]
+pub(crate) struct Jobs(Mutex<HashMap<DatastoreVersionId, Job>>);
+
+struct Job {
+    /// Closed when it is over.
+    over: watch::Receiver<()>,
+}
+
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<DatastoreVersionId, Job>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a job has not done its work.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It never will: what is wrong is wrong with the data.
+    Data(String),
+    /// Something of an upload is gone: it has to be sent again.
+    Incomplete,
+    /// It may, another time.
+    Ours(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid { .. } | Error::TooLarge { .. } | Error::Conflict { .. } => {
+                Self::Data(error.to_string())
+            }
+            other => Self::Ours(other),
+        }
+    }
+}
+
+impl From<grid_store::blobs::BlobError> for Fault {
+    fn from(error: grid_store::blobs::BlobError) -> Self {
+        Self::from(Error::from(error))
+    }
+}
+
+impl From<db::Error> for Fault {
+    fn from(error: db::Error) -> Self {
+        Self::from(Error::from(error))
+    }
+}
+
+/// Has a version worked on, unless somebody does.
+pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
+    let mut jobs = engine.inner.datastores.lock();
+    if jobs.contains_key(&id) || jobs.len() >= JOBS_MAX {
+        // It is found again by the next look.
+        return;
+    }
+    let (done, over) = watch::channel(());
+    jobs.insert(id, Job { over });
+    drop(jobs);
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let _done = done;
+        // As a task, so that a panic does not leave it in the list.
+        let worker = engine.clone();
+        let work = tokio::spawn(async move { process(&worker, id).await });
+        if let Err(error) = work.await {
+            tracing::error!(version = %id, %error, "filing a datastore version failed");
+        }
+        engine.inner.datastores.lock().remove(&id);
+    });
+}
+
+/// Waits a while for a version that is worked on.
+pub(super) async fn wait(engine: &Engine, id: DatastoreVersionId) {
+    let over = engine
+        .inner
+        .datastores
+        .lock()
+        .get(&id)
+        .map(|job| job.over.clone());
+    if let Some(mut over) = over {
+        // An error says that it is over.
+        let _ = tokio::time::timeout(WAIT_MAX, over.changed()).await;
+    }
+}
+
+impl Engine {
+    /// Looks after datastores, for ever: goes on with what was left over, and gives up what
+    /// nobody goes on with.
+    pub async fn keep_datastores(&self) {
+        loop {
+            if let Err(error) = look(self).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "datastores cannot be looked after; trying again"
+                );
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+async fn look(engine: &Engine) -> Result<()> {
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.read().await?;
+    let all = Timestamp::from_millis(i64::MAX);
+    let left = db::datastore_version::list_open(&mut tx, State::Processing, all, STEP).await?;
+    let old = now.plus_millis(-UPLOAD_LIFE_MS);
+    let stale = db::datastore_version::list_open(&mut tx, State::Uploading, old, STEP).await?;
+    drop(tx);
+    for version in left {
+        start(engine, version.id);
+    }
+    for version in stale {
+        let days = UPLOAD_LIFE_MS / (24 * 60 * 60 * 1_000);
+        let message = format!("nobody went on with it for {days} days");
+        give_up(engine, &version, &message).await?;
+    }
+    Ok(())
+}
+
+async fn give_up(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+    message: &str,
+) -> Result<()> {
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.write().await?;
+    let done = db::datastore_version::fail(&mut tx, version.id, message, now).await?;
+    tx.commit().await?;
+    if done {
+        tracing::info!(version = %version.id, message, "a datastore version has failed");
+        engine.inner.watch.changed([version.owner_team]);
+    }
+    Ok(())
+}
+
+/// Works on a version until it is available or never will be, or is left for later.
+async fn process(engine: &Engine, id: DatastoreVersionId) {
+    for number in 1..=TRIES_MAX {
+        let row = async {
+            let mut tx = engine.inner.db.read().await?;
+            db::datastore_version::by_id(&mut tx, id).await
+        };
+        let Ok(Some(version)) = row.await else { return };
+        if version.state != State::Processing || version.deleted.is_some() {
+            return;
+        }
+        let fault = match content(engine, &version).await {
+            Ok(content) => match finish(engine, &version, &content).await {
+                Ok(()) => return,
+                Err(error) => Fault::Ours(error),
+            },
+            Err(fault) => fault,
+        };
+        let settled = match fault {
+            Fault::Data(message) => give_up(engine, &version, &message).await,
+            Fault::Incomplete => reopen(engine, &version).await,
+            Fault::Ours(error) if number == TRIES_MAX => {
+                tracing::warn!(
+                    version = %id,
+                    error = &error as &dyn std::error::Error,
+                    "a datastore version is left for later"
+                );
+                Ok(())
+            }
+            Fault::Ours(_) => continue,
+        };
+        if let Err(error) = settled {
+            tracing::warn!(error = &error as &dyn std::error::Error, "it is tried again later");
+        }
+        return;
+    }
+}
+
+async fn reopen(engine: &Engine, version: &db::datastore_version::Version) -> Result<()> {
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.write().await?;
+    db::datastore_version::set_uploading(&mut tx, version.id, now).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn finish(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+    content: &Content,
+) -> Result<()> {
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.write().await?;
+    db::datastore_version::finish(&mut tx, version.id, content, now).await?;
+    tx.commit().await?;
+    engine.inner.watch.changed([version.owner_team]);
+    Ok(())
+}
+
+/// Makes the list of a version.
+async fn content(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+) -> Result<Content, Fault> {
+    match version.source_kind {
+        SourceKind::Folder | SourceKind::File => file(engine, version).await,
+        SourceKind::Stream | SourceKind::Http | SourceKind::S3 => Err(Fault::Data(
+            "this server cannot fetch data from there".to_owned(),
+        )),
+    }
+}
+
+/// Files the parts of an upload.
+async fn file(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+) -> Result<Content, Fault> {
+    let mut filing = Filing::new(engine);
+    let mut new_bytes = 0;
+    let mut after = None;
+    let wanted = version.pages.unwrap_or_default();
+    loop {
+        let mut tx = engine.inner.db.read().await?;
+        let page = db::datastore_page::list(&mut tx, version.id, after, STEP).await?;
+        drop(tx);
+        for part in page.items.iter().filter(|part| part.number < wanted) {
+            let blob = part.blob.ok_or(Fault::Incomplete)?;
+            new_bytes += part.new_bytes;
+            filing.add(list::block(engine, blob).await?).await?;
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    filing.finish(new_bytes).await
+}
+
+/// A list that is being cut into blocks and stored.
+pub(super) struct Filing {
+    engine: Engine,
+    builder: Builder,
+}
+
+impl Filing {
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            engine: engine.clone(),
+            builder: Builder::default(),
+        }
+    }
+
+    /// Takes the next entries, whose bytes must be stored.
+    pub(super) async fn add(&mut self, entries: Vec<Entry>) -> Result<(), Fault> {
+        let blobs: std::collections::HashSet<_> =
+            entries.iter().filter_map(Entry::blob).collect();
+        let blobs = blobs.into_iter().collect();
+        if !self.engine.inner.blobs.missing(blobs).await?.is_empty() {
+            return Err(Fault::Incomplete);
+        }
+        let mut builder = std::mem::take(&mut self.builder);
+        let cut = tokio::task::spawn_blocking(move || {
+            let mut blocks = Vec::new();
+            for entry in entries {
+                blocks.extend(builder.push(entry)?);
+            }
+            Ok::<_, grid_manifest::Error>((builder, blocks))
+        });
+        let (builder, blocks) = cut
+            .await
+            .map_err(|error| Fault::Ours(Error::internal(error)))?
+            .map_err(|error| Fault::Data(error.to_string()))?;
+        self.builder = builder;
+        for block in blocks {
+            self.store(block).await?;
+        }
+        Ok(())
+    }
+
+    async fn store(&self, stored: Stored) -> Result<(), Fault> {
+        crate::snapshot::store(&self.engine, stored.bytes).await?;
+        Ok(())
+    }
+
+    /// The list is over.
+    pub(super) async fn finish(mut self, new_bytes: u64) -> Result<Content, Fault> {
+        let built = std::mem::take(&mut self.builder).finish();
+        if let Some(last) = built.last {
+            self.store(last).await?;
+        }
+        let manifest = built.index.blob;
+        self.store(built.index).await?;
+        let Totals { files, bytes, .. } = built.totals;
+        Ok(Content {
+            manifest,
+            files,
+            size_bytes: bytes,
+            new_bytes,
+        })
+    }
+}
+
+/// Refuses a source that cannot be fetched, before anything is made.
+pub(super) async fn check_source(_engine: &Engine, new: &NewVersion) -> Result<()> {
+    Err(Error::invalid(format!(
+        "this server cannot fetch data from '{}'",
+        new.source
+    )))
+}
