@@ -80,7 +80,10 @@ impl IntoResponse for Failure {
         let code = self.0.code;
         let status =
             StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let detail = self.0.clone();
         let mut response = (status, Json(self.body())).into_response();
+        // Beside the answer, for doors that speak otherwise.
+        response.extensions_mut().insert(detail);
         let headers = response.headers_mut();
         match code {
             // Not `Basic`: a browser would ask for a name, keep it, and add it to requests

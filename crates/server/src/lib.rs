@@ -60,5 +60,5 @@ pub fn states() -> String {
 
 /// Who may do what, and which route asks what, as Markdown.
 pub fn access_table() -> String {
-    grid_core::access::access_table() + &rest::access::table()
+    grid_core::access::access_table() + &rest::access::table() + &compat::grid::routes::table()
 }

@@ -72,7 +72,7 @@ pub(super) async fn link_follow(
 
 impl App {
     /// What links begin with: the address that was set, or the one that was asked.
-    pub(super) fn base(&self, uri: &Uri, headers: &HeaderMap) -> Result<String> {
+    pub(crate) fn base(&self, uri: &Uri, headers: &HeaderMap) -> Result<String> {
         if let Some(url) = &self.url {
             return Ok(url.to_string());
         }

@@ -2,12 +2,33 @@
 //!
 //! Its REST half is here; GraphQL and web sockets are merged where the router is made.
 
-use axum::Router;
+mod asked;
+mod auth;
+mod clusters;
+mod create;
+mod datastore;
+mod error;
+mod experiments;
+pub(crate) mod routes;
+mod runs;
+mod sessions;
+mod shapes;
+mod transfer;
+mod words;
 
+use axum::Router;
+use axum::middleware::map_response;
+use axum::routing::any;
+
+use crate::extract::{no_such_method, no_such_path};
 use crate::rest::App;
 
 /// Everything that the original client asks for, from the top of the server's addresses.
 pub(crate) fn router(_app: &App) -> Router<App> {
-    // The GraphQL half is merged here.
-    Router::new()
+    // GraphQL and web sockets are merged here.
+    let rest = routes::router()
+        .route("/v1/{*rest}", any(no_such_path))
+        .method_not_allowed_fallback(no_such_method)
+        .layer(map_response(error::reshape));
+    rest
 }
