@@ -3,8 +3,8 @@
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    artifacts, clone, clusters, completion, delete, docs, history, login, logs, restore, retry,
-    run, share, status, stop, team, user, version, view,
+    artifacts, clone, clusters, completion, credential, delete, docs, history, login, logs,
+    restore, retry, run, share, ssh_keys, status, stop, team, user, version, view,
 };
 use crate::printer::Format;
 
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     User(user::UserArgs),
     #[command(alias = "teams")]
     Team(team::TeamArgs),
+    SshKeys(ssh_keys::SshKeysArgs),
+    #[command(alias = "credentials")]
+    Credential(credential::CredentialArgs),
     #[cfg(feature = "server")]
     Server(crate::commands::server::ServerArgs),
     Docs(docs::DocsArgs),

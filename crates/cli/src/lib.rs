@@ -80,6 +80,8 @@ fn dispatch(command: Command, words: &[String], ctx: &Ctx) -> Result<ExitCode> {
         Command::Login(args) => c::login::run(args, ctx),
         Command::User(args) => c::user::run(args, ctx),
         Command::Team(args) => c::team::run(args, ctx),
+        Command::SshKeys(args) => c::ssh_keys::run(args, ctx),
+        Command::Credential(args) => c::credential::run(args, ctx),
         Command::Share(args) => c::share::run(args, ctx),
         #[cfg(feature = "server")]
         Command::Server(args) => c::server::run(args, ctx),

@@ -74,6 +74,7 @@ async fn open(dir: &Path) -> Result<Engine> {
         hub,
         clock: Arc::new(SystemClock),
         secret: [1; 32],
+        credential_key: [2; 32],
         scratch: dir.join("tmp"),
         cluster: "local".to_owned(),
     })

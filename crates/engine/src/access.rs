@@ -124,6 +124,13 @@ impl Caller {
         action.scope() <= self.scope && is_allowed(may(relation, action, policy))
     }
 
+    /// Whether a person in the caller's place may do `action` to `thing`, with whatever key.
+    /// Leaves no trail.
+    pub(crate) fn would(&self, thing: &impl Owned, action: Action) -> bool {
+        let (relation, policy) = self.relation(thing.team(), thing.creator());
+        is_allowed(may(relation, action, policy))
+    }
+
     /// Lets the caller do `action` to `thing`, or says why not.
     pub(crate) async fn check(
         &self,
@@ -224,6 +231,13 @@ impl Caller {
         }
     }
 
+    /// The team in which the caller makes new things unless they name another.
+    pub(crate) fn current(&self) -> Option<&(db::team::Team, Role)> {
+        let current = |(team, _): &&(db::team::Team, Role)| Some(team.id) == self.user.current_team;
+        let own = || self.teams.iter().find(|(team, _)| team.personal);
+        self.teams.iter().find(current).or_else(own)
+    }
+
     /// The team in which the caller makes new things: `named`, else the current one.
     pub(crate) fn team_for_new(&self, named: Option<&str>) -> Result<&db::team::Team> {
         let found = match named {
@@ -231,11 +245,7 @@ impl Caller {
                 let name = name.to_lowercase();
                 self.teams.iter().find(|(team, _)| team.name == name)
             }
-            None => self
-                .teams
-                .iter()
-                .find(|(team, _)| Some(team.id) == self.user.current_team)
-                .or_else(|| self.teams.iter().find(|(team, _)| team.personal)),
+            None => self.current(),
         };
         let Some((team, role)) = found else {
             return Err(match named {

@@ -76,6 +76,12 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
             }
         }
     }
+    let closed = crate::credential::sealed_otherwise(engine).await?;
+    if closed > 0 {
+        report.find(format!(
+            "{closed} credentials were encrypted with another key than the server has"
+        ));
+    }
     Ok(report)
 }
 

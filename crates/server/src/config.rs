@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<String>,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: Option<u32>,
+    /// What credentials are encrypted with, if it is not in the data folder.
+    pub(crate) credential_key: Option<PathBuf>,
     /// Whose word is taken for who is asking.
     pub(crate) trusted_proxies: TrustedProxies,
     /// The name of the first user, if somebody chose one.
@@ -124,6 +126,7 @@ struct File {
     url: Option<String>,
     database_url: Option<String>,
     audit_days: Option<u32>,
+    credential_key: Option<PathBuf>,
     trusted_proxies: Option<Vec<String>>,
     operator: Option<String>,
 }
@@ -193,6 +196,9 @@ pub(crate) fn settings(
         audit_days: variables
             .number("GRID_SERVER_AUDIT_DAYS")?
             .or(file.audit_days),
+        credential_key: variables
+            .path("GRID_SERVER_CREDENTIAL_KEY")
+            .or(file.credential_key),
         operator: variables.text("GRID_OPERATOR")?.or(file.operator),
         system_user: variables.text("USER").ok().flatten(),
     })

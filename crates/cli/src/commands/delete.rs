@@ -116,7 +116,7 @@ async fn question(client: &Client, kind: Kind, name: &str, path: &str) -> Result
     ))
 }
 
-fn confirmed(ctx: &Ctx, question: &str) -> Result<bool> {
+pub(super) fn confirmed(ctx: &Ctx, question: &str) -> Result<bool> {
     ctx.printer.ask(question);
     let mut answer = String::new();
     let length = io::stdin()

@@ -102,7 +102,7 @@ fn ask(ctx: &Ctx, question: &str, flag: &str) -> Result<String> {
 }
 
 /// The same, without showing what is typed.
-fn ask_secret(ctx: &Ctx, question: &str, flag: &str) -> Result<String> {
+pub(super) fn ask_secret(ctx: &Ctx, question: &str, flag: &str) -> Result<String> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         return ask(ctx, question, flag);

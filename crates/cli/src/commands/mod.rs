@@ -4,6 +4,7 @@ pub(crate) mod artifacts;
 pub(crate) mod clone;
 pub(crate) mod clusters;
 pub(crate) mod completion;
+pub(crate) mod credential;
 pub(crate) mod delete;
 pub(crate) mod docs;
 pub(crate) mod help_markdown;
@@ -17,6 +18,7 @@ pub(crate) mod run;
 #[cfg(feature = "server")]
 pub(crate) mod server;
 pub(crate) mod share;
+pub(crate) mod ssh_keys;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod team;

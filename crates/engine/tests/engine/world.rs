@@ -78,6 +78,7 @@ pub(crate) async fn engine(dir: &Path, clock: Arc<dyn Clock>) -> Engine {
         hub,
         clock,
         secret: [1; 32],
+        credential_key: [2; 32],
         scratch: dir.join("tmp"),
         cluster: "local".to_owned(),
     })

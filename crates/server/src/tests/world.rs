@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::place::Database;
-use crate::assembly::{connect, new_token, open_engine};
+use crate::assembly::{Secrets, connect, new_token, open_engine};
 use crate::auth::{Tokens, folder_token};
 use crate::config::{Options, settings};
 use crate::folder::Folder;
@@ -140,7 +140,11 @@ impl World {
             },
         );
         let executor = Arc::new(executor.expect("an executor"));
-        let engine = open_engine(&folder, db, hub, executor, SECRET)
+        let secrets = Secrets {
+            signing: SECRET,
+            credentials: SECRET,
+        };
+        let engine = open_engine(&folder, db, hub, executor, secrets)
             .await
             .expect("an engine");
         let ada = grid_engine::user::create_first(&engine, "ada")
