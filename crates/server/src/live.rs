@@ -18,7 +18,7 @@ use grid_engine::Changes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use follow::{Follower, Start};
+pub(crate) use follow::{Follower, Start, Told};
 pub(crate) use payload::payload;
 
 /// How often something is said when there is nothing to say.  Higher: proxies and

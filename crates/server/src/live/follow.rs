@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use grid_api::log::{LogLine, LogSource, LogStream, LogsEnd, LogsStatus};
+use grid_core::workload::Status;
 use grid_engine::log::{Cursor, Page, Reader};
-use grid_engine::{Result, Watcher};
+use grid_engine::{Error, Result, Watcher};
 use grid_store::logs::Follow;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// a team reads on for longer; lower: each follower costs more.
 const CHECK_EVERY: Duration = Duration::from_secs(3);
 
+/// For how long nothing more of a build comes once its experiment runs, until it is over:
+/// what it wrote last is on its way.  Higher: whoever waits for the build waits longer;
+/// lower: its last lines are not told.
+const BUILD_QUIET: Duration = Duration::from_secs(1);
+
+/// What a follower is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// How the experiment stands; first, and when it changes.
+    Status(LogsStatus),
+    /// A line, and where to go on behind it.  One that is not over has no such place, and
+    /// comes again.
+    Line { at: Option<Cursor>, line: LogLine },
+    /// All is told.
+    End(LogsEnd),
+}
+
 /// Where following begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Start {
@@ -57,10 +75,12 @@ pub(crate) struct Follower {
     /// Whether it is to be asked at once whether the follower still may.
     ask: bool,
     stop: CancellationToken,
+    /// Since when nothing has come of a build whose experiment runs; `None` for those who
+    /// follow to the end of the experiment.
+    build: Option<Option<Instant>>,
     /// The first lines, if they are the last ones.
     tail: Option<usize>,
     cursor: Cursor,
-    begun: bool,
     over: bool,
     told: Option<LogsStatus>,
     /// The log of the attempt that is read, to be woken by.
@@ -103,9 +123,9 @@ impl Follower {
             people,
             ask: false,
             stop,
+            build: None,
             tail,
             cursor,
-            begun: false,
             over: false,
             told: None,
             log: None,
@@ -122,34 +142,55 @@ impl Follower {
         }
     }
 
+    /// The same, and over as soon as the experiment has begun and its build is told.
+    pub(crate) fn until_built(mut self) -> Self {
+        self.build = Some(None);
+        self
+    }
+
     /// The events, until the experiment is over and all of its log is told.
     pub(crate) fn events(self) -> impl Stream<Item = Bytes> + Send {
+        let mut begun = false;
+        self.told().map(move |told| {
+            let mut events = if begun {
+                Events::default()
+            } else {
+                Events::begin()
+            };
+            begun = true;
+            match told {
+                Ok(told) => told.iter().for_each(|one| push(&mut events, one)),
+                Err(error) => events.push_json("error", None, &Failure::from(error).body()),
+            }
+            if events.is_empty() {
+                events = Events::keep_alive();
+            }
+            events.into_bytes()
+        })
+    }
+
+    /// What there is to tell, piece by piece; a piece with nothing says that the stream
+    /// lives.  An error is the last.
+    pub(crate) fn told(self) -> impl Stream<Item = Result<Vec<Told>, Error>> + Send {
         futures::stream::unfold(self, |mut follower| async move {
             if follower.over {
                 return None;
             }
-            let events = match follower.next().await {
-                Ok(events) => events?,
+            let told = match follower.next().await {
+                Ok(told) => Ok(told?),
                 Err(error) => {
                     follower.over = true;
-                    let mut events = Events::default();
-                    events.push_json("error", None, &Failure::from(error).body());
-                    events
+                    Err(error)
                 }
             };
             follower.spoke = Instant::now();
-            Some((events.into_bytes(), follower))
+            Some((told, follower))
         })
     }
 
     /// What there is to say next; `None` when the server ends.
-    async fn next(&mut self) -> Result<Option<Events>> {
-        let mut events = if self.begun {
-            Events::default()
-        } else {
-            Events::begin()
-        };
-        self.begun = true;
+    async fn next(&mut self) -> Result<Option<Vec<Told>>> {
+        let mut told = Vec::new();
         loop {
             if self.stop.is_cancelled() {
                 return Ok(None);
@@ -161,14 +202,14 @@ impl Follower {
                 self.checked = Instant::now();
             }
             if self.is_time_to_look() {
-                self.look(&mut events).await?;
+                self.look(&mut told).await?;
             }
-            self.read(&mut events).await?;
-            if !events.is_empty() {
-                return Ok(Some(events));
+            self.read(&mut told).await?;
+            if !told.is_empty() {
+                return Ok(Some(told));
             }
-            if self.spoke.elapsed() >= KEEP_ALIVE {
-                return Ok(Some(Events::keep_alive()));
+            if self.over || self.spoke.elapsed() >= KEEP_ALIVE {
+                return Ok(Some(told));
             }
             self.wait().await;
         }
@@ -180,7 +221,7 @@ impl Follower {
     }
 
     /// Looks how the experiment stands.
-    async fn look(&mut self, events: &mut Events) -> Result<()> {
+    async fn look(&mut self, told: &mut Vec<Told>) -> Result<()> {
         self.changed = false;
         self.looked = Instant::now();
         let standing = self.reader.standing().await?;
@@ -191,18 +232,22 @@ impl Follower {
         // A new attempt has a log of its own, and what is over is read to its end.
         self.more |= standing.attempts > self.cursor.attempt || standing.status.is_final();
         if self.told.as_ref() != Some(&status) {
-            events.push_json("status", None, &status);
+            told.push(Told::Status(status.clone()));
             self.told = Some(status);
         }
         Ok(())
     }
 
     /// Reads what is new in the log.
-    async fn read(&mut self, events: &mut Events) -> Result<()> {
+    async fn read(&mut self, told: &mut Vec<Told>) -> Result<()> {
         let now = Instant::now();
         let due = self.partial_due.is_some_and(|due| due <= now);
         if !self.more && !due {
+            self.over |= self.is_built(now);
             return Ok(());
+        }
+        if let Some(quiet) = &mut self.build {
+            *quiet = None;
         }
         if self
             .log
@@ -226,21 +271,36 @@ impl Follower {
         self.more = page.lines.len() >= LINES || page.next.attempt != self.cursor.attempt;
         self.cursor = page.next;
         let over = page.over;
-        self.tell(page, events);
+        self.tell(page, told);
         if over {
             // Its status now, and not from before it was over.
-            self.look(events).await?;
+            self.look(told).await?;
             if let Some(LogsStatus { status, .. }) =
                 self.told.as_ref().filter(|told| told.status.is_final())
             {
-                events.push_json("end", None, &LogsEnd { status: *status });
+                told.push(Told::End(LogsEnd { status: *status }));
                 self.over = true;
             }
         }
         Ok(())
     }
 
-    fn tell(&mut self, page: Page, events: &mut Events) {
+    /// Whether the experiment has begun and nothing of its build has come for a while.
+    fn is_built(&mut self, now: Instant) -> bool {
+        let begun = self.told.as_ref().is_some_and(|told| {
+            !matches!(told.status, Status::Queued | Status::Pending)
+        });
+        match &mut self.build {
+            Some(since) if begun => now >= *since.get_or_insert(now) + BUILD_QUIET,
+            Some(since) => {
+                *since = None;
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn tell(&mut self, page: Page, told: &mut Vec<Told>) {
         let (next, over) = (page.next, page.over);
         let mut partial = Vec::new();
         for line in page.lines {
@@ -253,7 +313,7 @@ impl Follower {
                 partial.push(line);
             } else {
                 self.partial.retain(|shown| !is_same_place(shown, &line));
-                events.push_json("log", Some(&at), &line);
+                told.push(Told::Line { at: Some(at), line });
             }
         }
         self.partial_due = None;
@@ -268,9 +328,9 @@ impl Follower {
             } else {
                 self.partial_sent = Instant::now();
                 for line in news {
-                    events.push_json("log", None, &line);
                     self.partial.retain(|shown| !is_same_place(shown, &line));
-                    self.partial.push(line);
+                    self.partial.push(line.clone());
+                    told.push(Told::Line { at: None, line });
                 }
             }
         }
@@ -283,6 +343,9 @@ impl Follower {
             .min(self.looked + if self.changed { LOOK_APART } else { LOOK_EVERY });
         if let Some(due) = self.partial_due {
             until = until.min(due);
+        }
+        if let Some(Some(since)) = self.build {
+            until = until.min(since + BUILD_QUIET);
         }
         let grown = async {
             if let Some((_, log)) = &mut self.log
@@ -313,6 +376,18 @@ impl Follower {
             self.more = true;
             tokio::time::sleep_until(self.read + READ_APART).await;
         }
+    }
+}
+
+/// Adds what is told to the events.
+fn push(events: &mut Events, told: &Told) {
+    match told {
+        Told::Status(status) => events.push_json("status", None, status),
+        Told::Line { at, line } => {
+            let id = at.as_ref().map(|at| at as &dyn std::fmt::Display);
+            events.push_json("log", id, line);
+        }
+        Told::End(end) => events.push_json("end", None, end),
     }
 }
 
