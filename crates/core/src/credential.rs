@@ -193,9 +193,8 @@ impl S3 {
 
 /// A name that a credential may have.
 pub fn check_name(name: &str) -> Result<(), Error> {
-    let is_good = |b: u8| {
-        b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
-    };
+    let is_good =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     let begins = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let ok = name.len() <= NAME_LEN_MAX
         && name.bytes().all(is_good)
