@@ -1,35 +1,42 @@
 //! Blobs: bytes by their content's hash.  Code, artifacts, later data.
 //!
-//! Large blobs are a file each.  Small ones share pack files, because a file for each
-//! of 100,000 small blobs costs more than their bytes do.  Promises:
+//! Small blobs are records in pack files, because a file for each of 100,000 small blobs
+//! costs more than their bytes do.  Large ones are cut into chunks by their content
+//! ([`grid_chunk`]): each chunk is a record like a small blob, and shared by all that
+//! have it, and one more record is the *recipe* that makes the blob of them.  Promises:
 //!
 //! - **A blob is there whole or not at all**, whenever the process is killed.
 //! - **A blob is what its name says.**  Nothing is stored without its hash having been
-//!   computed; reads check it again on request.
-//! - **The same bytes are stored once.**
+//!   computed, and nothing is given to a reader without its being compared again.
+//! - **The same bytes are stored once**, also as parts of different blobs.
 //! - **What was just uploaded, or just said to be there, stays** for [`GC_GRACE`], so
 //!   that whoever is about to refer to it can do so.
 //!
-//! Large files are forced to the disk before they get their name, so that they also
-//! survive a loss of power.  Packs are forced only on request ([`Settings`]): a blob
-//! that a loss of power took is found by its hash, and said to be missing.
+//! Recipes, and all that they are made of, are forced to the disk before they count, so
+//! that large blobs also survive a loss of power.  Small ones are forced only on request
+//! ([`Settings`]): a blob that a loss of power took is found by its hash, and said to be
+//! missing.
 //!
 //! The surface is small on purpose: an object store has the same operations.
 //! The server process is the only writer of the folder.
 
+mod chunked;
+mod collect;
+mod disk;
 mod grace;
+mod index;
 mod large;
 mod pack;
 mod packs;
 mod reader;
+mod recipe;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::collections::HashSet;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,21 +45,27 @@ use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 use tokio::sync::mpsc;
 
+pub use chunked::Announced;
+pub use collect::{Collected, Collection};
+pub use grid_chunk::Recipe;
 pub use reader::{BlobReader, READ_ALL_BYTES_MAX};
 pub use writer::BlobWriter;
 
 use crate::logs::blocking;
+use disk::Disk;
 use grace::Grace;
 use large::LargeFiles;
-use packs::Packs;
+use pack::{Kind, key};
+use packs::{Packs, Record};
+use reader::Chunks;
 
-/// Largest small blob in bytes: what is larger gets a file.
-/// Higher: packs fill with what a file would serve as well, and rewriting them after
-/// deletions copies more.  Lower: more files.
-pub const SMALL_BYTES_MAX: usize = 256 * 1024;
+/// Largest small blob in bytes: what is larger is cut into chunks of at most this.
+/// Higher: content that changes within shares less.  Lower: chunks could not be as long
+/// as whoever cuts them wants.
+pub const SMALL_BYTES_MAX: usize = grid_chunk::CHUNK_BYTES_MAX;
 
 /// How long a blob stays that was uploaded, or said to be there, and that nobody
-/// refers to.  It also begins anew when the store is opened.
+/// refers to.  Only time during which the store is open counts.
 /// Higher: what was deleted takes up room for longer.  Lower: an upload that takes
 /// longer than this loses its first blobs before it can refer to them.
 pub const GC_GRACE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -66,12 +79,15 @@ const LIST_AHEAD_BLOBS: usize = 1024;
 pub struct Settings {
     /// Tells the time that blobs are marked with.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Force each large blob to the disk before it counts.
+    /// Force large blobs to the disk before they count.
     pub sync_large: bool,
     /// Force each batch of small blobs to the disk before it counts.
     pub sync_small: bool,
     /// See [`GC_GRACE`].
     pub grace: Duration,
+    /// After how many steps on the file system the process dies.
+    #[cfg(test)]
+    pub(crate) steps_left: Option<Arc<std::sync::atomic::AtomicI64>>,
 }
 
 impl Settings {
@@ -82,6 +98,15 @@ impl Settings {
             sync_large: true,
             sync_small: false,
             grace: GC_GRACE,
+            #[cfg(test)]
+            steps_left: None,
+        }
+    }
+
+    fn disk(&self) -> Disk {
+        Disk {
+            #[cfg(test)]
+            steps_left: self.steps_left.clone(),
         }
     }
 }
@@ -106,7 +131,12 @@ pub enum BlobError {
     /// The stored bytes are not what they were.
     #[error("blob {id} is damaged on disk: upload it again, and check the disk")]
     Corrupt { id: BlobId },
-    /// The disk is full.  Nothing of the blob was kept.
+    /// A part of the stored bytes is not what it was.
+    #[error(
+        "the chunk {chunk} at byte {at} of blob {id} is damaged on disk: upload it again, and check the disk"
+    )]
+    Damaged { id: BlobId, chunk: BlobId, at: u64 },
+    /// The disk is full.  Of a large blob, what is stored shortens the next attempt.
     #[error("no room on disk to store {what}: make room, then try again")]
     Full { what: String, source: io::Error },
     /// The file system failed.
@@ -143,6 +173,8 @@ pub struct BlobInfo {
     pub len: u64,
     /// When it was stored.
     pub written_at: Timestamp,
+    /// Whether it is made of others in this list.
+    pub is_chunked: bool,
 }
 
 /// What a check of a blob found.
@@ -156,17 +188,6 @@ pub enum Health {
     Corrupt,
 }
 
-/// What a deletion did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
-    /// Blobs that are gone now.
-    pub removed: u64,
-    /// Blobs that are too young to go.
-    pub kept: u64,
-    /// Blobs that were not there.
-    pub missing: u64,
-}
-
 /// The blobs in a folder.
 #[derive(Clone)]
 pub struct Blobs {
@@ -178,21 +199,31 @@ struct Inner {
     grace: Grace,
     packs: Packs,
     large: LargeFiles,
+    /// Large blobs that are being read: what they are made of stays.
+    readers: Mutex<Vec<Weak<Chunks>>>,
+    /// Held by whoever collects.
+    collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Blobs {
     /// Opens the folder, makes it if it is not there, and repairs what a killed
     /// process left behind.  This blocks.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, BlobError> {
-        let packs = Packs::open(&dir.join("packs"), settings.sync_small)?;
-        let large = LargeFiles::open(dir, settings.sync_large)?;
-        let grace = Grace::new(settings.grace);
+        let disk = settings.disk();
+        let packs = Packs::open(&dir.join("packs"), settings.sync_small, &disk)?;
+        let large = LargeFiles::open(dir, &disk)?;
+        let grace = Grace::open(&dir.join("grace"), settings.grace, &disk);
+        let grace = grace.map_err(|source| {
+            BlobError::io(format!("open the folder {}", dir.display()), source)
+        })?;
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,
                 grace,
                 packs,
                 large,
+                readers: Mutex::default(),
+                collecting: Arc::default(),
             }),
         })
     }
@@ -202,16 +233,13 @@ impl Blobs {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             inner.grace.touch(&ids);
-            let mut missing = inner.packs.missing(ids);
-            let mut result = Ok(());
-            missing.retain(|id| match inner.large.has(*id) {
-                Ok(has) => !has,
-                Err(error) => {
-                    result = Err(error);
-                    true
+            let mut missing = Vec::new();
+            for id in ids {
+                if !inner.has(id)? {
+                    missing.push(id);
                 }
-            });
-            result.map(|()| missing)
+            }
+            Ok(missing)
         })
         .await
     }
@@ -221,6 +249,22 @@ impl Blobs {
     pub async fn put_small_batch(&self, blobs: Vec<(BlobId, Bytes)>) -> Result<(), BlobError> {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.put_small(&blobs)).await
+    }
+
+    /// Stores large blobs by what they are made of, as far as that is here.  Each is
+    /// read and compared with its name before it counts.
+    pub async fn announce(
+        &self,
+        blobs: Vec<(BlobId, Recipe)>,
+    ) -> Result<Vec<Announced>, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.announce(&blobs)).await
+    }
+
+    /// What a blob is made of; `None` when it is not here, or small.
+    pub async fn recipe(&self, id: BlobId) -> Result<Option<Recipe>, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.recipe(id)).await
     }
 
     /// Begins to store a blob of any length.
@@ -250,13 +294,15 @@ impl Blobs {
         blocking(move || match inner.get(id).and_then(stored_hash) {
             Ok(Some(found)) if found == id => Ok(Health::Ok),
             Ok(None) => Ok(Health::Missing),
-            Ok(Some(_)) | Err(BlobError::Corrupt { .. }) => Ok(Health::Corrupt),
+            Ok(Some(_)) | Err(BlobError::Corrupt { .. } | BlobError::Damaged { .. }) => {
+                Ok(Health::Corrupt)
+            }
             Err(error) => Err(error),
         })
         .await
     }
 
-    /// All blobs, in no order.  What is stored or deleted meanwhile may be among them
+    /// All blobs and chunks, in no order.  What is stored or deleted meanwhile may be among them
     /// or not.
     pub fn list(&self) -> impl Stream<Item = Result<BlobInfo, BlobError>> + Send + use<> {
         let (sender, mut receiver) = mpsc::channel(LIST_AHEAD_BLOBS);
@@ -271,16 +317,6 @@ impl Blobs {
             }
         });
         futures::stream::poll_fn(move |context| receiver.poll_recv(context))
-    }
-
-    /// Deletes blobs that nobody refers to any more, but for those that are within
-    /// their grace.
-    ///
-    /// For this to be safe, whoever is about to refer to a blob must have stored it or
-    /// asked [`Blobs::missing`] for it less than the grace ago.
-    pub async fn delete(&self, ids: Vec<BlobId>) -> Result<Deleted, BlobError> {
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.delete(ids)).await
     }
 }
 
@@ -307,25 +343,38 @@ impl Inner {
 
     /// Stores small blobs whose hashes are known to be right.
     fn put_hashed(&self, blobs: &[(BlobId, Bytes)]) -> Result<(), BlobError> {
-        let ids: Vec<BlobId> = blobs.iter().map(|(id, _)| *id).collect();
-        self.grace.touch(&ids);
-        self.packs.put(blobs, (self.settings.clock)())
+        self.grace.touch(blobs.iter().map(|(id, _)| id));
+        let records: Vec<Record<'_>> = blobs
+            .iter()
+            .map(|(id, bytes)| Record::of(*id, bytes))
+            .collect();
+        self.packs.put(&records, (self.settings.clock)())
     }
 
-    fn get(&self, id: BlobId) -> Result<Option<BlobReader>, BlobError> {
-        if let Some(reader) = self.packs.get(id)? {
-            return Ok(Some(reader));
+    fn get(self: &Arc<Self>, id: BlobId) -> Result<Option<BlobReader>, BlobError> {
+        match self.packs.get(id)? {
+            None => return self.large.get(id),
+            Some(found) if found.header.kind == Kind::Bytes => {
+                return Ok(Some(BlobReader::of_record(found)));
+            }
+            Some(_) => {}
         }
-        self.large.get(id)
+        let Some(recipe) = self.recipe(id)? else {
+            return Ok(None);
+        };
+        let (reader, chunks) = BlobReader::of_chunks(id, self, recipe);
+        self.is_read(&chunks);
+        // A collection that did not see the reader yet has removed the recipe before.
+        let is_here = self.packs.index.get(&key(&id)).is_some();
+        Ok(is_here.then_some(reader))
     }
 
-    fn delete(&self, ids: Vec<BlobId>) -> Result<Deleted, BlobError> {
-        let unique: HashSet<BlobId> = ids.into_iter().collect();
-        let mut deleted = Deleted::default();
-        let rest = self.packs.delete(unique, &self.grace, &mut deleted)?;
-        self.large.delete(&rest, &self.grace, &mut deleted)?;
-        self.packs.rewrite()?;
-        Ok(deleted)
+    fn is_read(&self, chunks: &Arc<Chunks>) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len().is_power_of_two() {
+            readers.retain(|reader| reader.strong_count() > 0);
+        }
+        readers.push(Arc::downgrade(chunks));
     }
 }
 

@@ -1,14 +1,15 @@
 //! One pack file and the two small files beside it.
 //!
 //! - `<number>.pack`: records one after another, each a header (magic, length, time,
-//!   hash) and the bytes.  It is the truth.
+//!   hash) and the bytes.  It is the truth.  The magic says whether the bytes are those
+//!   of the hash, or the recipe of a larger blob that has it.
 //! - `<number>.idx`: where the records begin, in their order.  A cache: whatever of it
 //!   is missing or wrong is made anew from the pack.
 //! - `<number>.dead`: which records are deleted.  What is lost of it comes back to life
 //!   and is deleted again by the next collection.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,11 +18,19 @@ use std::sync::Arc;
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 
-use super::SMALL_BYTES_MAX;
+use super::disk::Disk;
+use super::{SMALL_BYTES_MAX, recipe};
 
 /// Length of a record's header in bytes.
 pub(super) const HEADER_BYTES: usize = 48;
 const MAGIC: [u8; 4] = *b"GBP1";
+const RECIPE_MAGIC: [u8; 4] = *b"GBR1";
+
+/// What both begin with.
+const MAGIC_BEGIN: [u8; 2] = *b"GB";
+
+/// Set in an offset of a recipe.  Offsets are below [`super::packs::PACK_BYTES_MAX`].
+const RECIPE_BIT: u32 = 1 << 31;
 
 const INDEX_ENTRY_BYTES: usize = 24;
 const DEAD_ENTRY_BYTES: usize = 12;
@@ -38,10 +47,20 @@ pub(super) fn key(id: &BlobId) -> Key {
     [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])]
 }
 
+/// What the bytes of a record are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Those of the blob.
+    Bytes,
+    /// What the blob is made of.
+    Recipe,
+}
+
 /// What stands before a record's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) id: BlobId,
+    pub(super) kind: Kind,
     pub(super) len: u32,
     pub(super) written_at: Timestamp,
 }
@@ -49,24 +68,33 @@ pub(super) struct Header {
 impl Header {
     pub(super) fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0..4].copy_from_slice(&MAGIC);
+        bytes[0..4].copy_from_slice(match self.kind {
+            Kind::Bytes => &MAGIC,
+            Kind::Recipe => &RECIPE_MAGIC,
+        });
         bytes[4..8].copy_from_slice(&self.len.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.written_at.as_millis().to_le_bytes());
         bytes[16..48].copy_from_slice(self.id.as_bytes());
         bytes
     }
 
-    fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8; HEADER_BYTES]) -> Option<Self> {
         let (words, _) = bytes.as_chunks::<8>();
         let [m0, m1, m2, m3, l0, l1, l2, l3] = words[0];
         let len = u32::from_le_bytes([l0, l1, l2, l3]);
-        if [m0, m1, m2, m3] != MAGIC || len as usize > SMALL_BYTES_MAX {
+        let kind = match [m0, m1, m2, m3] {
+            MAGIC => Kind::Bytes,
+            RECIPE_MAGIC => Kind::Recipe,
+            _ => return None,
+        };
+        if len as usize > SMALL_BYTES_MAX {
             return None;
         }
         let mut id = [0; 32];
         id.copy_from_slice(&bytes[16..]);
         Some(Self {
             id: BlobId::from_bytes(id),
+            kind,
             len,
             written_at: Timestamp::from_millis(i64::from_le_bytes(words[1])),
         })
@@ -86,13 +114,48 @@ impl Header {
     pub(super) fn record_bytes(&self) -> u64 {
         HEADER_BYTES as u64 + u64::from(self.len)
     }
+
+    /// The place of this record in the index.
+    pub(super) fn entry(&self, offset: u64) -> Entry {
+        // Packs are no longer than PACK_BYTES_MAX, which fits.
+        let offset = offset as u32;
+        Entry {
+            key: key(&self.id),
+            at: At(match self.kind {
+                Kind::Bytes => offset,
+                Kind::Recipe => offset | RECIPE_BIT,
+            }),
+        }
+    }
+
+    /// Whether these are the bytes of this record.
+    fn fits(&self, bytes: &[u8]) -> bool {
+        match self.kind {
+            Kind::Bytes => super::hash(bytes) == self.id,
+            Kind::Recipe => recipe::is_whole(self.id, bytes),
+        }
+    }
+}
+
+/// Where in its pack a record begins, and of what kind it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct At(pub(super) u32);
+
+impl At {
+    pub(super) fn offset(self) -> u64 {
+        u64::from(self.0 & !RECIPE_BIT)
+    }
+
+    pub(super) fn is_recipe(self) -> bool {
+        self.0 & RECIPE_BIT != 0
+    }
 }
 
 /// Where one record of a pack begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) key: Key,
-    pub(super) offset: u32,
+    pub(super) at: At,
 }
 
 impl Entry {
@@ -100,7 +163,7 @@ impl Entry {
         let mut bytes = [0; INDEX_ENTRY_BYTES];
         bytes[0..8].copy_from_slice(&self.key[0].to_le_bytes());
         bytes[8..16].copy_from_slice(&self.key[1].to_le_bytes());
-        bytes[16..20].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.at.0.to_le_bytes());
         bytes[20..24].copy_from_slice(&self.check().to_le_bytes());
         bytes
     }
@@ -110,13 +173,13 @@ impl Entry {
         let [o0, o1, o2, o3, c0, c1, c2, c3] = words[2];
         let entry = Self {
             key: [u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1])],
-            offset: u32::from_le_bytes([o0, o1, o2, o3]),
+            at: At(u32::from_le_bytes([o0, o1, o2, o3])),
         };
         (entry.check() == u32::from_le_bytes([c0, c1, c2, c3])).then_some(entry)
     }
 
     fn check(self) -> u32 {
-        mix(self.key[0] ^ self.key[1].rotate_left(32) ^ u64::from(self.offset))
+        mix(self.key[0] ^ self.key[1].rotate_left(32) ^ u64::from(self.at.0))
     }
 }
 
@@ -145,10 +208,10 @@ impl PackFiles {
     }
 
     /// Removes all three.  The pack goes first: without it the others mean nothing.
-    pub(super) fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.pack)?;
+    pub(super) fn remove(&self, disk: &Disk) -> io::Result<()> {
+        disk.remove(&self.pack)?;
         for path in [&self.index, &self.dead] {
-            match fs::remove_file(path) {
+            match disk.remove(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -156,9 +219,9 @@ impl PackFiles {
         Ok(())
     }
 
-    /// Notes records as deleted.
-    pub(super) fn bury(&self, records: &[(u32, u32)]) -> io::Result<()> {
-        let file = open(&self.dead)?;
+    /// Notes records as deleted: where they begin and their lengths.
+    pub(super) fn bury(&self, disk: &Disk, records: &[(u32, u32)]) -> io::Result<()> {
+        let file = disk.open(&self.dead)?;
         let at = file.metadata()?.len() / DEAD_ENTRY_BYTES as u64 * DEAD_ENTRY_BYTES as u64;
         let mut bytes = Vec::with_capacity(records.len() * DEAD_ENTRY_BYTES);
         for (offset, len) in records {
@@ -166,7 +229,12 @@ impl PackFiles {
             bytes.extend_from_slice(&len.to_le_bytes());
             bytes.extend_from_slice(&dead_check(*offset, *len).to_le_bytes());
         }
-        file.write_all_at(&bytes, at)
+        disk.write_at(&file, &bytes, at)
+    }
+
+    /// Forces to the disk what was noted as deleted.
+    pub(super) fn sync_dead(&self, disk: &Disk) -> io::Result<()> {
+        disk.sync(&disk.open(&self.dead)?)
     }
 
     fn dead_records(&self) -> io::Result<HashSet<u32>> {
@@ -201,28 +269,24 @@ pub(super) struct Found {
 
 /// Opens a pack and repairs what a crash left: a torn record at its end is cut off,
 /// and the index is completed.
-pub(super) fn open_pack(files: &PackFiles) -> io::Result<Found> {
-    let pack = open(&files.pack)?;
+pub(super) fn open_pack(files: &PackFiles, disk: &Disk) -> io::Result<Found> {
+    let pack = disk.open(&files.pack)?;
     let mut len = pack.metadata()?.len();
     let (mut entries, mut end) = read_index(files, &pack, len)?.unwrap_or_default();
     let known = entries.len();
     while end < len {
         match next_record(&pack, end, len)? {
             Some((offset, header)) => {
-                entries.push(Entry {
-                    key: key(&header.id),
-                    // Packs are no longer than PACK_BYTES_MAX, which fits.
-                    offset: offset as u32,
-                });
+                entries.push(header.entry(offset));
                 end = offset + header.record_bytes();
             }
             None => {
-                pack.set_len(end)?;
+                disk.set_len(&pack, end)?;
                 len = end;
             }
         }
     }
-    let indexed = match write_index(files, known as u64, &entries[known..]) {
+    let indexed = match write_index(files, disk, known as u64, &entries[known..]) {
         Ok(()) => entries.len() as u64,
         Err(error) => {
             // A cache that could not be written is made again at the next start.
@@ -232,14 +296,14 @@ pub(super) fn open_pack(files: &PackFiles) -> io::Result<Found> {
     };
     let dead = files.dead_records()?;
     // A record ends where the next begins.
-    let ends = entries.iter().skip(1).map(|entry| u64::from(entry.offset));
+    let ends = entries.iter().skip(1).map(|entry| entry.at.offset());
     let dead_bytes: u64 = entries
         .iter()
         .zip(ends.chain([len]))
-        .filter(|(entry, _)| dead.contains(&entry.offset))
-        .map(|(entry, end)| end.saturating_sub(u64::from(entry.offset)))
+        .filter(|(entry, _)| dead.contains(&(entry.at.offset() as u32)))
+        .map(|(entry, end)| end.saturating_sub(entry.at.offset()))
         .sum();
-    entries.retain(|entry| !dead.contains(&entry.offset));
+    entries.retain(|entry| !dead.contains(&(entry.at.offset() as u32)));
     Ok(Found {
         len,
         indexed,
@@ -259,24 +323,29 @@ fn read_index(files: &PackFiles, pack: &File, len: u64) -> io::Result<Option<(Ve
     let Some(last) = entries.last() else {
         return Ok(None);
     };
-    let Some(header) = Header::read(pack, u64::from(last.offset))? else {
+    let Some(header) = Header::read(pack, last.at.offset())? else {
         return Ok(None);
     };
-    let end = u64::from(last.offset) + header.record_bytes();
-    let good = key(&header.id) == last.key && end <= len;
+    let end = last.at.offset() + header.record_bytes();
+    let good = header.entry(last.at.offset()) == *last && end <= len;
     Ok(good.then_some((entries, end)))
 }
 
 /// Adds entries to an index file that has `known` of them.
-pub(super) fn write_index(files: &PackFiles, known: u64, new: &[Entry]) -> io::Result<()> {
+pub(super) fn write_index(
+    files: &PackFiles,
+    disk: &Disk,
+    known: u64,
+    new: &[Entry],
+) -> io::Result<()> {
     if new.is_empty() {
         return Ok(());
     }
     let bytes: Vec<u8> = new.iter().flat_map(|entry| entry.to_bytes()).collect();
     let at = known * INDEX_ENTRY_BYTES as u64;
-    let file = open(&files.index)?;
-    file.write_all_at(&bytes, at)?;
-    file.set_len(at + bytes.len() as u64)
+    let file = disk.open(&files.index)?;
+    disk.write_at(&file, &bytes, at)?;
+    disk.set_len(&file, at + bytes.len() as u64)
 }
 
 /// The first whole record at `from` or behind, with its hash checked.
@@ -288,7 +357,7 @@ fn next_record(pack: &File, from: u64, len: u64) -> io::Result<Option<(u64, Head
         {
             let mut bytes = vec![0; header.len as usize];
             pack.read_exact_at(&mut bytes, at + HEADER_BYTES as u64)?;
-            if super::hash(&bytes) == header.id {
+            if header.fits(&bytes) {
                 return Ok(Some((at, header)));
             }
         }
@@ -309,13 +378,12 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn next(&mut self) -> io::Result<Option<(u32, Header)>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<(At, Header)>> {
         while self.at < self.len {
             let at = self.at;
             if let Some(header) = Header::read(&self.pack, at)? {
                 self.at += header.record_bytes();
-                // Packs are no longer than PACK_BYTES_MAX, which fits.
-                return Ok(Some((at as u32, header)));
+                return Ok(Some((header.entry(at).at, header)));
             }
             self.at = search(&self.pack, at + 1, self.len)?.unwrap_or(self.len);
         }
@@ -327,26 +395,16 @@ impl Records {
 fn search(pack: &File, from: u64, len: u64) -> io::Result<Option<u64>> {
     let mut at = from;
     let mut bytes = vec![0; SEARCH_BYTES];
-    while at + MAGIC.len() as u64 <= len {
+    while at + MAGIC_BEGIN.len() as u64 <= len {
         let want = usize::try_from(len - at).unwrap_or(SEARCH_BYTES);
         let bytes = &mut bytes[..want.min(SEARCH_BYTES)];
         pack.read_exact_at(bytes, at)?;
-        if let Some(found) = memchr::memmem::find(bytes, &MAGIC) {
+        if let Some(found) = memchr::memmem::find(bytes, &MAGIC_BEGIN) {
             return Ok(Some(at + found as u64));
         }
-        at += (bytes.len() - (MAGIC.len() - 1)) as u64;
+        at += (bytes.len() - (MAGIC_BEGIN.len() - 1)) as u64;
     }
     Ok(None)
-}
-
-/// Opens a file for reading and writing, and makes it if it is not there.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
 }
 
 fn read_if_there(path: &Path) -> io::Result<Vec<u8>> {

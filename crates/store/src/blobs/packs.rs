@@ -1,84 +1,101 @@
-//! Small blobs: many in one pack file, found through an index in memory.
-//!
-//! The index costs 25 bytes per slot (some 29 to 57 bytes per blob), which for a
-//! million blobs is less than a file system's cache of as many files.
+//! Records: many in one pack file, found through an index in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 
-use super::grace::Grace;
+use super::disk::Disk;
+use super::index::{Index, PACK_NUMBERS_MAX, Place};
 use super::pack::{
-    Entry, HEADER_BYTES, Header, Key, PackFiles, Records, key, open, open_pack, write_index,
+    At, Entry, HEADER_BYTES, Header, Key, Kind, PackFiles, Records, key, open_pack, write_index,
 };
-use super::reader::BlobReader;
-use super::{BlobError, BlobInfo, Deleted};
+use super::{BlobError, BlobInfo, recipe};
 
-/// Longest pack file in bytes.
+/// Longest pack file in bytes, but for its last record.
 /// Higher: rewriting one after deletions takes longer.  Lower: more files.
-const PACK_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const PACK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Pack files that are kept open for reading.
 /// Higher: more file descriptors.  Lower: more opening when reads are spread widely.
-const PACKS_OPEN_MAX: usize = 64;
-
-/// Records that are moved at a time when a pack is rewritten.
-/// Higher: uploads wait longer beside it.  Lower: rewriting takes longer.
-const REWRITE_RECORDS: usize = 256;
+const PACKS_OPEN_MAX: usize = 256;
 
 /// Memory that is kept from one batch for the next, in bytes.
 /// Higher: an idle server keeps it for nothing.  Lower: getting and clearing memory
 /// costs as much as writing it.
-const BATCH_BYTES_KEPT: usize = 2 * 1024 * 1024;
-
-/// Blobs that are deleted at a time.
-/// Higher: uploads wait longer beside it.  Lower: more small writes.
-const DELETE_BLOBS: usize = 1024;
+const BATCH_BYTES_KEPT: usize = 5 * 1024 * 1024;
 
 /// How often a reader looks again when the pack it was about to open is rewritten.
 const LOOK_TRIES_MAX: usize = 8;
 
 pub(super) struct Packs {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) disk: Disk,
     sync: bool,
-    /// Whoever changes packs holds this; it is taken before the index.
+    pub(super) index: Index,
+    /// Whoever adds to packs holds this; it is taken before `sizes`.
     writer: Mutex<Writer>,
-    index: RwLock<Index>,
+    pub(super) sizes: Mutex<BTreeMap<u32, Sizes>>,
     open: Mutex<HashMap<u32, Arc<File>>>,
-}
-
-#[derive(Default)]
-struct Index {
-    blobs: HashMap<Key, Place>,
-    packs: BTreeMap<u32, Sizes>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    pack: u32,
-    offset: u32,
+    /// Held while packs are forced to the disk, so that whoever comes meanwhile waits.
+    syncing: Mutex<()>,
+    /// Records whose bytes were found to be damaged: as good as missing.
+    damaged: Mutex<HashSet<Key>>,
+    any_damaged: AtomicBool,
 }
 
 /// How full a pack is, in bytes.
 #[derive(Clone, Copy, Default)]
-struct Sizes {
-    len: u64,
-    live: u64,
+pub(super) struct Sizes {
+    pub(super) len: u64,
+    pub(super) live: u64,
+}
+
+/// A record to be stored.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    pub(super) id: BlobId,
+    pub(super) kind: Kind,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn of(id: BlobId, bytes: &'a [u8]) -> Self {
+        let kind = Kind::Bytes;
+        Self { id, kind, bytes }
+    }
+}
+
+/// A record that was found.
+pub(super) struct Found {
+    pub(super) header: Header,
+    pub(super) file: Arc<File>,
+    /// Where its bytes begin.
+    pub(super) start: u64,
+}
+
+impl Found {
+    pub(super) fn bytes(&self) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::zeroed(self.header.len as usize);
+        self.file.read_exact_at(&mut bytes, self.start)?;
+        Ok(bytes.freeze())
+    }
 }
 
 /// The pack that new records go to.
 struct Writer {
     number: u32,
     files: PackFiles,
+    disk: Disk,
     /// Absent until the first record: a store without blobs makes no file.
-    file: Option<File>,
+    file: Option<Arc<File>>,
     len: u64,
     /// Entries in the index file.
     indexed: u64,
@@ -86,41 +103,64 @@ struct Writer {
     backlog: Vec<Entry>,
     /// Where a batch is put together, kept to be used again.
     records: Vec<u8>,
+    /// Packs that were written to since they were forced to the disk.
+    dirty: BTreeMap<u32, Arc<File>>,
 }
 
 impl Writer {
-    fn new(dir: &Path, number: u32, len: u64, indexed: u64) -> Self {
+    fn new(dir: &Path, disk: &Disk, number: u32, len: u64, indexed: u64) -> Self {
         Self {
             number,
             files: PackFiles::new(dir, number),
+            disk: disk.clone(),
             file: None,
             len,
             indexed,
             backlog: Vec::new(),
             records: Vec::new(),
+            dirty: BTreeMap::new(),
         }
     }
 
+    /// Goes on with an empty pack.
+    fn turn(&mut self, dir: &Path) -> io::Result<()> {
+        let next = self.number + 1;
+        if next >= PACK_NUMBERS_MAX {
+            return Err(io::Error::other("there are no numbers left for packs"));
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        *self = Self::new(dir, &self.disk, next, 0, 0);
+        self.dirty = dirty;
+        Ok(())
+    }
+
     /// Writes records at the end of the pack, or none of them.
-    fn append(&mut self, new: &[(Header, &Bytes)], sync: bool) -> io::Result<()> {
+    fn append(&mut self, new: &[(Header, &[u8])], sync: bool) -> io::Result<()> {
         // What an earlier call left when it failed must not be written now.
         self.records.clear();
         for (header, bytes) in new {
             self.records.extend_from_slice(&header.to_bytes());
             self.records.extend_from_slice(bytes);
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(open(&self.files.pack)?),
+        let file = match &self.file {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = Arc::new(self.disk.open(&self.files.pack)?);
+                self.file = Some(Arc::clone(&file));
+                file
+            }
         };
-        let mut result = file.write_all_at(&self.records, self.len);
+        let mut result = self.disk.write_at(&file, &self.records, self.len);
         if sync && result.is_ok() {
-            result = file.sync_data();
+            result = self.disk.sync(&file);
         }
         match result {
             Ok(()) => self.len += self.records.len() as u64,
             // If this fails too, the next open cuts the torn record off.
-            Err(_) => drop(file.set_len(self.len)),
+            Err(_) => drop(self.disk.set_len(&file, self.len)),
+        }
+        if !sync {
+            self.dirty.insert(self.number, file);
         }
         self.records.clear();
         self.records.shrink_to(BATCH_BYTES_KEPT);
@@ -129,7 +169,7 @@ impl Writer {
 
     fn index(&mut self, entries: &[Entry]) {
         self.backlog.extend_from_slice(entries);
-        match write_index(&self.files, self.indexed, &self.backlog) {
+        match write_index(&self.files, &self.disk, self.indexed, &self.backlog) {
             Ok(()) => {
                 self.indexed += self.backlog.len() as u64;
                 self.backlog.clear();
@@ -143,15 +183,20 @@ impl Writer {
 }
 
 impl Packs {
-    pub(super) fn open(dir: &Path, sync: bool) -> Result<Self, BlobError> {
+    pub(super) fn open(dir: &Path, sync: bool, disk: &Disk) -> Result<Self, BlobError> {
         let doing = |source| BlobError::io(format!("open the packs in {}", dir.display()), source);
-        let (index, writer) = load(dir).map_err(doing)?;
+        let (index, sizes, writer) = load(dir, disk).map_err(doing)?;
         Ok(Self {
             dir: dir.to_path_buf(),
+            disk: disk.clone(),
             sync,
+            index,
             writer: Mutex::new(writer),
-            index: RwLock::new(index),
+            sizes: Mutex::new(sizes),
             open: Mutex::new(HashMap::new()),
+            syncing: Mutex::new(()),
+            damaged: Mutex::new(HashSet::new()),
+            any_damaged: AtomicBool::new(false),
         })
     }
 
@@ -161,38 +206,52 @@ impl Packs {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn sizes(&self) -> MutexGuard<'_, BTreeMap<u32, Sizes>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    /// Where a record is, whose bytes are not known to be damaged.  It is needed from
+    /// now on; but a recipe is only marked with all that it is made of.
+    pub(super) fn find(&self, id: BlobId) -> Option<Place> {
+        let key = key(&id);
+        let mut place = self.index.get(&key)?;
+        if !place.at.is_recipe() {
+            (place, _) = self.index.mark(&key)?;
+        }
+        (!self.is_damaged(&key)).then_some(place)
     }
 
-    /// Which of these are not here.
-    pub(super) fn missing(&self, mut ids: Vec<BlobId>) -> Vec<BlobId> {
-        let index = self.index();
-        ids.retain(|id| !index.blobs.contains_key(&key(id)));
-        ids
+    fn is_damaged(&self, key: &Key) -> bool {
+        self.any_damaged.load(Ordering::Relaxed) && self.damaged().contains(key)
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a record is damaged: who has its bytes may store them again.
+    pub(super) fn is_found_damaged(&self, id: BlobId) {
+        if self.damaged().insert(key(&id)) {
+            tracing::error!(blob = %id, "bytes on disk are damaged");
+        }
+        self.any_damaged.store(true, Ordering::Relaxed);
     }
 
     /// Stores those that are not here yet.
-    pub(super) fn put(&self, blobs: &[(BlobId, Bytes)], at: Timestamp) -> Result<(), BlobError> {
+    pub(super) fn put(&self, records: &[Record<'_>], at: Timestamp) -> Result<(), BlobError> {
+        let mut new: Vec<(Header, &[u8])> = Vec::with_capacity(records.len());
         let mut writer = self.writer();
-        let mut new: Vec<(Header, &Bytes)> = Vec::with_capacity(blobs.len());
-        {
-            let index = self.index();
-            let mut seen = HashSet::with_capacity(blobs.len());
-            for (id, bytes) in blobs {
-                if seen.insert(*id) && !index.blobs.contains_key(&key(id)) {
-                    let header = Header {
-                        id: *id,
-                        // A small blob's length fits.
-                        len: bytes.len() as u32,
-                        written_at: at,
-                    };
-                    new.push((header, bytes));
-                }
+        let mut seen = HashSet::with_capacity(records.len());
+        for record in records {
+            if seen.insert(record.id) && self.find(record.id).is_none() {
+                let header = Header {
+                    id: record.id,
+                    kind: record.kind,
+                    // A record's length fits.
+                    len: record.bytes.len() as u32,
+                    written_at: at,
+                };
+                new.push((header, record.bytes));
             }
         }
         self.append(&mut writer, &new)
@@ -201,71 +260,184 @@ impl Packs {
 
     /// Adds records and makes them known.  All that fit in one pack are there or not
     /// together.
-    fn append(&self, writer: &mut Writer, mut new: &[(Header, &Bytes)]) -> io::Result<()> {
+    fn append(&self, writer: &mut Writer, mut new: &[(Header, &[u8])]) -> io::Result<()> {
         while !new.is_empty() {
-            if writer.len >= PACK_BYTES_MAX {
-                *writer = Writer::new(&self.dir, writer.number + 1, 0, 0);
-            }
-            let start = writer.len;
-            let mut end = start;
-            let mut entries = Vec::with_capacity(new.len());
-            for (header, _) in new {
-                if end >= PACK_BYTES_MAX {
-                    break;
-                }
-                entries.push(Entry {
-                    key: key(&header.id),
-                    // Below PACK_BYTES_MAX, which fits.
-                    offset: end as u32,
-                });
-                end += header.record_bytes();
-            }
+            let entries = self.append_some(writer, new)?;
             let (now, later) = new.split_at(entries.len());
-            writer.append(now, self.sync)?;
-            writer.index(&entries);
-            self.learn(writer.number, &entries, end - start, end);
+            for (entry, (header, _)) in entries.iter().zip(now) {
+                self.learn(writer.number, entry, header);
+            }
             new = later;
         }
         Ok(())
     }
 
-    /// Makes new records known.
-    fn learn(&self, pack: u32, entries: &[Entry], bytes: u64, len: u64) {
-        let mut index = self.index_mut();
-        for entry in entries {
-            let offset = entry.offset;
-            index.blobs.insert(entry.key, Place { pack, offset });
+    /// Writes as many records as fit in one pack; gives where they are.
+    fn append_some(&self, writer: &mut Writer, new: &[(Header, &[u8])]) -> io::Result<Vec<Entry>> {
+        if writer.len >= PACK_BYTES_MAX {
+            writer.turn(&self.dir)?;
         }
-        let sizes = index.packs.entry(pack).or_default();
-        sizes.len = len;
-        sizes.live += bytes;
+        let (start, mut end) = (writer.len, writer.len);
+        let mut entries = Vec::with_capacity(new.len());
+        for (header, _) in new {
+            if end >= PACK_BYTES_MAX {
+                break;
+            }
+            entries.push(header.entry(end));
+            end += header.record_bytes();
+        }
+        let now = new.get(..entries.len()).unwrap_or_default();
+        writer.append(now, self.sync)?;
+        writer.index(&entries);
+        let mut sizes = self.sizes();
+        let sizes = sizes.entry(writer.number).or_default();
+        sizes.len = end;
+        sizes.live += end - start;
+        Ok(entries)
     }
 
-    pub(super) fn get(&self, id: BlobId) -> Result<Option<BlobReader>, BlobError> {
+    fn learn(&self, pack: u32, entry: &Entry, header: &Header) {
+        let mut mark = self.index.current();
+        if entry.at.is_recipe() {
+            // What it is made of may be older than the collection that is under way.
+            mark = mark.wrapping_sub(1);
+        }
+        let place = Place::new(pack, entry.at, mark);
+        // What was there before was damaged, and now takes up room for nothing.
+        if let Some(old) = self.index.insert(entry.key, place) {
+            self.damaged().remove(&entry.key);
+            if let Some(sizes) = self.sizes().get_mut(&old.pack()) {
+                sizes.live = sizes.live.saturating_sub(header.record_bytes());
+            }
+        }
+    }
+
+    /// Moves records to the pack that is written to, those that are still where they
+    /// were.
+    pub(super) fn move_records(
+        &self,
+        from: u32,
+        records: &[(At, Header, Bytes)],
+    ) -> io::Result<()> {
+        let mut writer = self.writer();
+        let mut rest = records;
+        while !rest.is_empty() {
+            let new: Vec<(Header, &[u8])> = rest.iter().map(|(_, h, b)| (*h, &b[..])).collect();
+            let entries = self.append_some(&mut writer, &new)?;
+            let (now, later) = rest.split_at(entries.len());
+            for (entry, (at, header, _)) in entries.iter().zip(now) {
+                if !self
+                    .index
+                    .replace(&entry.key, (from, *at), writer.number, entry.at)
+                    && let Some(sizes) = self.sizes().get_mut(&writer.number)
+                {
+                    sizes.live = sizes.live.saturating_sub(header.record_bytes());
+                }
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Has new records go to another pack than this.
+    pub(super) fn leave(&self, number: u32) -> io::Result<()> {
+        let mut writer = self.writer();
+        if writer.number == number {
+            writer.turn(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Forces everything to the disk that was written.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let dirty = std::mem::take(&mut self.writer().dirty);
+        let mut result = Ok(());
+        for (number, file) in dirty {
+            if result.is_ok() {
+                result = self.disk.sync(&file);
+            }
+            if result.is_err() {
+                self.writer().dirty.entry(number).or_insert(file);
+            }
+        }
+        result
+    }
+
+    /// The record of this name, and that it is needed from now on.
+    pub(super) fn get(&self, id: BlobId) -> Result<Option<Found>, BlobError> {
         let doing = |source| BlobError::io(format!("open blob {id}"), source);
         for _ in 0..LOOK_TRIES_MAX {
-            let Some(place) = self.index().blobs.get(&key(&id)).copied() else {
+            let Some(place) = self.index.get(&key(&id)) else {
                 return Ok(None);
             };
-            let Some(file) = self.pack(place.pack).map_err(doing)? else {
+            let Some(file) = self.pack(place.pack()).map_err(doing)? else {
                 // The pack was rewritten since: the blob is somewhere else now.
                 continue;
             };
-            let offset = u64::from(place.offset);
+            let offset = place.at.offset();
             return match Header::read(&file, offset).map_err(doing)? {
-                Some(header) if header.id == id => {
-                    let start = offset + HEADER_BYTES as u64;
-                    let len = u64::from(header.len);
-                    Ok(Some(BlobReader::new(id, file, start, len)))
+                Some(header) if header.id == id => Ok(Some(Found {
+                    header,
+                    file,
+                    start: offset + HEADER_BYTES as u64,
+                })),
+                _ => {
+                    self.is_found_damaged(id);
+                    Err(BlobError::Corrupt { id })
                 }
-                _ => Err(BlobError::Corrupt { id }),
+            };
+        }
+        Err(BlobError::Corrupt { id })
+    }
+
+    /// The bytes of a record of a known length, in one read; `None` when there is none
+    /// of this length.  They are compared with their name only if this is asked for.
+    pub(super) fn read(
+        &self,
+        id: BlobId,
+        len: usize,
+        is_verified: bool,
+    ) -> Result<Option<Bytes>, BlobError> {
+        let doing = |source| BlobError::io(format!("read blob {id}"), source);
+        for _ in 0..LOOK_TRIES_MAX {
+            let Some(place) = self.index.get(&key(&id)) else {
+                return Ok(None);
+            };
+            let Some(file) = self.pack(place.pack()).map_err(doing)? else {
+                continue;
+            };
+            let mut bytes = BytesMut::zeroed(HEADER_BYTES + len);
+            match file.read_exact_at(&mut bytes, place.at.offset()) {
+                Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                    return Err(doing(error));
+                }
+                Err(_) => bytes.truncate(0),
+                Ok(()) => {}
+            }
+            let bytes = bytes.freeze();
+            let header = bytes.first_chunk().and_then(Header::parse);
+            return match header {
+                Some(header) if header.id == id && header.len as usize != len => Ok(None),
+                Some(header) if header.id == id => {
+                    let bytes = bytes.slice(HEADER_BYTES..);
+                    if is_verified && super::hash(&bytes) != id {
+                        self.is_found_damaged(id);
+                        return Err(BlobError::Corrupt { id });
+                    }
+                    Ok(Some(bytes))
+                }
+                _ => {
+                    self.is_found_damaged(id);
+                    Err(BlobError::Corrupt { id })
+                }
             };
         }
         Err(BlobError::Corrupt { id })
     }
 
     /// An open pack; `None` when it is gone.
-    fn pack(&self, number: u32) -> io::Result<Option<Arc<File>>> {
+    pub(super) fn pack(&self, number: u32) -> io::Result<Option<Arc<File>>> {
         let mut packs = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = packs.get(&number) {
             return Ok(Some(Arc::clone(file)));
@@ -282,193 +454,73 @@ impl Packs {
         Ok(Some(file))
     }
 
+    /// Removes a pack of which nothing is needed any more.
+    pub(super) fn remove(&self, number: u32) -> io::Result<()> {
+        self.sizes().remove(&number);
+        self.writer().dirty.remove(&number);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&number);
+        drop(open);
+        PackFiles::new(&self.dir, number).remove(&self.disk)
+    }
+
+    /// Goes through the records of a pack; `None` when it is gone.
+    pub(super) fn records(&self, number: u32) -> io::Result<Option<Records>> {
+        let Some(pack) = self.pack(number)? else {
+            return Ok(None);
+        };
+        let len = pack.metadata()?.len();
+        Ok(Some(Records { pack, len, at: 0 }))
+    }
+
     /// Tells of every blob, as long as somebody listens.
     pub(super) fn list(&self, tell: &mut impl FnMut(BlobInfo) -> bool) -> Result<(), BlobError> {
-        let doing = |source| BlobError::io("list the small blobs", source);
-        let packs: Vec<u32> = self.index().packs.keys().copied().collect();
+        let doing = |source| BlobError::io("list the blobs", source);
+        let packs: Vec<u32> = self.sizes().keys().copied().collect();
         for pack in packs {
-            let Some(file) = self.pack(pack).map_err(doing)? else {
+            let Some(mut records) = self.records(pack).map_err(doing)? else {
                 continue;
             };
-            let mut records = records(file).map_err(doing)?;
-            while let Some((offset, header)) = records.next().map_err(doing)? {
-                let info = BlobInfo {
-                    id: header.id,
-                    len: u64::from(header.len),
-                    written_at: header.written_at,
+            while let Some((at, header)) = records.next().map_err(doing)? {
+                let place = self.index.get(&key(&header.id));
+                if !place.is_some_and(|place| place.is(pack, at)) {
+                    continue;
+                }
+                let found = Found {
+                    header,
+                    file: Arc::clone(&records.pack),
+                    start: at.offset() + HEADER_BYTES as u64,
                 };
-                if self.is_live(&header, Place { pack, offset }) && !tell(info) {
+                if !tell(info(&found).map_err(doing)?) {
                     return Ok(());
                 }
             }
         }
         Ok(())
     }
-
-    /// Whether a record is the one that counts for its blob.
-    fn is_live(&self, header: &Header, place: Place) -> bool {
-        self.index().blobs.get(&key(&header.id)) == Some(&place)
-    }
-
-    /// Deletes those that are here and not covered, and returns those that are not
-    /// here.
-    pub(super) fn delete(
-        &self,
-        ids: HashSet<BlobId>,
-        grace: &Grace,
-        deleted: &mut Deleted,
-    ) -> Result<Vec<BlobId>, BlobError> {
-        let ids: Vec<BlobId> = ids.into_iter().collect();
-        let mut elsewhere = Vec::new();
-        for some in ids.chunks(DELETE_BLOBS) {
-            self.delete_some(some, grace, deleted, &mut elsewhere)?;
-        }
-        Ok(elsewhere)
-    }
-
-    fn delete_some(
-        &self,
-        ids: &[BlobId],
-        grace: &Grace,
-        deleted: &mut Deleted,
-        elsewhere: &mut Vec<BlobId>,
-    ) -> Result<(), BlobError> {
-        // Held so that no rewrite moves what goes.
-        let _writer = self.writer();
-        let mut gone: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
-        for id in ids {
-            // A damaged blob can be deleted like any other; its length is not known.
-            let len = match self.get(*id) {
-                Ok(Some(reader)) => reader.len() as u32,
-                Err(BlobError::Corrupt { .. }) => 0,
-                Ok(None) => {
-                    elsewhere.push(*id);
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let mut index = self.index_mut();
-            // Whoever asks for a blob touches it first and looks second; this looks
-            // and removes under one lock.  So nobody is told of a blob that goes.
-            if grace.covers(*id) {
-                deleted.kept += 1;
-                continue;
-            }
-            let Some(place) = index.blobs.remove(&key(id)) else {
-                continue;
-            };
-            deleted.removed += 1;
-            gone.entry(place.pack)
-                .or_default()
-                .push((place.offset, len));
-            if let Some(sizes) = index.packs.get_mut(&place.pack) {
-                let bytes = HEADER_BYTES as u64 + u64::from(len);
-                sizes.live = sizes.live.saturating_sub(bytes);
-            }
-        }
-        for (pack, records) in gone {
-            if let Err(error) = PackFiles::new(&self.dir, pack).bury(&records) {
-                // On a full disk they are back after a restart, and deleted again.
-                tracing::warn!(%error, pack, "could not note deleted blobs");
-            }
-        }
-        Ok(())
-    }
-
-    /// Rewrites packs that are more than half dead, so that their room is free again.
-    pub(super) fn rewrite(&self) -> Result<(), BlobError> {
-        let doing = |source| BlobError::storing("the rest of a pack", source);
-        let half_dead: Vec<u32> = {
-            let index = self.index();
-            let packs = index.packs.iter();
-            packs
-                .filter(|(_, sizes)| sizes.live * 2 < sizes.len)
-                .map(|(number, _)| *number)
-                .collect()
-        };
-        for number in half_dead {
-            self.rewrite_one(number).map_err(doing)?;
-        }
-        Ok(())
-    }
-
-    fn rewrite_one(&self, number: u32) -> io::Result<()> {
-        {
-            let mut writer = self.writer();
-            if writer.number == number {
-                *writer = Writer::new(&self.dir, number + 1, 0, 0);
-            }
-        }
-        let Some(file) = self.pack(number)? else {
-            return Ok(());
-        };
-        let mut records = records(Arc::clone(&file))?;
-        loop {
-            let mut some = Vec::with_capacity(REWRITE_RECORDS);
-            while some.len() < REWRITE_RECORDS
-                && let Some(record) = records.next()?
-            {
-                some.push(record);
-            }
-            if some.is_empty() {
-                break;
-            }
-            self.move_records(&file, number, &some)?;
-        }
-        let mut writer = self.writer();
-        if let Some(file) = &mut writer.file {
-            // What was safe on disk must be so at its new place before the old one goes.
-            file.sync_data()?;
-        }
-        self.forget(number);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.remove(&number);
-        PackFiles::new(&self.dir, number).remove()
-    }
-
-    /// Forgets a pack whose blobs were moved.
-    fn forget(&self, number: u32) {
-        let mut index = self.index_mut();
-        index.packs.remove(&number);
-        let before = index.blobs.len();
-        index.blobs.retain(|_, place| place.pack != number);
-        let lost = before - index.blobs.len();
-        if lost > 0 {
-            tracing::error!(
-                pack = number,
-                lost,
-                "blobs were damaged on disk and are gone"
-            );
-        }
-    }
-
-    /// Moves what is still live of these records to the pack that is written to.
-    fn move_records(&self, file: &File, number: u32, records: &[(u32, Header)]) -> io::Result<()> {
-        let mut writer = self.writer();
-        let mut moved: Vec<(Header, Bytes)> = Vec::with_capacity(records.len());
-        for (offset, header) in records {
-            let here = Place {
-                pack: number,
-                offset: *offset,
-            };
-            if self.is_live(header, here) {
-                let mut bytes = vec![0; header.len as usize];
-                file.read_exact_at(&mut bytes, u64::from(*offset) + HEADER_BYTES as u64)?;
-                moved.push((*header, bytes.into()));
-            }
-        }
-        let records: Vec<(Header, &Bytes)> = moved.iter().map(|(h, b)| (*h, b)).collect();
-        self.append(&mut writer, &records)
-    }
 }
 
-fn records(pack: Arc<File>) -> io::Result<Records> {
-    let len = pack.metadata()?.len();
-    Ok(Records { pack, len, at: 0 })
+fn info(found: &Found) -> io::Result<BlobInfo> {
+    let header = &found.header;
+    let len = match header.kind {
+        Kind::Bytes => u64::from(header.len),
+        // One that is damaged has no length.
+        Kind::Recipe => {
+            recipe::read(header.id, &found.bytes()?).map_or(0, |recipe| recipe.content_bytes())
+        }
+    };
+    Ok(BlobInfo {
+        id: header.id,
+        len,
+        written_at: header.written_at,
+        is_chunked: header.kind == Kind::Recipe,
+    })
 }
+
+type Loaded = (Index, BTreeMap<u32, Sizes>, Writer);
 
 /// Reads what packs there are.
-fn load(dir: &Path) -> io::Result<(Index, Writer)> {
+fn load(dir: &Path, disk: &Disk) -> io::Result<Loaded> {
     fs::create_dir_all(dir)?;
     let mut numbers = Vec::new();
     let mut beside = Vec::new();
@@ -488,28 +540,36 @@ fn load(dir: &Path) -> io::Result<(Index, Writer)> {
     for (number, path) in beside {
         if numbers.binary_search(&number).is_err() {
             // Of a pack that is gone; the next pack of this number must not meet it.
-            fs::remove_file(path)?;
+            disk.remove(&path)?;
         }
     }
-    let mut index = Index::default();
-    let mut writer = Writer::new(dir, 1, 0, 0);
+    let index = Index::new();
+    let mut sizes: BTreeMap<u32, Sizes> = BTreeMap::new();
+    let mut writer = Writer::new(dir, disk, 1, 0, 0);
+    let mut doubled: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
     for number in numbers {
-        let found = open_pack(&PackFiles::new(dir, number))?;
-        index.blobs.reserve(found.live.len());
+        let found = open_pack(&PackFiles::new(dir, number), disk)?;
         for entry in found.live {
-            // Where a rewrite was cut short a blob is there twice: the later one counts.
-            let place = Place {
-                pack: number,
-                offset: entry.offset,
-            };
-            index.blobs.insert(entry.key, place);
+            // Where a rewrite was cut short a record is there twice: the later one counts.
+            let place = Place::new(number, entry.at, 0);
+            if let Some(old) = index.insert(entry.key, place) {
+                // An offset fits.
+                let offset = old.at.offset() as u32;
+                doubled.entry(old.pack()).or_default().push((offset, 0));
+            }
         }
-        let sizes = Sizes {
-            len: found.len,
-            live: found.live_bytes,
-        };
-        index.packs.insert(number, sizes);
-        writer = Writer::new(dir, number, found.len, found.indexed);
+        sizes.insert(
+            number,
+            Sizes {
+                len: found.len,
+                live: found.live_bytes,
+            },
+        );
+        writer = Writer::new(dir, disk, number, found.len, found.indexed);
     }
-    Ok((index, writer))
+    for (number, records) in doubled {
+        // When the later one is deleted, the earlier must not come back.
+        PackFiles::new(dir, number).bury(disk, &records)?;
+    }
+    Ok((index, sizes, writer))
 }

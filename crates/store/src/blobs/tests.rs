@@ -1,5 +1,7 @@
 //! Blobs on real disks: round trips, crashes, damage, deletion.
 
+mod chunks;
+mod crashes;
 mod damage;
 mod deletion;
 mod round_trip;
@@ -12,7 +14,7 @@ use futures::StreamExt;
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 
-use super::{BlobInfo, Blobs, Settings, hash};
+use super::{BlobInfo, Blobs, Collected, Settings, hash};
 
 /// The time at which all is written here.
 const NOW_MS: i64 = 1_795_326_630_123;
@@ -73,4 +75,21 @@ async fn list(blobs: &Blobs) -> Vec<BlobInfo> {
 
 fn ids(blobs: &[(BlobId, Bytes)]) -> Vec<BlobId> {
     blobs.iter().map(|(id, _)| *id).collect()
+}
+
+/// A large blob as it was kept before large blobs were cut into chunks.
+fn put_file(dir: &Path, bytes: &[u8]) {
+    let name = hash(bytes).to_string();
+    let folder = dir.join("large").join(&name[..3]);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), bytes).unwrap();
+}
+
+/// Deletes everything but these.
+async fn collect(blobs: &Blobs, kept: &[BlobId], is_dry: bool) -> Collected {
+    let mut collection = blobs.collection().await;
+    for some in kept.chunks(100) {
+        collection.keep(some.to_vec()).await.unwrap();
+    }
+    collection.sweep(is_dry).await.unwrap()
 }

@@ -1,56 +1,46 @@
 //! Storing a blob of unknown length as its bytes arrive.
 
-use std::fs::File;
-use std::io::Write;
 use std::mem;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use grid_chunk::{Builder, Chunk, Chunker, Page};
 use grid_core::blob::BlobId;
-use rustix::fs::{Advice, fadvise};
-use tempfile::TempPath;
 use tokio::task::JoinHandle;
 
+use super::packs::Record;
 use super::{BlobError, Inner, SMALL_BYTES_MAX, hash};
 use crate::logs::blocking;
 
-/// Size of the pieces that are hashed and written, in bytes.
+/// Size of the pieces that are cut, hashed and written, in bytes.
 /// Higher: more memory per upload.  Lower: more thread changes.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 2 * 1024 * 1024;
 
-/// After so many bytes the disk begins to write them.
-/// Higher: the end of a large upload waits longer for the disk.  Lower: more small writes.
-const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
-
-/// Takes the bytes of one blob.  Hashing and writing of one piece go on while the next
-/// arrives.  A writer that is dropped leaves nothing behind.
+/// Takes the bytes of one blob.  Cutting, hashing and writing of one piece go on while
+/// the next arrives.  Of a writer that is dropped, chunks are left that the next attempt
+/// finds, or the next collection after their grace.
 pub struct BlobWriter {
     inner: Arc<Inner>,
     buffer: Vec<u8>,
     len: u64,
     upload: Upload,
-    /// The name of the file on its way.  It goes with the writer.
-    path: Option<TempPath>,
 }
 
 enum Upload {
     /// All bytes are in the buffer: it may become a small blob.
     Small,
     /// Waiting for bytes.
-    Ready(Box<Spill>),
+    Ready(Box<Cutting>),
     /// A piece is on its way to the disk.
-    Busy(JoinHandle<Result<Box<Spill>, BlobError>>),
+    Busy(JoinHandle<Result<Box<Cutting>, BlobError>>),
     /// A write failed: there is nothing to go on with.
     Broken,
 }
 
-struct Spill {
-    file: File,
-    hasher: blake3::Hasher,
-    written: u64,
-    /// Up to where the system was told to write to the disk.
-    begun: u64,
+struct Cutting {
+    inner: Arc<Inner>,
+    chunker: Chunker,
+    recipe: Builder,
 }
 
 impl BlobWriter {
@@ -60,7 +50,6 @@ impl BlobWriter {
             buffer: Vec::new(),
             len: 0,
             upload: Upload::Small,
-            path: None,
         }
     }
 
@@ -92,27 +81,24 @@ impl BlobWriter {
 
     /// Hands the buffer on to the disk, when the piece before is there.
     async fn flush(&mut self) -> Result<(), BlobError> {
-        let spill = match self.spill().await? {
-            Some(spill) => spill,
-            None => {
-                let inner = Arc::clone(&self.inner);
-                let (file, path) = blocking(move || inner.large.upload()).await?;
-                self.path = Some(path);
-                Spill::new(file)
-            }
+        let cutting = match self.cutting().await? {
+            Some(cutting) => cutting,
+            None => Cutting::new(&self.inner),
         };
         let next = Vec::with_capacity(PIECE_BYTES);
         let piece = mem::replace(&mut self.buffer, next);
-        self.upload = Upload::Busy(tokio::task::spawn_blocking(move || spill.write(&piece)));
+        self.upload = Upload::Busy(tokio::task::spawn_blocking(move || {
+            cutting.take(&piece, false)
+        }));
         Ok(())
     }
 
     /// Waits for the piece on its way.
-    async fn spill(&mut self) -> Result<Option<Box<Spill>>, BlobError> {
+    async fn cutting(&mut self) -> Result<Option<Box<Cutting>>, BlobError> {
         if let Upload::Busy(handle) = &mut self.upload {
             let done = handle.await;
             self.upload = match done {
-                Ok(Ok(spill)) => Upload::Ready(spill),
+                Ok(Ok(cutting)) => Upload::Ready(cutting),
                 Ok(Err(error)) => {
                     self.upload = Upload::Broken;
                     return Err(error);
@@ -125,7 +111,7 @@ impl BlobWriter {
         }
         match mem::replace(&mut self.upload, Upload::Broken) {
             Upload::Small => Ok(None),
-            Upload::Ready(spill) => Ok(Some(spill)),
+            Upload::Ready(cutting) => Ok(Some(cutting)),
             Upload::Busy(_) | Upload::Broken => Err(BlobError::io(
                 "go on with an upload that failed",
                 std::io::Error::from(std::io::ErrorKind::BrokenPipe),
@@ -151,69 +137,64 @@ impl BlobWriter {
     }
 
     async fn end(mut self, expected: Option<BlobId>) -> Result<BlobId, BlobError> {
-        let spill = self.spill().await?;
-        let (inner, rest, path) = (self.inner, self.buffer, self.path);
+        let cutting = self.cutting().await?;
+        let (inner, rest) = (self.inner, self.buffer);
         blocking(move || {
-            if spill.is_none() && rest.len() <= SMALL_BYTES_MAX {
+            if cutting.is_none() && rest.len() <= SMALL_BYTES_MAX {
                 let id = named(hash(&rest), expected)?;
                 inner.put_hashed(&[(id, Bytes::from(rest))])?;
                 return Ok(id);
             }
-            let (spill, path) = match spill.zip(path) {
-                Some(begun) => begun,
-                None => {
-                    let (file, path) = inner.large.upload()?;
-                    (Spill::new(file), path)
-                }
-            };
-            let Spill { file, hasher, .. } = *spill.write(&rest)?;
-            let found = BlobId::from_bytes(*hasher.finalize().as_bytes());
-            let id = named(found, expected)?;
-            inner.grace.touch(&[id]);
-            inner
-                .large
-                .keep(&file, path, id, (inner.settings.clock)())?;
-            Ok(id)
+            let cutting = cutting.unwrap_or_else(|| Cutting::new(&inner));
+            cutting.take(&rest, true)?.end(expected)
         })
         .await
     }
 }
 
-impl Spill {
-    fn new(file: File) -> Box<Self> {
+impl Cutting {
+    fn new(inner: &Arc<Inner>) -> Box<Self> {
         Box::new(Self {
-            file,
-            hasher: blake3::Hasher::new(),
-            written: 0,
-            begun: 0,
+            inner: Arc::clone(inner),
+            chunker: Chunker::new(),
+            recipe: Builder::new(),
         })
     }
 
-    fn write(mut self: Box<Self>, piece: &[u8]) -> Result<Box<Self>, BlobError> {
-        self.hasher.update(piece);
-        self.file
-            .write_all(piece)
-            .map_err(|source| BlobError::storing("an upload", source))?;
-        self.written += piece.len() as u64;
-        self.begin_writing_back();
+    fn take(mut self: Box<Self>, piece: &[u8], is_last: bool) -> Result<Box<Self>, BlobError> {
+        self.chunker.push(piece);
+        let mut chunks = Vec::new();
+        while let Some(chunk) = self.chunker.next(is_last) {
+            // A chunk's length fits.
+            let len = chunk.bytes.len() as u32;
+            let page = self.recipe.push(chunk.id, len, 1);
+            chunks.push(chunk);
+            chunks.extend(page.map(|Page { id, bytes }| Chunk { id, bytes }));
+        }
+        self.put(&chunks)?;
         Ok(self)
     }
 
-    /// Has the disk write what is there while the rest arrives.  Otherwise all of it is
-    /// written when the blob is whole, and whoever sent it waits for that.
-    fn begin_writing_back(&mut self) {
-        let length = self.written - self.begun;
-        if length < WRITE_BACK_BYTES {
-            return;
+    fn put(&self, chunks: &[Chunk]) -> Result<(), BlobError> {
+        self.inner.grace.touch(chunks.iter().map(|chunk| &chunk.id));
+        let records: Vec<Record<'_>> = chunks
+            .iter()
+            .map(|chunk| Record::of(chunk.id, &chunk.bytes))
+            .collect();
+        self.inner
+            .packs
+            .put(&records, (self.inner.settings.clock)())
+    }
+
+    fn end(mut self: Box<Self>, expected: Option<BlobId>) -> Result<BlobId, BlobError> {
+        let id = named(self.chunker.whole(), expected)?;
+        let (recipe, page) = mem::take(&mut self.recipe).finish();
+        if let Some(Page { id, bytes }) = page {
+            self.put(&[Chunk { id, bytes }])?;
         }
-        // Only advice: where it is not taken, the sync at the end takes longer.
-        let _ = fadvise(
-            &self.file,
-            self.begun,
-            NonZeroU64::new(length),
-            Advice::DontNeed,
-        );
-        self.begun = self.written;
+        self.inner.grace.touch([&id]);
+        self.inner.put_recipes([(id, recipe)].iter())?;
+        Ok(id)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use super::super::{Deleted, SMALL_BYTES_MAX};
+use super::super::{Collected, SMALL_BYTES_MAX};
 use super::*;
 use crate::logs::tests::sizes;
+
+/// Length of a record's header on disk.
+const HEAD: u64 = 48;
 
 #[tokio::test]
 async fn deleted_blobs_are_gone_and_can_come_back() {
@@ -14,18 +17,15 @@ async fn deleted_blobs_are_gone_and_can_come_back() {
     blobs.put_small_batch(small.clone()).await.unwrap();
     let large = content(7, SMALL_BYTES_MAX + 1);
     let large_id = put_large(&blobs, &large).await;
+    let all = list(&blobs).await.len() as u64;
 
     let mut gone = ids(&small[..10]);
     gone.push(large_id);
-    gone.push(BlobId::from_bytes([9; 32]));
-    gone.push(small[0].0);
-    let expected = Deleted {
-        removed: 11,
-        kept: 0,
-        missing: 1,
-    };
-    assert_eq!(blobs.delete(gone.clone()).await.unwrap(), expected);
-    gone.pop();
+    let would = collect(&blobs, &ids(&small[10..]), true).await;
+    let did = collect(&blobs, &ids(&small[10..]), false).await;
+    assert_eq!(would, did);
+    // The recipe and its chunks, too.
+    assert_eq!((did.removed, did.kept), (all - 90, 90));
     for blobs in [blobs.clone(), open_without_grace(dir.path())] {
         assert_eq!(blobs.missing(gone.clone()).await.unwrap(), gone);
         assert_eq!(list(&blobs).await.len(), 90);
@@ -34,10 +34,11 @@ async fn deleted_blobs_are_gone_and_can_come_back() {
     blobs.put_small_batch(small[..10].to_vec()).await.unwrap();
     put_large(&blobs, &large).await;
     for blobs in [blobs.clone(), open_without_grace(dir.path())] {
-        assert_eq!(list(&blobs).await.len(), 101);
+        assert_eq!(list(&blobs).await.len() as u64, all);
         for (id, bytes) in &small {
             assert_eq!(read(&blobs, *id).await.as_ref(), Some(bytes));
         }
+        assert_eq!(read(&blobs, large_id).await, Some(large.clone()));
     }
 }
 
@@ -46,26 +47,61 @@ async fn what_was_just_stored_or_asked_for_stays() {
     let dir = tempfile::tempdir().unwrap();
     let (id, bytes) = blob(1, 100);
     let large = content(2, 400_000);
-    {
+    for is_first in [true, false] {
+        // A restart neither forgets nor begins anew.
         let blobs = open(dir.path());
-        blobs.put_small_batch(vec![(id, bytes)]).await.unwrap();
-        let large_id = put_large(&blobs, &large).await;
-        let kept = Deleted {
-            removed: 0,
-            kept: 2,
-            missing: 0,
-        };
-        assert_eq!(blobs.delete(vec![id, large_id]).await.unwrap(), kept);
+        if is_first {
+            // The first period of a new store keeps everything.
+            blobs
+                .put_small_batch(vec![(id, bytes.clone())])
+                .await
+                .unwrap();
+            put_large(&blobs, &large).await;
+        }
+        let all = list(&blobs).await.len() as u64;
+        let collected = collect(&blobs, &[], false).await;
+        assert_eq!((collected.removed, collected.kept), (0, all));
+        assert_eq!(list(&blobs).await.len() as u64, all);
+        assert_eq!(read(&blobs, hash(&large)).await.as_ref(), Some(&large));
     }
-    // A restart begins the grace anew.
-    let blobs = open(dir.path());
-    let kept = Deleted {
-        removed: 0,
-        kept: 2,
-        missing: 0,
-    };
-    assert_eq!(blobs.delete(vec![id, hash(&large)]).await.unwrap(), kept);
-    assert_eq!(list(&blobs).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_large_blobs_share_goes_with_the_last_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open_without_grace(dir.path());
+    let first = content(1, 3_000_000);
+    let mut second = first.to_vec();
+    second[1_500_000] ^= 1;
+    put_large(&blobs, &first).await;
+    let one = list(&blobs).await.len();
+    put_large(&blobs, &second).await;
+    let both = list(&blobs).await.len();
+    assert!(both <= one + 3, "{one} and {both}");
+
+    collect(&blobs, &[hash(&second)], false).await;
+    assert_eq!(list(&blobs).await.len(), one);
+    for blobs in [blobs.clone(), open_without_grace(dir.path())] {
+        assert!(read(&blobs, hash(&first)).await.is_none());
+        assert_eq!(read(&blobs, hash(&second)).await.unwrap(), second);
+    }
+    collect(&blobs, &[], false).await;
+    assert_eq!(list(&blobs).await, []);
+}
+
+#[tokio::test]
+async fn who_reads_a_large_blob_reads_it_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open_without_grace(dir.path());
+    let large = content(1, 3_000_000);
+    let id = put_large(&blobs, &large).await;
+    let reader = blobs.get(id).await.unwrap().unwrap();
+    collect(&blobs, &[], false).await;
+    assert!(blobs.get(id).await.unwrap().is_none());
+    assert_eq!(reader.read_all(true).await.unwrap(), large);
+    drop(reader);
+    collect(&blobs, &[], false).await;
+    assert_eq!(list(&blobs).await, []);
 }
 
 #[tokio::test]
@@ -80,10 +116,17 @@ async fn the_room_of_dead_blobs_is_free_again() {
     let used = || sizes(dir.path()).iter().map(|(_, size)| size).sum::<u64>();
     let before = used();
     // A third: not worth a rewrite.
-    blobs.delete(ids(&all[..600])).await.unwrap();
+    let expected = Collected {
+        removed: 600,
+        removed_bytes: 600 * (1000 + HEAD),
+        young: 0,
+        kept: 1400,
+    };
+    let did = collect(&blobs, &ids(&all[600..]), false).await;
+    assert_eq!(did, expected);
     assert!(used() > before);
     // Two thirds.
-    blobs.delete(ids(&all[600..1300])).await.unwrap();
+    collect(&blobs, &ids(&all[1300..]), false).await;
     assert!(used() < before / 2, "{} of {before}", used());
     // Who has a blob open reads on.
     assert_eq!(held.read_all(true).await.unwrap(), all[0].1);
@@ -96,8 +139,7 @@ async fn the_room_of_dead_blobs_is_free_again() {
         }
     }
     // All of it.
-    let rest = list(&blobs).await.iter().map(|info| info.id).collect();
-    blobs.delete(rest).await.unwrap();
+    collect(&blobs, &[], false).await;
     assert_eq!(used(), 0);
     blobs.put_small_batch(all.clone()).await.unwrap();
     assert_eq!(list(&open(dir.path())).await.len(), 2000);
@@ -116,7 +158,7 @@ async fn a_rewrite_that_was_cut_short_doubles_nothing() {
         (path, bytes)
     });
     let blobs = open_without_grace(dir.path());
-    blobs.delete(ids(&all[..60])).await.unwrap();
+    collect(&blobs, &ids(&all[60..]), false).await;
     drop(blobs);
     // As if the old pack had not been removed any more, nor its deletions noted.
     for (path, bytes) in old {
@@ -125,7 +167,7 @@ async fn a_rewrite_that_was_cut_short_doubles_nothing() {
     }
     let blobs = open_without_grace(dir.path());
     assert_eq!(list(&blobs).await.len(), 100);
-    blobs.delete(ids(&all[..60])).await.unwrap();
+    collect(&blobs, &ids(&all[60..]), false).await;
     for blobs in [blobs.clone(), open_without_grace(dir.path())] {
         assert_eq!(list(&blobs).await.len(), 40);
         for (id, bytes) in &all[60..] {
@@ -134,37 +176,73 @@ async fn a_rewrite_that_was_cut_short_doubles_nothing() {
     }
 }
 
+#[tokio::test]
+async fn large_blobs_in_files_of_their_own_go_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let [kept, gone] = [1, 2].map(|n| content(n, 1_000_000));
+    for bytes in [&kept, &gone] {
+        put_file(dir.path(), bytes);
+    }
+    let blobs = open_without_grace(dir.path());
+    let did = collect(&blobs, &[hash(&kept)], false).await;
+    assert_eq!((did.removed, did.kept), (1, 1));
+    assert_eq!(read(&blobs, hash(&kept)).await, Some(kept.clone()));
+    assert!(blobs.get(hash(&gone)).await.unwrap().is_none());
+    // What is there in a file is not stored once more.
+    put_large(&blobs, &kept).await;
+    assert_eq!(blobs.missing(vec![hash(&kept)]).await.unwrap(), []);
+    assert!(list(&blobs).await.iter().all(|info| !info.is_chunked));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn collecting_beside_uploads_takes_nothing_from_them() {
     let dir = tempfile::tempdir().unwrap();
+    // What is stored now is young; what was there before a period ago is not.
+    drop(open(dir.path()));
+    fs::write(dir.path().join("grace/clock"), "1 0 false false\n").unwrap();
     let blobs = open_without_grace(dir.path());
     let doomed: Vec<_> = (0..3000).map(|n| blob(n, 500)).collect();
     blobs.put_small_batch(doomed.clone()).await.unwrap();
+    drop(blobs);
+    let blobs = open(dir.path());
     let uploads: Vec<_> = (0..4)
         .map(|task| {
             let blobs = blobs.clone();
             tokio::spawn(async move {
-                let mine: Vec<_> = (0..500)
-                    .map(|n| blob(10_000 * (task + 1) + n, 700))
-                    .collect();
-                for batch in mine.chunks(20) {
-                    blobs.put_small_batch(batch.to_vec()).await.unwrap();
-                    for (id, bytes) in batch {
-                        assert_eq!(read(&blobs, *id).await.as_ref(), Some(bytes));
+                let mut mine = Vec::new();
+                for number in 0..20 {
+                    let number = 10_000 * (task + 1) + number * 100;
+                    let batch: Vec<_> = (number..number + 20).map(|n| blob(n, 700)).collect();
+                    blobs.put_small_batch(batch.clone()).await.unwrap();
+                    mine.extend(batch);
+                    let large = content(number, 600_000);
+                    mine.push((put_large(&blobs, &large).await, large));
+                    // Some that are doomed are wanted all the same, just now.
+                    let wanted = doomed_of(number);
+                    let missing = blobs.missing(vec![wanted.0]).await.unwrap();
+                    if missing.is_empty() {
+                        mine.push(wanted);
                     }
                 }
                 mine
             })
         })
         .collect();
-    for some in ids(&doomed).chunks(300) {
-        assert_eq!(blobs.delete(some.to_vec()).await.unwrap().removed, 300);
+    let mut removed = 0;
+    while !uploads.iter().all(tokio::task::JoinHandle::is_finished) {
+        removed += collect(&blobs, &[], false).await.removed;
     }
+    removed += collect(&blobs, &[], false).await.removed;
     for upload in uploads {
         for (id, bytes) in upload.await.unwrap() {
             assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
         }
     }
-    assert_eq!(list(&blobs).await.len(), 2000);
-    assert_eq!(list(&open(dir.path())).await.len(), 2000);
+    assert!(removed > 2_000, "{removed}");
+    let kept = list(&blobs).await;
+    assert_eq!(list(&open(dir.path())).await, kept);
+}
+
+fn doomed_of(number: u64) -> (BlobId, Bytes) {
+    blob(number / 100 % 3000, 500)
 }

@@ -1,0 +1,91 @@
+//! Steps on the file system, between any two of which the process may be killed.
+//!
+//! All writing goes through here, so that tests can have a process die at each step,
+//! and in the middle of each write.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+#[cfg(test)]
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+/// Does what it is told; in tests, until it is to die.
+#[derive(Clone, Default)]
+pub(super) struct Disk {
+    #[cfg(test)]
+    pub(super) steps_left: Option<Arc<AtomicI64>>,
+}
+
+impl Disk {
+    /// Whether this step is done: a process that died does nothing more.
+    #[cfg(test)]
+    fn step(&self) -> io::Result<()> {
+        let Some(left) = &self.steps_left else {
+            return Ok(());
+        };
+        if left.fetch_sub(1, Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        Err(io::Error::other("killed"))
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "in tests it counts")]
+    #[expect(clippy::unnecessary_wraps, reason = "in tests it fails")]
+    fn step(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Opens a file for reading and writing, and makes it if it is not there.
+    pub(super) fn open(&self, path: &Path) -> io::Result<File> {
+        self.step()?;
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+    }
+
+    pub(super) fn write_at(&self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+        if let Err(error) = self.step() {
+            // The first half may be there.  Of a process that died before, nothing.
+            #[cfg(test)]
+            if self.is_dying() {
+                file.write_all_at(&bytes[..bytes.len() / 2], at)?;
+            }
+            return Err(error);
+        }
+        file.write_all_at(bytes, at)
+    }
+
+    pub(super) fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        self.step()?;
+        file.set_len(len)
+    }
+
+    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+        self.step()?;
+        file.sync_data()
+    }
+
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::remove_file(path)
+    }
+
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step()?;
+        fs::rename(from, to)
+    }
+
+    #[cfg(test)]
+    fn is_dying(&self) -> bool {
+        let left = self.steps_left.as_ref();
+        left.is_some_and(|left| left.load(Ordering::SeqCst) == -1)
+    }
+}

@@ -1,0 +1,271 @@
+//! Large blobs share what they have in common.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use futures::{StreamExt, TryStreamExt};
+use grid_chunk::{Builder, Chunker, PAGE_ENTRIES_MAX, Page};
+
+use super::super::{Announced, BlobError, Health, Recipe, SMALL_BYTES_MAX};
+use super::*;
+
+/// What a client makes of a file: the chunks, the pages, the recipe.
+pub(super) fn cut(bytes: &[u8]) -> (Vec<(BlobId, Bytes)>, BlobId, Recipe) {
+    let mut chunker = Chunker::new();
+    chunker.push(bytes);
+    let mut builder = Builder::new();
+    let mut chunks = Vec::new();
+    while let Some(chunk) = chunker.next(true) {
+        let page = builder.push(chunk.id, chunk.bytes.len() as u32, 1);
+        chunks.extend(page.map(|Page { id, bytes }| (id, bytes)));
+        chunks.push((chunk.id, chunk.bytes));
+    }
+    let (recipe, page) = builder.finish();
+    chunks.extend(page.map(|Page { id, bytes }| (id, bytes)));
+    (chunks, chunker.whole(), recipe)
+}
+
+async fn announce(blobs: &Blobs, id: BlobId, recipe: &Recipe) -> Announced {
+    let answer = blobs.announce(vec![(id, recipe.clone())]).await.unwrap();
+    let [answer] = &answer[..] else {
+        panic!("one answer for one blob")
+    };
+    answer.clone()
+}
+
+#[tokio::test]
+async fn only_new_chunks_are_sent_and_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let bytes = content(1, 5_000_000);
+    let (chunks, id, recipe) = cut(&bytes);
+    let mut lacking = ids(&chunks);
+    lacking.sort_unstable();
+    assert_eq!(
+        announce(&blobs, id, &recipe).await,
+        Announced::Lacks(lacking)
+    );
+    // A first part arrives, then the connection breaks, and the server restarts.
+    blobs.put_small_batch(chunks[..20].to_vec()).await.unwrap();
+    drop(blobs);
+    let blobs = open(dir.path());
+    let mut lacking = ids(&chunks[20..]);
+    lacking.sort_unstable();
+    assert_eq!(
+        announce(&blobs, id, &recipe).await,
+        Announced::Lacks(lacking)
+    );
+    assert_eq!(blobs.missing(vec![id]).await.unwrap(), [id]);
+    assert!(blobs.get(id).await.unwrap().is_none());
+    blobs.put_small_batch(chunks[20..].to_vec()).await.unwrap();
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    for blobs in [blobs, open(dir.path())] {
+        assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
+        assert_eq!(blobs.check(id).await.unwrap(), Health::Ok);
+        assert_eq!(blobs.recipe(id).await.unwrap().as_ref(), Some(&recipe));
+        // Written in one go it is the same.
+        assert_eq!(put_large(&blobs, &bytes).await, id);
+        assert_eq!(list(&blobs).await.len(), chunks.len() + 1);
+    }
+}
+
+#[tokio::test]
+async fn whoever_lies_makes_nothing_visible() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let (chunks, id, recipe) = cut(&content(1, 2_000_000));
+    let (others, other, other_recipe) = cut(&content(2, 2_000_000));
+    blobs.put_small_batch(chunks.clone()).await.unwrap();
+    blobs.put_small_batch(others.clone()).await.unwrap();
+    // Good chunks under another name, and in another order.
+    assert_eq!(announce(&blobs, other, &recipe).await, Announced::Differs);
+    let Recipe::Chunks(mut entries) = recipe.clone() else {
+        panic!("it is short")
+    };
+    entries.swap(0, 1);
+    let swapped = Recipe::Chunks(entries.clone());
+    assert_eq!(announce(&blobs, id, &swapped).await, Announced::Differs);
+    entries.swap(0, 1);
+    entries[0].len -= 1;
+    let shorter = Recipe::Chunks(entries);
+    assert_eq!(announce(&blobs, id, &shorter).await, Announced::Differs);
+    assert_eq!(blobs.missing(vec![id, other]).await.unwrap(), [id, other]);
+
+    // Once it is there, its name alone is no proof of having it.
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    assert_eq!(announce(&blobs, id, &swapped).await, Announced::Differs);
+    assert_eq!(
+        announce(&blobs, id, &other_recipe).await,
+        Announced::Differs
+    );
+    // Another cut of the same bytes is.
+    let halves = content(1, 2_000_000);
+    let mut builder = Builder::new();
+    for part in halves.chunks(200_000) {
+        let part = Bytes::copy_from_slice(part);
+        builder.push(hash(&part), part.len() as u32, 1);
+        blobs
+            .put_small_batch(vec![(hash(&part), part)])
+            .await
+            .unwrap();
+    }
+    let (recut, _) = builder.finish();
+    assert_eq!(announce(&blobs, id, &recut).await, Announced::Stored);
+    assert_eq!(blobs.recipe(id).await.unwrap(), Some(recipe));
+}
+
+#[tokio::test]
+async fn a_blob_with_very_many_chunks_has_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open_without_grace(dir.path());
+    // Short chunks, as somebody else may cut.
+    let count = 2 * PAGE_ENTRIES_MAX + 10;
+    let bytes = content(1, count * 100);
+    let mut builder = Builder::new();
+    let mut small = Vec::new();
+    for part in bytes.chunks(100) {
+        let id = hash(part);
+        let page = builder.push(id, 100, 1);
+        small.push((id, Bytes::copy_from_slice(part)));
+        small.extend(page.map(|Page { id, bytes }| (id, bytes)));
+    }
+    let (recipe, page) = builder.finish();
+    let id = hash(&bytes);
+    assert!(recipe.is_paged());
+    // First the pages are asked for, then what they name.
+    let Announced::Lacks(pages) = announce(&blobs, id, &recipe).await else {
+        panic!("nothing is there")
+    };
+    assert_eq!(pages.len(), 3);
+    small.extend(page.map(|Page { id, bytes }| (id, bytes)));
+    let (named, rest): (Vec<_>, Vec<_>) = small.into_iter().partition(|(id, _)| pages.contains(id));
+    blobs.put_small_batch(named).await.unwrap();
+    let Announced::Lacks(chunks) = announce(&blobs, id, &recipe).await else {
+        panic!("no chunk is there")
+    };
+    assert_eq!(chunks.len(), count);
+    blobs.put_small_batch(rest).await.unwrap();
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    collect(&blobs, &[id], false).await;
+    let blobs = open_without_grace(dir.path());
+    assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
+    let reader = blobs.get(id).await.unwrap().unwrap();
+    for at in [0, 99, 600_000, 1_200_001, count * 100 - 1] {
+        let read = reader.read_at(at as u64, 250).await.unwrap();
+        assert_eq!(read, bytes[at..(at + 250).min(bytes.len())]);
+    }
+    let range: Vec<Bytes> = reader
+        .stream_range(599_950..600_150)
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(range.concat(), bytes[599_950..600_150]);
+    assert_eq!(list(&blobs).await.len(), count + 3 + 1);
+}
+
+#[tokio::test]
+async fn zeros_take_no_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let zeros = vec![0; 50_000_000];
+    let id = put_large(&blobs, &zeros).await;
+    assert!(list(&blobs).await.len() < 5);
+    let reader = blobs.get(id).await.unwrap().unwrap();
+    assert_eq!(reader.len(), 50_000_000);
+    let read = reader.read_at(33_333_333, 1_000_000).await.unwrap();
+    assert_eq!(read, zeros[..1_000_000]);
+    assert_eq!(blobs.check(id).await.unwrap(), Health::Ok);
+}
+
+/// Changes one byte of a chunk in the first pack.
+fn flip(dir: &Path, bytes: &[u8]) {
+    let pack = dir.join("packs/00000001.pack");
+    let at = memchr::memmem::find(&fs::read(&pack).unwrap(), &bytes[..64]).unwrap();
+    let file = OpenOptions::new().write(true).open(pack).unwrap();
+    file.write_all_at(&[bytes[40] ^ 1], at as u64 + 40).unwrap();
+}
+
+#[tokio::test]
+async fn a_flipped_chunk_is_named_and_never_served_and_can_be_put_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let bytes = content(1, 2_000_000);
+    let (chunks, id, recipe) = cut(&bytes);
+    put_large(&blobs, &bytes).await;
+    let (bad, bad_bytes) = chunks[3].clone();
+    flip(dir.path(), &bad_bytes);
+    let begin: usize = chunks[..3].iter().map(|(_, bytes)| bytes.len()).sum();
+
+    let reader = blobs.get(id).await.unwrap().unwrap();
+    let read = reader.read_at(begin as u64 + 5_000, 10).await;
+    let Err(BlobError::Damaged { id: of, chunk, at }) = read else {
+        panic!("{read:?}")
+    };
+    assert_eq!((of, chunk, at), (id, bad, begin as u64));
+    // What is before it and behind it is well.
+    let end = begin + bad_bytes.len();
+    for range in [0..begin, end..bytes.len()] {
+        let (from, len) = (range.start as u64, range.len());
+        assert_eq!(reader.read_at(from, len).await.unwrap(), bytes[range]);
+    }
+    let mut good = 0;
+    let mut stream = Box::pin(reader.stream());
+    while let Some(Ok(piece)) = stream.next().await {
+        assert_eq!(piece, bytes[good..good + piece.len()]);
+        good += piece.len();
+    }
+    assert!(good <= begin, "{good}");
+    assert_eq!(blobs.check(id).await.unwrap(), Health::Corrupt);
+    // Who has the bytes can send them again.
+    assert_eq!(blobs.missing(vec![id, bad]).await.unwrap(), [id, bad]);
+    assert_eq!(
+        announce(&blobs, id, &recipe).await,
+        Announced::Lacks(vec![bad])
+    );
+    blobs.put_small_batch(vec![(bad, bad_bytes)]).await.unwrap();
+    for blobs in [blobs, open(dir.path())] {
+        assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+        assert_eq!(blobs.check(id).await.unwrap(), Health::Ok);
+        assert_eq!(super::read(&blobs, id).await.as_ref(), Some(&bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_chunk_does_not_become_part_of_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let bytes = content(1, 2_000_000);
+    let (chunks, id, recipe) = cut(&bytes);
+    blobs.put_small_batch(chunks.clone()).await.unwrap();
+    flip(dir.path(), &chunks[3].1);
+    let lacking = Announced::Lacks(vec![chunks[3].0]);
+    assert_eq!(announce(&blobs, id, &recipe).await, lacking);
+    blobs.put_small_batch(chunks).await.unwrap();
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
+}
+
+#[tokio::test]
+async fn a_recipe_without_its_chunks_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let bytes = content(1, SMALL_BYTES_MAX * 3);
+    let id = put_large(&blobs, &bytes).await;
+    let small = blob(5, 1000);
+    blobs.put_small_batch(vec![small.clone()]).await.unwrap();
+    drop(blobs);
+    // A loss of power took bytes, but not what was written behind them.
+    let pack = dir.path().join("packs/00000001.pack");
+    let file = OpenOptions::new().write(true).open(&pack).unwrap();
+    file.write_all_at(&vec![0; 100_000], 10).unwrap();
+    fs::remove_file(pack.with_extension("idx")).unwrap();
+    let blobs = open(dir.path());
+    assert_eq!(blobs.missing(vec![id, small.0]).await.unwrap(), [id]);
+    assert_eq!(put_large(&blobs, &bytes).await, id);
+    for blobs in [blobs, open(dir.path())] {
+        assert_eq!(blobs.missing(vec![id]).await.unwrap(), []);
+        assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
+    }
+}
