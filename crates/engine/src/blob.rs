@@ -1,4 +1,12 @@
 //! Receiving and sending blobs as records ([`grid_api::blob`]).
+//!
+//! Bytes are stored once, whoever sends them, but each team has to send them: what a team
+//! has not sent is missing for it, also when others have.  So the hash of a file, which is
+//! no secret, gives nobody the file, and does not tell that somebody else has it.
+//!
+//! Runners are trusted with this: a runner hashes files that it has before it asks whether
+//! to send them, and experiments do not speak with its token.  Trees that the server reads
+//! itself (clones, archives) need not be sent either.
 
 use std::collections::VecDeque;
 
@@ -6,9 +14,12 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use grid_api::blob::{BLOB_BYTES_MAX, HEADER_BYTES, header, parse_header};
 use grid_core::blob::BlobId;
+use grid_core::id::TeamId;
 use grid_store::blobs::{BlobWriter, Blobs, SMALL_BYTES_MAX};
+use grid_store::db;
 
 use crate::Engine;
+use crate::access::Caller;
 use crate::error::{Error, Result};
 
 /// Small blobs are stored together, this many bytes at a time.  Higher: more memory
@@ -26,6 +37,10 @@ pub const BLOBS_MAX: usize = 10_000;
 /// What was received whole and verified stays, whatever happens to the rest.
 pub struct Upload {
     blobs: Blobs,
+    /// Who sends it, where it matters.
+    team: Option<(Engine, TeamId)>,
+    /// What has been stored and is not yet noted as sent by that team.
+    unnoted: Vec<BlobId>,
     header: BytesMut,
     record: Option<Record>,
     batch: Vec<(BlobId, Bytes)>,
@@ -48,10 +63,21 @@ enum Record {
 }
 
 impl Upload {
-    /// Begins.
+    /// Begins one by the server itself or by a runner.
     pub fn new(engine: &Engine) -> Self {
+        Self::by_team(engine, None)
+    }
+
+    /// Begins one by a user, for the team in which they make things now.
+    pub fn by(engine: &Engine, caller: &Caller) -> Self {
+        Self::by_team(engine, caller.current().map(|(team, _)| team.id))
+    }
+
+    fn by_team(engine: &Engine, team: Option<TeamId>) -> Self {
         Self {
             blobs: engine.inner.blobs.clone(),
+            team: team.map(|team| (engine.clone(), team)),
+            unnoted: Vec::new(),
             header: BytesMut::with_capacity(HEADER_BYTES),
             record: None,
             batch: Vec::new(),
@@ -138,6 +164,7 @@ impl Upload {
             }) => {
                 writer.finish(id, len).await?;
                 self.stored += 1;
+                self.unnoted.push(id);
             }
             unfinished => self.record = unfinished,
         }
@@ -149,9 +176,23 @@ impl Upload {
         self.batch_bytes = 0;
         self.stored += batch.len() as u64;
         if !batch.is_empty() {
+            let ids: Vec<BlobId> = batch.iter().map(|(id, _)| *id).collect();
             self.blobs.put_small_batch(batch).await?;
+            self.unnoted.extend(ids);
         }
-        Ok(())
+        self.note().await
+    }
+
+    /// Writes down who has sent what is stored.
+    async fn note(&mut self) -> Result<()> {
+        let ids = std::mem::take(&mut self.unnoted);
+        let Some((engine, team)) = self.team.as_ref().filter(|_| !ids.is_empty()) else {
+            return Ok(());
+        };
+        let now = engine.inner.clock.now();
+        let mut tx = engine.inner.db.write().await?;
+        db::team_blob::put_many(&mut tx, *team, &ids, now).await?;
+        Ok(tx.commit().await?)
     }
 
     /// The body is over: stores what is whole and says how many records that makes.
@@ -165,6 +206,22 @@ impl Upload {
         }
         Ok(self.stored)
     }
+}
+
+/// Which of `ids` a team has to send: those that are not stored, and those that are but
+/// that it has not sent.
+pub(crate) async fn missing_of(
+    engine: &Engine,
+    team: TeamId,
+    ids: Vec<BlobId>,
+) -> Result<Vec<BlobId>> {
+    // Asked about, they stay for a while, sent by this team or not.
+    let mut missing = engine.inner.blobs.missing(ids.clone()).await?;
+    let mut tx = engine.inner.db.read().await?;
+    missing.extend(db::team_blob::not_sent(&mut tx, team, &ids).await?);
+    missing.sort_unstable();
+    missing.dedup();
+    Ok(missing)
 }
 
 /// Which of `ids` are not stored.

@@ -169,7 +169,7 @@ fn check(entries: &[TreeEntry]) -> Result<Checked> {
         last = Some(entry);
         match entry.kind {
             TreeKind::File => {
-                blobs.push(crate::blob::parse(&entry.content)?);
+                blobs.push(blob::parse(&entry.content)?);
                 bytes = bytes.saturating_add(entry.size_bytes);
             }
             TreeKind::Folder => {}

@@ -30,12 +30,11 @@ pub(super) async fn blob_upload(
     body: Body,
 ) -> Result<Json<BlobsStored>> {
     caller.require_run_scope("upload files")?;
-    store(&engine, body).await
+    store(Upload::by(&engine, &caller), body).await
 }
 
 /// Stores the records of a body as they come.
-pub(super) async fn store(engine: &Engine, body: Body) -> Result<Json<BlobsStored>> {
-    let mut upload = Upload::new(engine);
+pub(super) async fn store(mut upload: Upload, body: Body) -> Result<Json<BlobsStored>> {
     let mut pieces = Pieces::new(body);
     let mut received = 0;
     let cut = loop {

@@ -117,7 +117,7 @@ async fn put_blobs(
     _: RunnerNode,
     body: Body,
 ) -> Result<Json<BlobsStored>> {
-    super::blob::store(&engine, body).await
+    super::blob::store(blob::Upload::new(&engine), body).await
 }
 
 async fn missing(
