@@ -449,7 +449,9 @@ async fn insert(
 ) -> Result<Created> {
     let inner = &engine.inner;
     let now = inner.clock.now();
-    let made = experiments(&draft, now, inner.clock.entropy());
+    // Experiments are as old as their run.
+    let created_at = draft.reserved.map_or(now, |reserved| reserved.created_at);
+    let made = experiments(&draft, created_at, inner.clock.entropy());
     for _ in 0..NAME_TRIES_MAX {
         #[expect(
             clippy::cast_possible_truncation,
@@ -460,7 +462,7 @@ async fn insert(
             .unwrap_or_else(|| generate_run_name(inner.clock.entropy() as u64));
         let reserved = draft.reserved.unwrap_or_else(|| Reserved {
             id: RunId::from_parts(now, inner.clock.entropy()),
-            created_at: now,
+            created_at,
         });
         let id = reserved.id;
         let row = row(
