@@ -37,6 +37,7 @@ pub struct ArtifactsQuery {
     pub after: Option<String>,
     /// At most this many (1 to 10,000; default 1,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 10_000)]
     pub limit: Option<u32>,
 }
 

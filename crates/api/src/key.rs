@@ -67,6 +67,7 @@ pub struct KeyResponse {
 #[serde(deny_unknown_fields)]
 pub struct KeyCreate {
     /// What to call it: `laptop`, `ci`.
+    #[schema(min_length = 1)]
     pub name: String,
     /// What it is good for; `all` when absent (`run` for service accounts).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -78,12 +78,14 @@ pub struct LogsQuery {
     pub stream: Option<LogStream>,
     /// The last so many lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(maximum = 10_000)]
     pub tail: Option<u32>,
     /// Go on where a former answer ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
     /// At most this many lines (1 to 10,000; default 1,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 10_000)]
     pub limit: Option<u32>,
 }
 
@@ -97,6 +99,7 @@ pub struct FollowQuery {
     pub stream: Option<LogStream>,
     /// Begin with the last so many lines; with all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(maximum = 10_000)]
     pub tail: Option<u32>,
     /// Begin where a former answer ended; the header `Last-Event-ID` goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -102,6 +102,7 @@ pub struct TeamsQuery {
 #[serde(deny_unknown_fields)]
 pub struct TeamCreate {
     /// Name: letters, digits, `-`.
+    #[schema(min_length = 1)]
     pub name: String,
 }
 
@@ -110,6 +111,7 @@ pub struct TeamCreate {
 #[serde(deny_unknown_fields)]
 pub struct TeamRename {
     /// The new name.
+    #[schema(min_length = 1)]
     pub name: String,
 }
 
@@ -181,6 +183,7 @@ pub struct MemberUpdate {
 #[serde(deny_unknown_fields)]
 pub struct InvitationCreate {
     /// User name, or e-mail address.
+    #[schema(min_length = 1)]
     pub to: String,
     /// What they will be; `member` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,8 +255,10 @@ pub struct InvitationAnswer {
 #[serde(deny_unknown_fields)]
 pub struct InvitationRegister {
     /// Token, or link.
+    #[schema(min_length = 1)]
     pub token: String,
     /// Name to sign in with.
+    #[schema(min_length = 1)]
     pub username: String,
     /// First name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -268,6 +273,7 @@ pub struct InvitationRegister {
 #[serde(deny_unknown_fields)]
 pub struct CurrentTeam {
     /// Name of a team of mine.
+    #[schema(min_length = 1)]
     pub team: String,
 }
 
@@ -276,6 +282,7 @@ pub struct CurrentTeam {
 #[serde(deny_unknown_fields)]
 pub struct ServiceAccountCreate {
     /// Name; unique among all users.
+    #[schema(min_length = 1)]
     pub name: String,
     /// `member` (when absent) or `viewer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,6 +58,7 @@ pub struct UsersResponse {
 #[serde(deny_unknown_fields)]
 pub struct UserCreate {
     /// Name to sign in with.
+    #[schema(min_length = 1)]
     pub username: String,
     /// E-mail address.
     #[serde(default)]
@@ -89,8 +90,10 @@ pub struct UserKey {
 #[serde(deny_unknown_fields)]
 pub struct LoginRequest {
     /// User name or e-mail address.
+    #[schema(min_length = 1)]
     pub username: String,
     /// API key.
+    #[schema(min_length = 1)]
     pub api_key: String,
 }
 

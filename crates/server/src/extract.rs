@@ -130,6 +130,11 @@ where
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // A list is read as a structure whose fields come in the order in which the code has
+    // them: nobody means that, and it would end with the next field.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Failure::invalid("the body must be a JSON object"));
+    }
     serde_json::from_slice(bytes)
         .map_err(|e| Failure::invalid(format!("the body is not what is expected here: {e}")))
 }
@@ -271,5 +276,16 @@ mod tests {
             "{}",
             error.message
         );
+    }
+
+    #[test]
+    fn a_body_is_an_object() {
+        let read = |text: &str| parse::<grid_api::team::PolicyUpdate>(text.as_bytes());
+        for good in ["{}", " \n{\"run_control\": null}"] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in ["[]", "[null, null]", "null", "1", "", " ", "{", "{}{}"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -117,10 +117,10 @@ pub(super) async fn log_follow(
     let last = headers
         .get("last-event-id")
         .map(|value| value.to_str().unwrap_or_default());
-    let start = match last.filter(|id| !id.is_empty()) {
-        Some(id) => Start::At(Cursor::parse(id)?),
-        None => start(query.tail, query.cursor.as_deref())?,
-    };
+    let mut start = start(query.tail, query.cursor.as_deref())?;
+    if let Some(id) = last.filter(|id| !id.is_empty()) {
+        start = Start::At(Cursor::parse(id)?);
+    }
     // Before it is asked: what changes from then on is not missed.
     let watchers = (app.engine.watch(), app.engine.watch_people());
     let reader = grid_engine::log::open(&app.engine, &caller, &experiment, stream).await?;
