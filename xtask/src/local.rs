@@ -31,6 +31,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `grid server` with its data below `folder`, and waits until it answers.
     pub(crate) fn start(folder: &Path, port: u16) -> Result<Self> {
+        Self::start_with(folder, port, &[], &[])
+    }
+
+    /// The same, with more flags and variables.
+    pub(crate) fn start_with(
+        folder: &Path,
+        port: u16,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let address = format!("127.0.0.1:{port}");
         if TcpStream::connect(&address).is_ok() {
             bail!("something listens on {address} already; end it, or choose another port");
@@ -42,12 +52,14 @@ impl Server {
         let mut server = command(build::grid());
         server
             .args(["server", "--listen", &address, "--data"])
-            .arg(folder.join("server"));
+            .arg(folder.join("server"))
+            .args(flags);
         server
             .stdin(Stdio::null())
             .stderr(log.try_clone().context("sharing the log")?)
             .stdout(log);
         let child = without_overrides(setup::with_tools(&mut server))
+            .envs(variables.iter().copied())
             .spawn()
             .context("starting grid server")?;
         let mut started = Self {
@@ -80,8 +92,24 @@ impl Server {
         }
     }
 
-    fn operator_file(&self) -> PathBuf {
-        self.folder.join("server").join("operator.json")
+    /// What the server has printed so far.
+    pub(crate) fn log(&self) -> Result<String> {
+        let path = self.folder.join("server.log");
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// The folder of everything the server keeps.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("server")
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_up(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub(crate) fn operator_file(&self) -> PathBuf {
+        self.data().join("operator.json")
     }
 
     /// The operator whom the first start has made.

@@ -11,6 +11,7 @@ mod clock;
 mod demo;
 mod dev;
 mod e2e;
+mod fuzz;
 mod generate;
 mod hooks;
 mod interrupt;
@@ -87,6 +88,12 @@ const COMMANDS: &[Command] = &[
         usage: "[NAME]",
         about: "the end-to-end tests, with real processes",
         run: e2e::command,
+    },
+    Command {
+        name: "fuzz",
+        usage: "[--seed N] [--examples N]",
+        about: "the API, fuzzed from its own description as four users",
+        run: fuzz::command,
     },
     Command {
         name: "hooks",
