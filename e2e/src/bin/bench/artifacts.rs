@@ -93,6 +93,19 @@ fn store(server: &Server, api: &mut Api, name: &str, source: &Path) -> Result<f6
         experiment["finished_at"].is_string().then_some(experiment)
     });
     let end = machine::wall_s();
+    // The next round must not be slowed down by the tidying up after this one.
+    let attempts = server.data().join("runner").join("attempts");
+    wait_up_to(
+        Duration::from_secs(300),
+        "the folder of the experiment to go",
+        || {
+            std::fs::read_dir(&attempts)
+                .ok()?
+                .next()
+                .is_none()
+                .then_some(())
+        },
+    );
     if experiment["status"] != "succeeded" {
         bail!("{name} did not succeed: {experiment}");
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,10 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 /// A look may take this part of the time; folders with many files are looked at
 /// more rarely.
 const LOOK_SHARE: u32 = 50;
+
+/// Batches on their way at once.  Higher: more memory; lower: runner and server wait for
+/// each other.
+const BATCHES_AT_ONCE: usize = 2;
 
 /// Stores files while the script runs, until it is told that it has ended.
 pub(crate) async fn follow(context: &Context, attempt: &Attempt, done: &CancellationToken) {
@@ -100,44 +105,46 @@ async fn keep(
         attempt.log.say(&format!("Artifacts: {problem}"));
     }
     let is_final = done.is_none();
-    let mut removed: Vec<String> = news
+    let removed: Vec<String> = news
         .gone
         .iter()
         .map(|path| scan::wire_name(path).0)
         .collect();
     let inline = is_final && news.ready.len() <= INLINE_ARTIFACTS_MAX && removed.is_empty();
-    let mut inlined = Vec::new();
+    if !removed.is_empty()
+        && let Err(error) = store::list(context, attempt.id, Vec::new(), removed).await
+    {
+        return give_up(context, attempt, &error);
+    }
     let work = attempt.work();
-    for batch in store::batches(news.ready) {
+    let one = async |batch| {
         if done.is_some_and(CancellationToken::is_cancelled) {
-            return Some(());
+            return Ok(Vec::new());
         }
-        let outcome = match store::store(context, &work, batch).await {
-            Ok(outcome) => outcome,
-            Err(error) => return give_up(context, attempt, &error),
-        };
+        let outcome = store::store(context, &work, batch).await?;
         tell_failures(attempt, &outcome, is_final).await;
-        let views: Vec<_> = outcome
-            .stored
-            .iter()
-            .map(|stored| stored.view.clone())
-            .collect();
-        if inline {
-            inlined.extend(views);
-        } else if let Err(error) =
-            store::list(context, attempt.id, views, std::mem::take(&mut removed)).await
-        {
-            return give_up(context, attempt, &error);
+        let views = outcome.stored.iter().map(|stored| stored.view.clone());
+        let mut views: Vec<_> = views.collect();
+        if !inline {
+            let listed = std::mem::take(&mut views);
+            store::list(context, attempt.id, listed, Vec::new()).await?;
         }
         let mut known = attempt.artifacts.lock().await;
         for stored in &outcome.stored {
             known.listed(&stored.path, stored.signature);
         }
-    }
-    if !removed.is_empty()
-        && let Err(error) = store::list(context, attempt.id, Vec::new(), removed).await
-    {
-        return give_up(context, attempt, &error);
+        Ok(views)
+    };
+    // While one batch is recorded by the server, the next is read here.
+    let mut batches = stream::iter(store::batches(news.ready))
+        .map(one)
+        .buffered(BATCHES_AT_ONCE);
+    let mut inlined = Vec::new();
+    while let Some(result) = batches.next().await {
+        match result {
+            Ok(views) => inlined.extend(views),
+            Err(error) => return give_up(context, attempt, &error),
+        }
     }
     if inline {
         attempt.list_artifacts(inlined);

@@ -25,7 +25,7 @@ const BATCH_FILES_MAX: usize = 5_000;
 /// Most bytes of small files that are held at once, and of large ones that are sent
 /// in one request.  Higher: more memory, and more is lost when a connection breaks;
 /// lower: more requests.
-const BATCH_BYTES_MAX: u64 = 128 << 20;
+const BATCH_BYTES_MAX: u64 = 64 << 20;
 
 /// Threads that hash the files of one attempt.
 const HASHERS_MAX: usize = 4;
