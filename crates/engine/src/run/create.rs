@@ -175,6 +175,9 @@ async fn create_new(
         expansion,
     } = checked(engine, caller, &new, reserved.map(|reserved| reserved.id)).await?;
     let warnings = check::warnings(&new.spec);
+    // Said rather than left open: a clone of it runs in the same place.
+    let cluster = &mut new.spec.resources.cluster;
+    cluster.get_or_insert_with(|| engine.inner.cluster.clone());
     datastore::resolve(engine, caller, &mut new.spec).await?;
     if !new.dry_run
         && let Source::Git { url, reference } = new.spec.source.clone()
