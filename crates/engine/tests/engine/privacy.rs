@@ -104,3 +104,66 @@ async fn who_only_reads_does_not_wait_for_those_who_write() {
     assert!(bob.is_ok(), "{:?}", bob.err());
     drop(busy);
 }
+
+/// A tree of `n` small files; the first `changed` of them are not like before.
+fn tree(n: u32, changed: u32) -> (Vec<grid_api::snapshot::TreeEntry>, Vec<u8>) {
+    let (mut entries, mut records) = (Vec::new(), Vec::new());
+    for file in 0..n {
+        let text = format!("file {file}, {}", file < changed);
+        let hash = blake3::hash(text.as_bytes());
+        let head = grid_api::blob::header(hash.as_bytes(), text.len() as u64);
+        records.extend_from_slice(&head);
+        records.extend_from_slice(text.as_bytes());
+        entries.push(grid_api::snapshot::TreeEntry {
+            path: format!("f{file:05}"),
+            kind: grid_api::snapshot::TreeKind::File,
+            mode: 0o644,
+            size_bytes: text.len() as u64,
+            content: hash.to_hex().to_string(),
+        });
+    }
+    (entries, records)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unchanged_tree_costs_one_question() {
+    const FILES: u32 = 1_000;
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = World::new(dir.path()).await;
+    let (_, bobs_key) = world.user("bob").await;
+    let bob = world.sign_in(&bobs_key).await;
+    let send = async |caller, (entries, records): (Vec<_>, Vec<u8>)| {
+        let mut upload = grid_engine::blob::Upload::by(&world.engine, caller);
+        upload.push(records.into()).await.expect("stored");
+        upload.finish(false).await.expect("whole");
+        let taken = snapshot::create(&world.engine, caller, entries);
+        let (taken, statements) = grid_store::db::counted(taken).await;
+        let Ok(snapshot::Outcome::Taken(id)) = taken else {
+            panic!("{taken:?}");
+        };
+        (id, statements)
+    };
+    let ask = async |caller, entries| {
+        let taken = snapshot::create(&world.engine, caller, entries);
+        grid_store::db::counted(taken).await
+    };
+    let (ada, all) = (&world.ada, || tree(FILES, 0));
+    let (first, _) = send(ada, all()).await;
+    // The same tree again: which one it is, and nothing else.
+    let (again, statements) = ask(ada, all().0).await;
+    assert_eq!(statements, 1);
+    assert!(matches!(again, Ok(snapshot::Outcome::Taken(id)) if id == first));
+    // One file has changed: one question for each 256 files, and only that file is missing.
+    let (lacks, statements) = ask(ada, tree(FILES, 1).0).await;
+    assert!(
+        statements <= 1 + u64::from(FILES.div_ceil(256)),
+        "{statements}"
+    );
+    assert!(matches!(lacks, Ok(snapshot::Outcome::Missing(lacks)) if lacks.len() == 1));
+    // For somebody else it is as if nothing of it were there.
+    let (lacks, _) = ask(&bob, all().0).await;
+    let n = FILES as usize;
+    assert!(matches!(lacks, Ok(snapshot::Outcome::Missing(lacks)) if lacks.len() == n));
+    let (theirs, _) = send(&bob, all()).await;
+    assert_ne!(first, theirs);
+}

@@ -11,7 +11,7 @@ use grid_core::id::{RunId, WorkloadId};
 use grid_engine::{Error, invitation, share};
 
 use super::App;
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::extract::Path;
 
 const SHELL: &str = include_str!("page.html");
@@ -99,7 +99,9 @@ pub(super) async fn run(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let id: RunId = id.parse().map_err(no_such_page)?;
+    let Ok(id) = id.parse::<RunId>() else {
+        return Ok(no_such_page());
+    };
     let base = app.base(&uri, &headers)?;
     let body = format!(
         "<p>This is the address of a run. Who is in its team sees it with:\n{}{}",
@@ -119,7 +121,9 @@ pub(super) async fn experiment(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let id: WorkloadId = id.parse().map_err(no_such_page)?;
+    let Ok(id) = id.parse::<WorkloadId>() else {
+        return Ok(no_such_page());
+    };
     let base = app.base(&uri, &headers)?;
     let body = format!(
         "<p>This is the address of an experiment. Who is in its team sees it with:\n{}{}",
@@ -133,8 +137,10 @@ pub(super) async fn experiment(
     Ok(page(StatusCode::OK, "An experiment", &body))
 }
 
-fn no_such_page(error: grid_core::id::IdError) -> Failure {
-    Failure::from(Error::not_found(format!("there is no such page: {error}")))
+fn no_such_page() -> Response {
+    let body = "<p>The address is not one that this server has made. <code>grid view NAME</code> \
+         prints that of a run or an experiment.";
+    page(StatusCode::NOT_FOUND, "There is no such page", body)
 }
 
 /// Whatever is wrong with a link, it is the same page.

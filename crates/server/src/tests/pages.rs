@@ -112,7 +112,7 @@ async fn an_invitation_says_into_which_team(world: World) {
     let (path, url) = link("a@example.org").await;
     let text = page(&open(&world, &path).await, 200);
     for told in [
-        "<strong>lab</strong>, as viewer",
+        "<strong>lab</strong> with it, as viewer",
         &format!("grid team join {url}\n"),
         &format!("grid team join {url} --username NAME"),
     ] {
