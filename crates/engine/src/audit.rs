@@ -27,6 +27,10 @@ const CLIENT_BYTES_MAX: usize = 200;
 /// Longest text about one event, in bytes, for the same reason.
 const DETAIL_BYTES_MAX: usize = 1_000;
 
+/// Why somebody was refused who was told that there is no such thing.  Their own log does
+/// not list it: it would tell that there is, and what it is called.
+const HIDDEN: &str = "an outsider";
+
 /// Notes that may wait to be written.  Higher: more memory when the disk is slow; lower:
 /// refusals wait in line sooner.
 const QUEUE_MAX: usize = 4_096;
@@ -321,7 +325,7 @@ impl Caller {
     pub(crate) fn note_hidden(&self, action: Action, team: TeamId, thing: Thing) {
         let mut draft = self.did(action.word(), Some(team), thing);
         draft.result = "refused";
-        self.trail.note(draft.detail("an outsider"), false);
+        self.trail.note(draft.detail(HIDDEN), false);
     }
 }
 
@@ -615,6 +619,7 @@ async fn list(
         action: filter.action.as_deref(),
         thing: filter.thing.as_deref(),
         result: filter.result.as_deref(),
+        not_refused_as: (team.is_none() && !filter.all).then_some(HIDDEN),
         from: filter.since,
         until: filter.until,
         after: filter.after.clone(),

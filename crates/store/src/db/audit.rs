@@ -56,6 +56,8 @@ pub struct Filter<'a> {
     pub thing: Option<&'a str>,
     /// Those with one result.
     pub result: Option<&'a str>,
+    /// Not the refusals for this reason.
+    pub not_refused_as: Option<&'a str>,
     /// Those at this time or later.
     pub from: Option<Timestamp>,
     /// Those before this time.
@@ -151,6 +153,7 @@ pub async fn list(
             and (cast($6 as text) is null or action = $6) \
             and (cast($7 as text) is null or thing_id = $7 or thing_name = $7) \
             and (cast($10 as text) is null or result = $10) \
+            and (cast($11 as text) is null or result <> 'refused' or detail <> $11) \
           order by at desc, id desc limit $9"
     );
     let (at, id) = before(filter.after.as_ref());
@@ -167,6 +170,7 @@ pub async fn list(
         filter.team,
         one_more(limit),
         filter.result,
+        filter.not_refused_as,
     ];
     let rows = tx
         .rows("reading the audit log", AssertSqlSafe(sql), values)
