@@ -1,5 +1,6 @@
 //! The typed HTTP client: the only place that builds a request.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -108,6 +109,9 @@ pub struct Client {
     base: String,
     auth: Auth,
     http: reqwest::Client,
+    /// For sending what takes longer than any answer may; made when it is needed.
+    patient: Arc<OnceLock<reqwest::Client>>,
+    ca_pem: Option<Arc<[u8]>>,
 }
 
 impl Client {
@@ -124,24 +128,34 @@ impl Client {
         if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
             return Err(address("it must begin with http:// or https://".to_owned()));
         }
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .tcp_nodelay(true)
-            .user_agent(concat!("grid/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = ca_pem {
-            let more = reqwest::Certificate::from_pem_bundle(pem)
-                .map_err(|e| address(format!("its certificate file does not read: {e}")))?;
-            builder = builder.tls_certs_merge(more);
-        } else if parsed.scheme() == "http" {
-            // Loading the system's certificates takes longer than a whole command.
-            builder = builder.tls_certs_only([]);
+        let http = connector(&base, ca_pem)
+            .and_then(|builder| {
+                let builder = builder.read_timeout(READ_TIMEOUT);
+                builder.build().map_err(|e| e.to_string())
+            })
+            .map_err(address)?;
+        Ok(Self {
+            base,
+            auth,
+            http,
+            patient: Arc::default(),
+            ca_pem: ca_pem.map(Arc::from),
+        })
+    }
+
+    /// A client that waits for an answer as long as the connection is there: while a body
+    /// is sent, nothing is read.
+    fn patient(&self) -> Result<&reqwest::Client, Error> {
+        if let Some(patient) = self.patient.get() {
+            return Ok(patient);
         }
-        if is_loopback(&parsed) {
-            builder = builder.no_proxy();
-        }
-        let http = builder.build().map_err(|e| address(e.to_string()))?;
-        Ok(Self { base, auth, http })
+        let made = connector(&self.base, self.ca_pem.as_deref())
+            .and_then(|builder| builder.build().map_err(|e| e.to_string()));
+        let made = made.map_err(|why| Error::Address {
+            url: self.base.clone(),
+            why,
+        })?;
+        Ok(self.patient.get_or_init(|| made))
     }
 
     /// The address this client talks to.
@@ -151,8 +165,11 @@ impl Client {
 
     /// A request with credentials; `path` begins with `/` below the API prefix.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self
-            .http
+        self.request_by(&self.http, method, path)
+    }
+
+    fn request_by(&self, http: &reqwest::Client, method: Method, path: &str) -> RequestBuilder {
+        let request = http
             .request(method, format!("{}{}{path}", self.base, crate::PREFIX));
         match &self.auth {
             Auth::None => request,
@@ -235,13 +252,15 @@ impl Client {
     }
 
     /// `PUT` of a body that is streamed; the answer is JSON.
-    pub async fn put_stream<S, T>(&self, path: &str, body: S) -> Result<T, Error>
+    pub async fn put_stream<S, B, T>(&self, path: &str, body: S) -> Result<T, Error>
     where
-        S: Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static,
+        S: Stream<Item = std::io::Result<B>> + Send + 'static,
+        B: 'static,
+        bytes::Bytes: From<B>,
         T: DeserializeOwned,
     {
         let request = self
-            .request(Method::PUT, path)
+            .request_by(self.patient()?, Method::PUT, path)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .body(reqwest::Body::wrap_stream(body));
         self.json(request).await
@@ -298,6 +317,27 @@ impl Client {
             source: source.into(),
         }
     }
+}
+
+/// How connections to a server are made.
+fn connector(base: &str, ca_pem: Option<&[u8]>) -> Result<reqwest::ClientBuilder, String> {
+    let parsed = reqwest::Url::parse(base).map_err(|e| e.to_string())?;
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .user_agent(concat!("grid/", env!("CARGO_PKG_VERSION")));
+    if let Some(pem) = ca_pem {
+        let more = reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|e| format!("its certificate file does not read: {e}"))?;
+        builder = builder.tls_certs_merge(more);
+    } else if parsed.scheme() == "http" {
+        // Loading the system's certificates takes longer than a whole command.
+        builder = builder.tls_certs_only([]);
+    }
+    if is_loopback(&parsed) {
+        builder = builder.no_proxy();
+    }
+    Ok(builder)
 }
 
 fn is_loopback(url: &reqwest::Url) -> bool {

@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    artifacts, clone, clusters, completion, credential, delete, docs, history, login, logs,
+    artifacts, clone, clusters, completion, credential, datastore, delete, docs, history, login, logs,
     restore, retry, run, share, ssh_keys, status, stop, team, user, version, view,
 };
 use crate::printer::Format;
@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Restore(restore::RestoreArgs),
     Clone(clone::CloneArgs),
     Retry(retry::RetryArgs),
+    #[command(alias = "datastores")]
+    Datastore(datastore::DatastoreArgs),
     Share(share::ShareArgs),
     View(view::ViewArgs),
     Clusters(clusters::ClustersArgs),

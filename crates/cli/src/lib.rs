@@ -19,6 +19,7 @@ mod settings;
 mod table;
 mod target;
 mod time;
+mod upload;
 mod values;
 mod views;
 mod words;
@@ -82,6 +83,7 @@ fn dispatch(command: Command, words: &[String], ctx: &Ctx) -> Result<ExitCode> {
         Command::Team(args) => c::team::run(args, ctx),
         Command::SshKeys(args) => c::ssh_keys::run(args, ctx),
         Command::Credential(args) => c::credential::run(args, ctx),
+        Command::Datastore(args) => c::datastore::run(args, ctx),
         Command::Share(args) => c::share::run(args, ctx),
         #[cfg(feature = "server")]
         Command::Server(args) => c::server::run(args, ctx),

@@ -7,10 +7,13 @@
 
 mod change;
 mod diff;
+mod fetch;
 mod files;
+mod import;
 mod list;
 mod mount;
 mod name;
+mod unpack;
 mod upload;
 mod work;
 
@@ -29,6 +32,7 @@ use crate::reference;
 pub use change::{delete, restore, update};
 pub use diff::{Change, Changes, diff};
 pub use files::{Item, Items, Opened, Wanted, files, open};
+pub use import::receive;
 pub(crate) use list::referenced;
 pub(crate) use mount::{resolve, still_there};
 pub use upload::{NewVersion, Outcome, PART_ENTRIES_MAX, begin, commit, parts, put_part};

@@ -120,6 +120,8 @@ pub(crate) struct Inner {
     pub(crate) guard: Guard,
     /// Datastore versions that are worked on.
     pub(crate) datastores: datastore::Jobs,
+    /// Whether they are fetched from addresses inside, too.
+    pub(crate) fetches_private: AtomicBool,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: AtomicU32,
     book: Mutex<Book>,
@@ -149,6 +151,7 @@ impl Engine {
             auditor,
             guard: Guard::new(parts.secret),
             datastores: datastore::Jobs::default(),
+            fetches_private: AtomicBool::new(false),
             audit_days: AtomicU32::new(audit::KEPT_DAYS),
             book: Mutex::new(Book::default()),
             runs: Mutex::new(HashMap::new()),

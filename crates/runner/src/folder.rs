@@ -12,6 +12,7 @@
 //!     work/ home/ tmp/ scratch/   what the process sees
 //! DIR/spare/                      folders of former attempts, to be used again
 //! DIR/cache/blobs/ trees/         code that was fetched
+//! DIR/cache/data/                 datastores: `prepare::data`
 //! DIR/cache/envs/KEY/             environments that were built
 //! DIR/cache/packages/USER/        what the installers keep
 //! ```

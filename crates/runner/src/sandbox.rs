@@ -9,6 +9,8 @@
 //! capability: it can do what the owner of root's files can, which is why files
 //! that hold secrets are hidden by name ([`SECRET_FILES`], [`HIDDEN_FOLDERS`]).
 
+mod rooms;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
@@ -182,6 +184,8 @@ pub struct Room {
     pub writable: Vec<PathBuf>,
     /// What it may read though it lies in something hidden: environments, datastores, code.
     pub readable: Vec<PathBuf>,
+    /// Folders that it finds elsewhere than they are: from where, and to where.
+    pub mounts: Vec<(PathBuf, PathBuf)>,
     /// Folders that are empty inside: the server's data, the runner's.
     pub hidden: Vec<PathBuf>,
     /// What `/tmp` is.  Without: memory.
@@ -189,6 +193,9 @@ pub struct Room {
     /// Numbers of the GPUs it was given.
     pub gpus: Vec<u32>,
 }
+
+/// Words of [`base_arguments`] that show the whole root as it is.
+const WHOLE_ROOT_WORDS: usize = 3;
 
 /// The arguments that every sandbox has; also what is tried to see whether one works.
 pub(crate) fn base_arguments() -> Vec<String> {
@@ -199,7 +206,14 @@ pub(crate) fn base_arguments() -> Vec<String> {
 
 fn enclose(program: &Path, spawn: Spawn, room: &Room) -> Spawn {
     let mut line = Line(vec![text(program)]);
-    line.0.extend(base_arguments());
+    let opened = rooms::opened(&room.mounts);
+    if opened.is_empty() {
+        line.0.extend(base_arguments());
+    } else {
+        line.0.extend(rooms::with_room(&opened));
+        let own = base_arguments().into_iter().skip(WHOLE_ROOT_WORDS);
+        line.0.extend(own);
+    }
     line.add(&["--json-status-fd", STATUS_FD_ARGUMENT]);
     line.devices(room);
     line.hide(room);
@@ -211,6 +225,12 @@ fn enclose(program: &Path, spawn: Spawn, room: &Room) -> Spawn {
     }
     for path in writable {
         line.add(&["--bind", &text(path), &text(path)]);
+    }
+    for (from, to) in &room.mounts {
+        line.add(&["--ro-bind", &text(from), &text(to)]);
+    }
+    for folder in &opened {
+        line.add(&["--remount-ro", &text(folder)]);
     }
     line.add(&["--chdir", &text(&spawn.cwd)]);
     let (for_loader, env) = spawn

@@ -46,6 +46,9 @@ pub struct Config {
     /// when absent.
     #[serde(default)]
     pub idle_max_ms: Option<u64>,
+    /// Most bytes of datastores that are kept here; half of the disk when absent.
+    #[serde(default)]
+    pub data_cache_bytes: Option<u64>,
     /// Where `uv` is, when it is not on the `PATH`.
     #[serde(default)]
     pub uv: Option<PathBuf>,

@@ -18,6 +18,7 @@ use crate::keeping::Keeping;
 use crate::limits::Driver;
 use crate::prepare::Prepare;
 use crate::prepare::code::Trees;
+use crate::prepare::data::Versions;
 use crate::prepare::environment::Environments;
 use crate::prepare::environment::tools::Tools;
 use crate::server::Server;
@@ -63,6 +64,8 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
     let tools = tools(config, &machine, &search_path, python).await;
     let environments = Environments::new(folder.cache("envs"), folder.cache("packages"), tools);
     let trees = Trees::new(folder.cache("blobs"), folder.cache("trees"));
+    let versions = Versions::new(&folder.cache("data"), config.data_cache_bytes)
+        .context("the cache of datastores cannot be opened")?;
     Ok(Context::new(Parts {
         server: Server::new(settings)?,
         keeper,
@@ -76,6 +79,7 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
         confinement,
         prepare: Prepare {
             trees,
+            versions,
             environments,
         },
         search_path,

@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) database_url: Option<String>,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: Option<u32>,
+    /// Whether data is fetched from addresses of this machine and its network, too.
+    pub(crate) fetch_private: bool,
     /// What credentials are encrypted with, if it is not in the data folder.
     pub(crate) credential_key: Option<PathBuf>,
     /// Whose word is taken for who is asking.
@@ -126,6 +128,7 @@ struct File {
     url: Option<String>,
     database_url: Option<String>,
     audit_days: Option<u32>,
+    fetch_private: Option<bool>,
     credential_key: Option<PathBuf>,
     trusted_proxies: Option<Vec<String>>,
     operator: Option<String>,
@@ -196,6 +199,10 @@ pub(crate) fn settings(
         audit_days: variables
             .number("GRID_SERVER_AUDIT_DAYS")?
             .or(file.audit_days),
+        fetch_private: variables
+            .flag("GRID_SERVER_FETCH_PRIVATE")?
+            .or(file.fetch_private)
+            .unwrap_or(false),
         credential_key: variables
             .path("GRID_SERVER_CREDENTIAL_KEY")
             .or(file.credential_key),
@@ -294,6 +301,15 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
             None => Ok(None),
             Some(Ok(text)) => Ok(Some(text)),
             Some(Err(_)) => bail!("the variable {name} is not UTF-8 text"),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        match self.text(name)?.as_deref() {
+            None => Ok(None),
+            Some("true" | "1" | "yes") => Ok(Some(true)),
+            Some("false" | "0" | "no") => Ok(Some(false)),
+            Some(other) => bail!("the variable {name} is '{other}', not true or false"),
         }
     }
 

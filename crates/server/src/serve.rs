@@ -102,6 +102,7 @@ impl Server {
         if let Some(days) = settings.audit_days {
             engine.keep_audit_for(days);
         }
+        engine.fetch_private(settings.fetch_private);
         let operator = operator(&engine, &settings, &folder, &doors.url).await?;
         let stop = CancellationToken::new();
         let app = App {

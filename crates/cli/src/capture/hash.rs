@@ -45,13 +45,15 @@ pub(super) fn all(
     Ok(hashes)
 }
 
-struct Read {
-    hash: [u8; 32],
-    size_bytes: u64,
-    stamp: Stamp,
+/// What was read of a file.
+pub(super) struct Read {
+    pub(super) hash: [u8; 32],
+    pub(super) size_bytes: u64,
+    pub(super) stamp: Stamp,
 }
 
-fn read_all(
+/// Reads the files with these numbers, on all cores.
+pub(super) fn read_all(
     root: &Path,
     found: &[Found],
     wanted: &[usize],

@@ -47,7 +47,28 @@ pub(crate) struct Stamp {
 }
 
 /// Looks at `paths` below `root`; what is not there any more is left out.
-pub(super) fn inspect(root: &Path, mut paths: Vec<String>) -> Result<Vec<Found>> {
+pub(super) fn inspect(root: &Path, paths: Vec<String>) -> Result<Vec<Found>> {
+    let found = inspect_any(root, paths)?;
+    check(root, &found)?;
+    Ok(tidied(found))
+}
+
+/// The same of data, from which nothing is left out: it cannot be named in an ignore file.
+pub(super) fn inspect_data(root: &Path, paths: Vec<String>) -> Result<Vec<Found>> {
+    let found = inspect_any(root, paths)?;
+    let outside = outside(root, &found);
+    if !outside.is_empty() {
+        return Err(Problem::new(format!(
+            "these links lead out of what is sent: {}",
+            shown(outside)
+        ))
+        .hint("replace them by what they point to, or take what they point to along")
+        .into());
+    }
+    Ok(tidied(found))
+}
+
+fn inspect_any(root: &Path, mut paths: Vec<String>) -> Result<Vec<Found>> {
     paths.sort_unstable();
     // A file that is in conflict is listed once per version.
     paths.dedup();
@@ -67,8 +88,7 @@ pub(super) fn inspect(root: &Path, mut paths: Vec<String>) -> Result<Vec<Found>>
         }
         Ok(())
     })?;
-    check(root, &found)?;
-    Ok(tidied(found))
+    Ok(found)
 }
 
 /// Something, or what makes it impossible to send.
@@ -162,7 +182,17 @@ impl Stamp {
 
 /// Every link must stay inside: elsewhere what it points to is not there, or is something else.
 fn check(root: &Path, found: &[Found]) -> Result<(), Problem> {
-    let outside: Vec<String> = found
+    let outside = outside(root, found);
+    if outside.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(format!("these links lead out of what is sent: {}", shown(outside)))
+        .hint("replace them by what they point to, or name them in .gitignore (.gridignore with --localdir)"))
+}
+
+/// Links that lead out, with where they lead.
+fn outside(root: &Path, found: &[Found]) -> Vec<String> {
+    found
         .iter()
         .filter_map(|found| match &found.kind {
             Kind::Link(target) if leads_outside(root, &found.path, target) => {
@@ -170,12 +200,7 @@ fn check(root: &Path, found: &[Found]) -> Result<(), Problem> {
             }
             _ => None,
         })
-        .collect();
-    if outside.is_empty() {
-        return Ok(());
-    }
-    Err(Problem::new(format!("these links lead out of what is sent: {}", shown(outside)))
-        .hint("replace them by what they point to, or name them in .gitignore (.gridignore with --localdir)"))
+        .collect()
 }
 
 fn leads_outside(root: &Path, path: &str, target: &str) -> bool {

@@ -11,6 +11,7 @@
 //! silently lacks a file is worse than none.
 
 mod cache;
+pub(crate) mod data;
 mod folder;
 mod git;
 mod hash;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use grid_api::blob::{self, BlobsStored};
 use grid_api::client::Client;
+use grid_api::upload::{FileError, FileToSend};
 use grid_api::snapshot::{SnapshotCreate, SnapshotResponse, TreeEntry, TreeKind};
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
@@ -17,6 +18,7 @@ use super::inspect::{Found, Kind};
 use super::{Capture, hash};
 use crate::error::Problem;
 use crate::progress::Progress;
+use crate::upload::upload_blobs;
 
 /// How often a tree is hashed and offered again when files change or the
 /// connection breaks in the middle.  Higher: a file that is always written to
@@ -93,10 +95,10 @@ impl Capture {
 }
 
 /// A file that the server lacks.
-struct Part {
-    path: PathBuf,
-    hash: [u8; 32],
-    size_bytes: u64,
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) hash: [u8; 32],
+    pub(super) size_bytes: u64,
 }
 
 fn entries(found: &[Found], hashes: &[Option<[u8; 32]>]) -> Vec<TreeEntry> {
@@ -130,7 +132,7 @@ struct Changed {
     path: PathBuf,
 }
 
-fn is_worth_another_round(error: &anyhow::Error) -> bool {
+pub(super) fn is_worth_another_round(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<Changed>()
             || cause
@@ -139,7 +141,12 @@ fn is_worth_another_round(error: &anyhow::Error) -> bool {
     })
 }
 
-async fn send_parts(client: &Client, parts: Vec<Part>, progress: &Progress) -> Result<()> {
+/// Sends files, many in one request.
+pub(super) async fn send_parts(client: &Client, parts: Vec<Part>, progress: &Progress) -> Result<()> {
+    let (large, parts): (Vec<Part>, Vec<Part>) = parts
+        .into_iter()
+        .partition(|part| part.size_bytes > grid_chunk::CHUNK_BYTES_MAX as u64);
+    send_large(client, large, progress).await?;
     let mut batch = Vec::new();
     let mut bytes = 0;
     for part in parts {
@@ -155,6 +162,28 @@ async fn send_parts(client: &Client, parts: Vec<Part>, progress: &Progress) -> R
     } else {
         send_batch(client, batch, progress).await
     }
+}
+
+/// Sends what the server lacks of large files.
+async fn send_large(client: &Client, parts: Vec<Part>, progress: &Progress) -> Result<()> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let files = parts.iter().map(|part| FileToSend {
+        path: part.path.clone(),
+        known: None,
+    });
+    let sent = upload_blobs(client, files.collect(), progress).await?;
+    for (part, sent) in parts.into_iter().zip(sent) {
+        match sent {
+            Ok(sent) if *sent.blob.as_bytes() == part.hash => {}
+            Ok(_) | Err(FileError::Changed) => return Err(Changed { path: part.path }.into()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("sending {}", part.path.display()));
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn send_batch(client: &Client, parts: Vec<Part>, progress: &Progress) -> Result<()> {

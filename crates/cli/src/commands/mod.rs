@@ -5,6 +5,7 @@ pub(crate) mod clone;
 pub(crate) mod clusters;
 pub(crate) mod completion;
 pub(crate) mod credential;
+pub(crate) mod datastore;
 pub(crate) mod delete;
 pub(crate) mod docs;
 pub(crate) mod help_markdown;

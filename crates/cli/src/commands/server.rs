@@ -20,6 +20,7 @@ Examples:
   grid server
   grid server --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
   grid server doctor --deep
+  grid server collect --dry-run
   grid server backup /backups/grid.db";
 
 /// Start a server on this machine, or look after one
@@ -93,6 +94,12 @@ enum ServerCommand {
         /// Where to
         file: PathBuf,
     },
+    /// Delete stored bytes that nothing refers to any more
+    Collect {
+        /// Only say what would be deleted
+        #[arg(long = "dry-run")]
+        dry_run: bool,
+    },
     /// Print the description of the API
     #[command(hide = true)]
     Openapi,
@@ -134,6 +141,9 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
             .map(|()| true),
         Some(ServerCommand::Backup { file }) => runtime
             .block_on(grid_server::backup(options, &file, &mut said))
+            .map(|()| true),
+        Some(ServerCommand::Collect { dry_run }) => runtime
+            .block_on(grid_server::collect(options, dry_run, &mut said))
             .map(|()| true),
         Some(ServerCommand::Openapi) => return print(ctx, &grid_server::openapi()),
         Some(ServerCommand::States) => return print(ctx, &grid_server::states()),

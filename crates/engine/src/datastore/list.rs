@@ -1,6 +1,6 @@
 //! Reading the list of a version: block by block, and only those that are needed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use grid_core::blob::BlobId;
@@ -9,6 +9,7 @@ use grid_store::db;
 
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::trash::Referenced;
 
 /// Blocks that one reader keeps.  Higher: more memory per request; lower: a listing whose
 /// folders begin and end in the same block reads it again.
@@ -130,10 +131,10 @@ pub(super) async fn block(engine: &Engine, blob: BlobId) -> Result<Vec<Entry>> {
     decode(&bytes(engine, blob).await?).map_err(Error::internal)
 }
 
-/// Adds every blob that a version names, or an upload under way, to those that live.
+/// Tells of every blob that a version names, or an upload under way.
 ///
 /// Blocks that versions share are read once.
-pub(crate) async fn referenced(engine: &Engine, live: &mut HashSet<BlobId>) -> Result<()> {
+pub(crate) async fn referenced(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
     let mut after = None;
     loop {
         let mut tx = engine.inner.db.read().await?;
@@ -152,14 +153,18 @@ pub(crate) async fn referenced(engine: &Engine, live: &mut HashSet<BlobId>) -> R
     }
 }
 
-async fn of_manifest(engine: &Engine, manifest: BlobId, live: &mut HashSet<BlobId>) -> Result<()> {
-    if !live.insert(manifest) {
+async fn of_manifest(
+    engine: &Engine,
+    manifest: BlobId,
+    live: &mut Referenced<'_>,
+) -> Result<()> {
+    if !live.list(manifest).await? {
         return Ok(());
     }
     for named in index(engine, manifest).await?.blocks {
-        if live.insert(named.blob) {
+        if live.list(named.blob).await? {
             let entries = block(engine, named.blob).await?;
-            live.extend(entries.iter().filter_map(Entry::blob));
+            live.add(entries.iter().filter_map(Entry::blob)).await?;
         }
     }
     Ok(())
@@ -168,7 +173,7 @@ async fn of_manifest(engine: &Engine, manifest: BlobId, live: &mut HashSet<BlobI
 async fn of_upload(
     engine: &Engine,
     version: &db::datastore_version::Version,
-    live: &mut HashSet<BlobId>,
+    live: &mut Referenced<'_>,
 ) -> Result<()> {
     let mut after = None;
     loop {
@@ -176,9 +181,9 @@ async fn of_upload(
         let page = db::datastore_page::list(&mut tx, version.id, after, db::PAGE_ROWS_MAX).await?;
         drop(tx);
         for part in page.items.iter().filter_map(|part| part.blob) {
-            if live.insert(part) {
+            if live.list(part).await? {
                 let entries = block(engine, part).await?;
-                live.extend(entries.iter().filter_map(Entry::blob));
+                live.add(entries.iter().filter_map(Entry::blob)).await?;
             }
         }
         match page.next {

@@ -11,9 +11,9 @@ use grid_manifest::{Check, Entry, digest, encode};
 use grid_store::db;
 
 use super::{Found, Version, change, name, one, work};
-use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::{Engine, blob};
 
 /// Entries of one part.  Higher: one request takes more memory, and more is sent again when
 /// a line is cut; lower: more requests.
@@ -59,7 +59,7 @@ pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<
         )));
     }
     if !new.source_kind.is_sent_in_parts() && new.source_kind != SourceKind::Stream {
-        work::check_source(engine, &new).await?;
+        work::check_source(engine, &new)?;
     }
     let mut tx = engine.inner.db.read().await?;
     let known = db::datastore::by_name(&mut tx, caller.id(), named.as_str()).await?;
@@ -206,18 +206,16 @@ pub async fn put_part(
     let checked = checked(number, &entries)?;
     let id = found.version.id;
     let wanted: HashSet<BlobId> = entries.iter().filter_map(Entry::blob).collect();
-    let missing = engine
-        .inner
-        .blobs
-        .missing(wanted.into_iter().collect())
-        .await?;
+    let wanted: Vec<BlobId> = wanted.into_iter().collect();
+    let unstored = engine.inner.blobs.missing(wanted.clone()).await?;
+    let missing = unsent(engine, caller, &found, wanted).await?;
     let mut part = db::datastore_page::Part {
         number,
         digest: checked.digest.to_string(),
         blob: None,
         files: checked.files,
         size_bytes: checked.size_bytes,
-        new_bytes: new_bytes(&entries, &missing),
+        new_bytes: new_bytes(&entries, &unstored),
     };
     if missing.is_empty() {
         let packed = tokio::task::spawn_blocking(move || encode(&entries))
@@ -240,6 +238,23 @@ pub async fn put_part(
     } else {
         Outcome::Missing(missing)
     })
+}
+
+/// Bytes that neither the team of the datastore has sent nor the one for which the caller
+/// sends now: who knows only a hash does not get the file by it.
+async fn unsent(
+    engine: &Engine,
+    caller: &Caller,
+    found: &Found,
+    wanted: Vec<BlobId>,
+) -> Result<Vec<BlobId>> {
+    let missing = blob::missing_of(engine, found.datastore.team, wanted).await?;
+    match caller.current() {
+        Some((team, _)) if team.id != found.datastore.team && !missing.is_empty() => {
+            blob::missing_of(engine, team.id, missing).await
+        }
+        _ => Ok(missing),
+    }
 }
 
 struct Checked {

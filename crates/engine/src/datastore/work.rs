@@ -5,6 +5,7 @@
 //! the database and begun again.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,13 +17,16 @@ use grid_store::db;
 use grid_store::db::datastore_version::Content;
 use tokio::sync::watch;
 
-use super::{NewVersion, list};
+use super::{NewVersion, fetch, import, list};
 use crate::Engine;
 use crate::error::{Error, Result};
 
 /// How long an upload that nobody goes on with is kept.  Higher: halves of data sets take
 /// up room; lower: who comes back after the weekend begins again.
 const UPLOAD_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+
+/// How long a stream that nobody sends is kept.
+const STREAM_LIFE_MS: i64 = 10 * 60 * 1_000;
 
 /// How often it is looked for work that was left over, and for uploads that are too old.
 const EVERY: Duration = Duration::from_secs(30);
@@ -113,6 +117,35 @@ pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
     });
 }
 
+/// That somebody works on a version which no job does; over when it is dropped.
+pub(super) struct Busy {
+    engine: Engine,
+    id: DatastoreVersionId,
+    _done: watch::Sender<()>,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.engine.inner.datastores.lock().remove(&self.id);
+    }
+}
+
+/// Takes a version to work on; `None` when somebody does.
+pub(super) fn busy(engine: &Engine, id: DatastoreVersionId) -> Option<Busy> {
+    let mut jobs = engine.inner.datastores.lock();
+    if jobs.contains_key(&id) {
+        return None;
+    }
+    let (done, over) = watch::channel(());
+    jobs.insert(id, Job { over });
+    drop(jobs);
+    Some(Busy {
+        engine: engine.clone(),
+        id,
+        _done: done,
+    })
+}
+
 /// Waits a while for a version that is worked on.
 pub(super) async fn wait(engine: &Engine, id: DatastoreVersionId) {
     let over = engine
@@ -154,6 +187,7 @@ async fn look(engine: &Engine) -> Result<()> {
     for version in left {
         start(engine, version.id);
     }
+    give_up_streams(engine, now).await?;
     for version in stale {
         let days = UPLOAD_LIFE_MS / (24 * 60 * 60 * 1_000);
         let message = format!("nobody went on with it for {days} days");
@@ -162,7 +196,22 @@ async fn look(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-async fn give_up(
+/// Gives up streams that were cut by the end of a server: nobody can go on with them.
+async fn give_up_streams(engine: &Engine, now: Timestamp) -> Result<()> {
+    let quiet = now.plus_millis(-STREAM_LIFE_MS);
+    let mut tx = engine.inner.db.read().await?;
+    let open = db::datastore_version::list_open(&mut tx, State::Uploading, quiet, STEP).await?;
+    drop(tx);
+    for version in open {
+        let is_stream = version.source_kind == SourceKind::Stream;
+        if is_stream && !engine.inner.datastores.lock().contains_key(&version.id) {
+            give_up(engine, &version, "the stream was cut").await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn give_up(
     engine: &Engine,
     version: &db::datastore_version::Version,
     message: &str,
@@ -243,7 +292,8 @@ async fn content(
 ) -> Result<Content, Fault> {
     match version.source_kind {
         SourceKind::Folder | SourceKind::File => file(engine, version).await,
-        SourceKind::Stream | SourceKind::Http | SourceKind::S3 => Err(Fault::Data(
+        SourceKind::Http => import::http(engine, version).await,
+        SourceKind::Stream | SourceKind::S3 => Err(Fault::Data(
             "this server cannot fetch data from there".to_owned(),
         )),
     }
@@ -340,7 +390,11 @@ impl Filing {
 }
 
 /// Refuses a source that cannot be fetched, before anything is made.
-pub(super) async fn check_source(_engine: &Engine, new: &NewVersion) -> Result<()> {
+pub(super) fn check_source(engine: &Engine, new: &NewVersion) -> Result<()> {
+    if new.source_kind == SourceKind::Http {
+        let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
+        return fetch::checked(&new.source, is_private_allowed).map(drop);
+    }
     Err(Error::invalid(format!(
         "this server cannot fetch data from '{}'",
         new.source

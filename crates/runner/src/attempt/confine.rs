@@ -6,6 +6,7 @@ use grid_core::cluster::Placement;
 
 use crate::keeper::protocol::Spawn;
 use crate::limits::{Driver, Group, Limits};
+use crate::prepare::data::Mounted;
 use crate::sandbox::{Isolation, Room};
 
 /// Processes and threads of one attempt.  Higher: a fork bomb hurts its neighbours;
@@ -30,6 +31,7 @@ pub(crate) struct Confinement {
 pub(crate) struct Walls<'a> {
     pub(crate) writable: Vec<PathBuf>,
     pub(crate) readable: &'a [PathBuf],
+    pub(crate) mounts: &'a [Mounted],
     pub(crate) tmp: &'a Path,
     pub(crate) gpus: &'a [u32],
 }
@@ -66,6 +68,11 @@ impl Confinement {
         let room = Room {
             writable: walls.writable,
             readable: readable.collect(),
+            mounts: walls
+                .mounts
+                .iter()
+                .map(|mount| (mount.from.clone(), mount.to.clone()))
+                .collect(),
             hidden: self.hidden.clone(),
             tmp: Some(walls.tmp.to_owned()),
             gpus: walls.gpus.to_vec(),

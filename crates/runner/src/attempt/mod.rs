@@ -8,6 +8,7 @@ pub(crate) mod command;
 pub(crate) mod confine;
 pub(crate) mod drive;
 pub(crate) mod end;
+mod mounts;
 pub(crate) mod saved;
 pub(crate) mod start;
 pub(crate) mod variables;

@@ -13,7 +13,7 @@ use super::command::{Places, argv, split_path};
 use super::confine::Walls;
 use super::end::failed;
 use super::variables::{Seen, variables};
-use super::{Attempt, end_key};
+use super::{Attempt, end_key, mounts};
 use crate::context::Context;
 use crate::folder;
 use crate::keeper::client::Error;
@@ -69,6 +69,9 @@ pub(crate) async fn start(
     let cannot = |message: String| failed(ReasonCode::Start, message, None);
     let folders = |error: io::Error| cannot(format!("its folders cannot be made: {error}"));
     make_folders(context, attempt).map_err(folders)?;
+    if is_linked(context, prepared) {
+        mounts::link(attempt, prepared).map_err(folders)?;
+    }
     let actions = &attempt.launch.spec.actions;
     if !actions.on_experiment_end.is_empty() || prepared.container.is_some() {
         let text = serde_json::to_vec(prepared).unwrap_or_default();
@@ -127,6 +130,10 @@ fn environment(
         tmp: context.confinement.tmp_inside(&tmp),
     };
     let mut all = variables(attempt, grant, prepared, &context.search_path, &seen);
+    if !prepared.mounts.is_empty() {
+        let folder = mounts::folder(attempt, is_linked(context, prepared));
+        all.insert("GRID_DATASTORES".to_owned(), folder);
+    }
     let resources = &attempt.launch.spec.resources;
     if resources.scratch_gb.is_some() || resources.scratch_mount_path.is_some() {
         let mount = resources
@@ -140,6 +147,12 @@ fn environment(
         );
     }
     all
+}
+
+/// Whether datastores are not where they are asked for, but linked beside the work folder.
+fn is_linked(context: &Context, prepared: &Prepared) -> bool {
+    let is_walled = context.confinement.is_sandboxed() || prepared.container.is_some();
+    !is_walled && !prepared.mounts.is_empty()
 }
 
 /// The script, with the actions before it.
@@ -231,11 +244,12 @@ fn spawn(
     let walls = Walls {
         writable: vec![attempt.work(), attempt.home()],
         readable: &prepared.readable,
+        mounts: &prepared.mounts,
         tmp: &tmp,
         gpus: &attempt.launch.placement.gpus,
     };
     Ok(match &prepared.container {
-        Some(container) => container.enclose(spawn, attempt),
+        Some(container) => container.enclose(spawn, attempt, &prepared.mounts),
         None => context.confinement.enclose(spawn, walls),
     })
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::data::Mounted;
 use crate::attempt::Attempt;
 use crate::keeper::protocol::Spawn;
 
@@ -47,7 +48,7 @@ impl Container {
     }
 
     /// The process that runs another one in the image.
-    pub(crate) fn enclose(&self, spawn: Spawn, attempt: &Attempt) -> Spawn {
+    pub(crate) fn enclose(&self, spawn: Spawn, attempt: &Attempt, mounts: &[Mounted]) -> Spawn {
         let show = |path: &Path| path.display().to_string();
         let placement = &attempt.launch.placement;
         let work = show(&attempt.work());
@@ -68,6 +69,10 @@ impl Container {
             "--volume",
             &format!("{0}:{0}", show(&attempt.home())),
         ]);
+        for mount in mounts {
+            let volume = format!("{}:{}:ro", show(&mount.from), show(&mount.to));
+            add(&["--volume", &volume]);
+        }
         add(&["--workdir", &show(&Path::new(PROJECT).join(&self.workdir))]);
         if placement.cpus > 0 {
             add(&["--cpus", &placement.cpus.to_string()]);

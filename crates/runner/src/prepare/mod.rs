@@ -3,6 +3,7 @@
 
 pub(crate) mod code;
 pub(crate) mod container;
+pub(crate) mod data;
 pub(crate) mod environment;
 mod restore;
 pub(crate) mod substitute;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::code::Trees;
 use self::container::Container;
+use self::data::{Mounted, Versions};
 use self::environment::Environments;
 use crate::attempt::Attempt;
 use crate::attempt::end::failed;
@@ -33,11 +35,15 @@ pub(crate) struct Prepared {
     pub(crate) readable: Vec<PathBuf>,
     /// The image to run in.
     pub(crate) container: Option<Container>,
+    /// Datastores.
+    #[serde(default)]
+    pub(crate) mounts: Vec<Mounted>,
 }
 
 /// What all preparations of a runner share.
 pub(crate) struct Prepare {
     pub(crate) trees: Trees,
+    pub(crate) versions: Versions,
     pub(crate) environments: Environments,
 }
 
@@ -69,11 +75,15 @@ pub(crate) async fn prepare(
             )));
         }
     }
-    let prepared = context
+    let mut prepared = context
         .prepare
         .environments
         .provide(context, attempt)
         .await?;
+    if !attempt.launch.spec.datastores.is_empty() {
+        let mounts = context.prepare.versions.provide(context, attempt).await;
+        prepared.mounts = mounts.map_err(|error| cannot(error.in_full()))?;
+    }
     if attempt.launch.resume {
         restore::restore(context, attempt)
             .await

@@ -41,14 +41,16 @@ impl Asks {
 }
 
 /// Every operation by its id.
-pub(crate) const ROUTES: [(&str, Asks); 85] = {
+pub(crate) const ROUTES: &[(&str, Asks)] = {
     use Asks::{Credential, Datastore, Named, Nothing, Operator, Run, SignedIn, Team};
-    [
+    &[
         ("artifact_download", Run(Action::ReadArtifacts)),
         ("artifact_list", Run(Action::ReadArtifacts)),
         ("audit_export", SignedIn),
         ("audit_list", SignedIn),
         ("blob_upload", SignedIn),
+        ("blob_missing", SignedIn),
+        ("blob_recipes", SignedIn),
         ("change_follow", SignedIn),
         ("cluster_list", SignedIn),
         ("credential_create", Named(Action::Create)),
@@ -56,6 +58,7 @@ pub(crate) const ROUTES: [(&str, Asks); 85] = {
         ("credential_get", Credential(Action::UseCredential)),
         ("credential_list", SignedIn),
         ("credential_update", Credential(Action::ChangeCredential)),
+        ("datastore_archive_put", Datastore(Action::ExtendDatastore)),
         ("datastore_commit", Datastore(Action::ExtendDatastore)),
         ("datastore_create", Named(Action::Create)),
         ("datastore_delete", Datastore(Action::DeleteDatastore)),

@@ -1,6 +1,7 @@
 //! Datastores: versions, their files, uploads of them.
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -20,7 +21,7 @@ use grid_manifest::{Entry, Node};
 use super::{artifact, cursor};
 use crate::auth::Caller;
 use crate::error::{Failure, Result};
-use crate::extract::{JsonBody, Nothing, Path, Query};
+use crate::extract::{JsonBody, Nothing, Path, Pieces, Query};
 
 /// Versions in one answer, unless another number is asked for.
 const LIMIT: u32 = 100;
@@ -216,6 +217,33 @@ pub(super) async fn datastore_commit(
     JsonBody(commit): JsonBody<DatastoreCommit>,
 ) -> Result<Json<DatastoreResponse>> {
     let version = datastore::commit(&engine, &caller, &name, commit.parts).await?;
+    Ok(Json(one(version)))
+}
+
+/// Send an archive as one stream
+///
+/// For a version that was begun with the source kind `stream`: a tar, plain or packed by
+/// gzip or zstd, or a zip. Cut in the middle, the version has failed.
+#[utoipa::path(put, path = "/datastores/{datastore}/archive", tag = "datastores",
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    params(("datastore" = String, Path, description = "`NAME:VERSION`, or id")),
+    responses((status = 200, body = DatastoreResponse)))]
+pub(super) async fn datastore_archive_put(
+    State(engine): State<Engine>,
+    Caller(caller): Caller,
+    Path(name): Path<String>,
+    _: Query<Nothing>,
+    body: Body,
+) -> Result<Json<DatastoreResponse>> {
+    let pieces = futures::stream::unfold(Pieces::new(body), |mut pieces| async move {
+        let piece = pieces.next().await.transpose()?;
+        let piece = piece.map_err(|failure| {
+            let message = failure.body().error.message;
+            std::io::Error::new(std::io::ErrorKind::ConnectionReset, message)
+        });
+        Some((piece, pieces))
+    });
+    let version = datastore::receive(&engine, &caller, &name, pieces).await?;
     Ok(Json(one(version)))
 }
 

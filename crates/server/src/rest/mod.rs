@@ -46,7 +46,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use doctor::Examined;
+pub(crate) use doctor::{CollectedView, Examined};
 pub(crate) use views::line as line_view;
 
 use crate::auth::Tokens;
@@ -139,6 +139,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(share::share_open))
         .routes(routes!(snapshot::snapshot_create))
         .routes(routes!(blob::blob_upload))
+        .routes(routes!(blob::blob_missing))
+        .routes(routes!(blob::blob_recipes))
         .routes(routes!(
             datastore::datastore_list,
             datastore::datastore_create
@@ -152,6 +154,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(datastore::datastore_part_list))
         .routes(routes!(datastore::datastore_part_put))
         .routes(routes!(datastore::datastore_commit))
+        .routes(routes!(datastore::datastore_archive_put))
         .routes(routes!(datastore::datastore_file_list))
         .routes(routes!(datastore::datastore_file_download))
         .routes(routes!(datastore::datastore_diff))

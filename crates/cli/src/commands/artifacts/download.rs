@@ -14,13 +14,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use grid_api::artifact::ArtifactView;
-use grid_api::client::{Client, segment, segments};
+use grid_api::client::{Client, segments};
 use reqwest::StatusCode;
 use rustix::fs::OFlags;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Source;
 use super::place::Place;
 use crate::context::Ctx;
 use crate::error::Problem;
@@ -39,28 +38,39 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes that are read at once when a file is checked.
 const READ_BYTES: usize = 256 << 10;
 
+/// Files of one thing, and where they go.
+pub(crate) struct Bundle {
+    /// What the thing is called.
+    pub(crate) name: String,
+    /// Where its files are on the server: the route before their paths.
+    pub(crate) route: String,
+    /// Below the download folder.
+    pub(crate) folder: PathBuf,
+    pub(crate) files: Vec<ArtifactView>,
+}
+
 /// What became of all files.
-pub(super) struct Outcome {
-    pub(super) files: Vec<FileDone>,
-    pub(super) bytes: u64,
-    pub(super) failed: Vec<(String, anyhow::Error)>,
+pub(crate) struct Outcome {
+    pub(crate) files: Vec<FileDone>,
+    pub(crate) bytes: u64,
+    pub(crate) failed: Vec<(String, anyhow::Error)>,
 }
 
 /// What became of one file.
 #[derive(Debug, Serialize)]
-pub(super) struct FileDone {
-    experiment: String,
-    path: String,
-    file: String,
-    size_bytes: u64,
-    blake3: String,
-    pub(super) status: FileStatus,
+pub(crate) struct FileDone {
+    pub(crate) experiment: String,
+    pub(crate) path: String,
+    pub(crate) file: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) blake3: String,
+    pub(crate) status: FileStatus,
 }
 
 /// How it came to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum FileStatus {
+pub(crate) enum FileStatus {
     /// It was fetched.
     Downloaded,
     /// It was there.
@@ -68,44 +78,44 @@ pub(super) enum FileStatus {
 }
 
 /// Fetches all files; one that fails keeps no other from it.
-pub(super) async fn all(
+pub(crate) async fn all(
     ctx: &Ctx,
     client: &Client,
     root: &Path,
-    sources: Vec<Source>,
+    bundles: Vec<Bundle>,
 ) -> Result<Outcome> {
-    let total = sources
+    let total = bundles
         .iter()
-        .flat_map(|source| &source.artifacts)
+        .flat_map(|bundle| &bundle.files)
         .map(|artifact| artifact.size_bytes)
         .sum();
     let progress = Progress::new(&ctx.printer, "download", total);
     // From here on Ctrl-C is heard, and no file is left half under its own name.
     let mut interrupts = signal(SignalKind::interrupt()).context("listening to Ctrl-C")?;
     let place = Arc::new(Place::open(root)?);
-    let jobs = sources.into_iter().flat_map(|source| {
-        let experiment = Arc::new((source.experiment, source.folder));
-        source
-            .artifacts
+    let jobs = bundles.into_iter().flat_map(|bundle| {
+        let of = Arc::new((bundle.name, bundle.route, bundle.folder));
+        bundle
+            .files
             .into_iter()
-            .map(move |artifact| (Arc::clone(&experiment), artifact))
+            .map(move |artifact| (Arc::clone(&of), artifact))
     });
-    let work = futures::stream::iter(jobs).map(|(experiment, artifact)| {
+    let work = futures::stream::iter(jobs).map(|(of, artifact)| {
         let job = Job {
             client: client.clone(),
             place: Arc::clone(&place),
-            id: experiment.0.id.clone(),
-            folder: experiment.1.clone(),
+            route: of.1.clone(),
+            folder: of.2.clone(),
             artifact,
             progress: progress.clone(),
         };
         async move {
-            let path = format!("{}/{}", job.folder.display(), job.artifact.path);
+            let path = job.folder.join(&job.artifact.path).display().to_string();
             // A task of its own, so that files are checked on all cores.
             let done = tokio::spawn(job.run())
                 .await
                 .unwrap_or_else(|error| Err(error.into()));
-            (experiment, path, done)
+            (of, path, done)
         }
     });
     let mut work = Box::pin(work.buffer_unordered(FILES_AT_ONCE));
@@ -117,7 +127,7 @@ pub(super) async fn all(
     loop {
         tokio::select! {
             next = work.next() => match next {
-                Some((experiment, path, done)) => outcome.add(&experiment.0.name, path, done),
+                Some((of, path, done)) => outcome.add(&of.0, path, done),
                 None => break,
             },
             _ = interrupts.recv() => {
@@ -163,8 +173,8 @@ type Fetched = (ArtifactView, PathBuf, FileStatus);
 struct Job {
     client: Client,
     place: Arc<Place>,
-    /// Of the experiment.
-    id: String,
+    /// Before the path of the file.
+    route: String,
     folder: PathBuf,
     artifact: ArtifactView,
     progress: Progress,
@@ -204,11 +214,7 @@ impl Job {
         let mut have =
             hash_so_far(&mut file, &mut hasher, self.artifact.size_bytes).with_context(writing)?;
         if have < self.artifact.size_bytes {
-            let path = format!(
-                "/experiments/{}/artifacts/{}",
-                segment(&self.id),
-                segments(&self.artifact.path)
-            );
+            let path = format!("{}/{}", self.route, segments(&self.artifact.path));
             let answer = self.client.download(&path, have).await?;
             if have > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
                 // The server begins at the beginning, so we do, too.

@@ -1,8 +1,8 @@
 //! `grid artifacts`: fetches the files that experiments left behind.
 
-mod download;
+pub(crate) mod download;
 mod links;
-mod place;
+pub(crate) mod place;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -200,7 +200,13 @@ async fn fetch(
     if args.download_dir == Path::new(DOWNLOAD_DIR_DEFAULT) && files > 0 {
         place::keep_out_of_git(&args.download_dir)?;
     }
-    let outcome = download::all(ctx, client, &args.download_dir, sources).await?;
+    let bundles = sources.into_iter().map(|source| download::Bundle {
+        route: format!("/experiments/{}/artifacts", segment(&source.experiment.id)),
+        name: source.experiment.name,
+        folder: source.folder,
+        files: source.artifacts,
+    });
+    let outcome = download::all(ctx, client, &args.download_dir, bundles.collect()).await?;
     if ctx.printer.is_json() {
         ctx.printer
             .json(&serde_json::json!({ "artifacts": outcome.files }))?;

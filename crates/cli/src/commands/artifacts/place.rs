@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use crate::error::Problem;
 
 /// The folder that files go to.
-pub(super) struct Place {
+pub(crate) struct Place {
     root: PathBuf,
     /// Folders that are known to be real ones.
     made: Mutex<HashSet<PathBuf>>,
@@ -23,7 +23,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The folder, made if it is not there.
-    pub(super) fn open(root: &Path) -> Result<Self> {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
         fs::create_dir_all(root)
             .with_context(|| format!("making the folder {}", root.display()))?;
         Ok(Self {
@@ -32,14 +32,17 @@ impl Place {
         })
     }
 
-    /// Where `path` goes below `folder`, with the folders above it made.
-    pub(super) fn of(&self, folder: &Path, path: &str) -> Result<PathBuf> {
+    /// Where `path` goes below `folder`, which is the top when empty, with the folders
+    /// above it made.
+    pub(crate) fn of(&self, folder: &Path, path: &str) -> Result<PathBuf> {
         let folder = folder
             .to_str()
             .context("the name of the experiment is no text")?;
-        let whole = format!("{folder}/{path}");
-        check(folder)?;
-        check(path)?;
+        let whole = match folder {
+            "" => path.to_owned(),
+            folder => format!("{folder}/{path}"),
+        };
+        check(&whole)?;
         let (parent, _) = whole.rsplit_once('/').unwrap_or(("", &whole));
         self.make(parent)?;
         Ok(self.root.join(&whole))

@@ -169,6 +169,7 @@ impl Environments {
         let walls = Walls {
             writable: vec![env.to_owned(), packages],
             readable: &readable,
+            mounts: &[],
             tmp: &tmp,
             gpus: &[],
         };

@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::bytes::Bytes;
 use futures::stream;
 use grid_api::artifact::ArtifactView;
-use grid_api::blob::{BLOB_BYTES_MAX, BlobsStored, header};
+use grid_api::blob::{
+    BLOB_BYTES_MAX, BlobRecipe, BlobRecipes, BlobRecipesAnswer, BlobsStored, header,
+};
 use grid_api::client;
 use grid_api::runner::{ArtifactsPut, BlobsMissing};
+use grid_api::upload::{self, Door, FileError, FileToSend};
 use grid_core::blob::BlobId;
 use grid_core::id::AttemptId;
 use tokio::sync::mpsc;
@@ -103,12 +107,20 @@ pub(crate) async fn store(
     left.retain(|file| {
         let is_small_enough = file.signature.size_bytes <= BLOB_BYTES_MAX;
         if !is_small_enough {
-            let why = format!("it is larger than {} GiB", BLOB_BYTES_MAX >> 30);
+            let why = format!("it is larger than {} TiB", BLOB_BYTES_MAX >> 40);
             outcome.failed.push((file.path.clone(), why));
         }
         is_small_enough
     });
+    let (large, small) = left
+        .into_iter()
+        .partition(|file| file.signature.size_bytes > grid_chunk::CHUNK_BYTES_MAX as u64);
+    store_large(context, work, large, &mut outcome).await?;
+    left = small;
     for last in 1..=TRIES_MAX {
+        if left.is_empty() {
+            break;
+        }
         let hashed = hash_all(work, left).await?;
         let mut again = Vec::new();
         let mut good = Vec::new();
@@ -132,15 +144,93 @@ pub(crate) async fn store(
             }
         }
         left = again;
-        if left.is_empty() {
-            break;
-        }
     }
     Ok(outcome)
 }
 
-fn in_full(error: &bytes::Error) -> String {
-    match std::error::Error::source(error) {
+/// Stores large files: of checkpoints that share weights, only what differs is sent.
+async fn store_large(
+    context: &Context,
+    work: &Path,
+    mut left: Vec<Found>,
+    outcome: &mut Outcome,
+) -> Result<(), Error> {
+    for last in 1..=TRIES_MAX {
+        if left.is_empty() {
+            break;
+        }
+        let files = left.iter().map(|file| FileToSend {
+            path: work.join(&file.path),
+            known: None,
+        });
+        let files = files.collect();
+        let sent = upload::send(&Line { context }, files, |_| {}).await;
+        let mut again = Vec::new();
+        for (file, sent) in left.into_iter().zip(sent.map_err(Error::of)?) {
+            match sent {
+                Ok(sent) => {
+                    let found = sent.metadata.as_ref();
+                    let hashed = Hashed {
+                        hash: *sent.blob.as_bytes(),
+                        signature: found.map_or(file.signature, Signature::of),
+                        bytes: None,
+                    };
+                    outcome.stored.push(stored(file, &hashed));
+                }
+                Err(FileError::Changed) if last < TRIES_MAX => again.push(file),
+                Err(error) => outcome.failed.push((file.path, in_full(&error))),
+            }
+        }
+        left = again;
+    }
+    Ok(())
+}
+
+/// The line to the server, which tries again for as long as it takes.
+struct Line<'a> {
+    context: &'a Context,
+}
+
+impl Door for Line<'_> {
+    type Error = client::Error;
+
+    async fn missing(&self, ids: Vec<BlobId>) -> Result<Vec<BlobId>, client::Error> {
+        let body = &BlobsMissing {
+            blobs: upload::written(&ids),
+        };
+        let ask = |client: Arc<client::Client>| async move {
+            let answer: BlobsMissing = client.post("/runner/blobs/missing", body).await?;
+            Ok(upload::parsed(&answer.blobs))
+        };
+        let server = &self.context.server;
+        server.persist("asking for missing chunks", ask).await
+    }
+
+    async fn put(&self, records: Vec<(BlobId, Bytes)>) -> Result<(), client::Error> {
+        let records = &records;
+        let put = |client: Arc<client::Client>| async move {
+            let body = upload::body(records);
+            let _: BlobsStored = client.put_stream("/runner/blobs", body).await?;
+            Ok(())
+        };
+        self.context.server.persist("sending chunks", put).await
+    }
+
+    async fn announce(
+        &self,
+        recipes: Vec<BlobRecipe>,
+    ) -> Result<BlobRecipesAnswer, client::Error> {
+        let body = &BlobRecipes { recipes };
+        let announce = |client: Arc<client::Client>| async move {
+            client.post("/runner/blobs/recipes", body).await
+        };
+        let server = &self.context.server;
+        server.persist("putting chunks together", announce).await
+    }
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }

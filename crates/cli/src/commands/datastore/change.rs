@@ -1,0 +1,145 @@
+//! Deleting, restoring, renaming, describing.
+
+use anyhow::Result;
+use clap::Args;
+use grid_api::datastore::{DatastoreResponse, DatastoreUpdate, DatastoreView};
+use reqwest::Method;
+
+use super::{exact_path, path};
+use crate::context::Ctx;
+use crate::error::Problem;
+
+/// Move a version to the trash, from where it can be restored for 7 days
+#[derive(Debug, Args)]
+pub(super) struct DeleteArgs {
+    /// NAME:VERSION, USER:NAME:VERSION or an id
+    #[arg(required_unless_present = "name")]
+    datastore: Option<String>,
+
+    /// Name of the datastore
+    #[arg(long, value_name = "NAME", requires = "version", conflicts_with = "datastore")]
+    name: Option<String>,
+
+    /// Its version
+    #[arg(long, value_name = "N", requires = "name")]
+    version: Option<u32>,
+
+    /// Cluster [default: the server's]
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<String>,
+}
+
+/// Deletes a version.
+pub(super) fn delete(args: &DeleteArgs, ctx: &Ctx) -> Result<()> {
+    let word = match (&args.datastore, &args.name, args.version) {
+        (Some(word), _, _) => word.clone(),
+        (None, Some(name), Some(version)) => format!("{name}:{version}"),
+        _ => {
+            return Err(Problem::usage("which version is to be deleted?")
+                .hint("grid datastore delete --name NAME --version N")
+                .into());
+        }
+    };
+    let route = exact_path(&word)?;
+    if let Some(cluster) = &args.cluster {
+        ctx.printer
+            .debug(&format!("datastores of '{cluster}' are those of the server"));
+    }
+    let client = ctx.client()?;
+    let answer: DatastoreResponse = ctx.block_on(client.delete(&route))??;
+    said(ctx, &answer.datastore, |one| {
+        format!(
+            "Datastore {} has been deleted; `grid datastore restore {}` brings it back within 7 days",
+            called(one),
+            called(one)
+        )
+    })
+}
+
+/// Bring a version back from the trash
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// NAME:VERSION, USER:NAME:VERSION or an id
+    datastore: String,
+}
+
+/// Restores a version.
+pub(super) fn restore(args: &RestoreArgs, ctx: &Ctx) -> Result<()> {
+    let route = format!("{}/restore", exact_path(&args.datastore)?);
+    let client = ctx.client()?;
+    let request = client.request(Method::POST, &route);
+    let answer: DatastoreResponse = ctx.block_on(client.json(request))??;
+    said(ctx, &answer.datastore, |one| {
+        format!("Datastore {} is back", called(one))
+    })
+}
+
+/// Give a datastore, with all its versions, another name
+#[derive(Debug, Args)]
+pub(super) struct RenameArgs {
+    /// NAME
+    datastore: String,
+
+    /// The new name
+    new_name: String,
+}
+
+/// Renames a datastore.
+pub(super) fn rename(args: &RenameArgs, ctx: &Ctx) -> Result<()> {
+    update(
+        ctx,
+        &args.datastore,
+        &DatastoreUpdate {
+            name: Some(args.new_name.clone()),
+            description: None,
+        },
+        |one| format!("It is called {} now, in all versions", one.name),
+    )
+}
+
+/// Say something about a version
+#[derive(Debug, Args)]
+pub(super) struct DescribeArgs {
+    /// NAME, NAME:VERSION or an id
+    datastore: String,
+
+    /// What there is to say; empty for nothing
+    text: String,
+}
+
+/// Describes a version.
+pub(super) fn describe(args: &DescribeArgs, ctx: &Ctx) -> Result<()> {
+    update(
+        ctx,
+        &args.datastore,
+        &DatastoreUpdate {
+            name: None,
+            description: Some(args.text.clone()),
+        },
+        |one| format!("Datastore {} is described", called(one)),
+    )
+}
+
+fn update(
+    ctx: &Ctx,
+    word: &str,
+    update: &DatastoreUpdate,
+    words: impl Fn(&DatastoreView) -> String,
+) -> Result<()> {
+    let route = path(word)?;
+    let client = ctx.client()?;
+    let answer: DatastoreResponse = ctx.block_on(client.put(&route, update))??;
+    said(ctx, &answer.datastore, words)
+}
+
+fn said(ctx: &Ctx, one: &DatastoreView, words: impl Fn(&DatastoreView) -> String) -> Result<()> {
+    if ctx.printer.is_json() {
+        return ctx.printer.json(&serde_json::json!({ "datastore": one }));
+    }
+    ctx.printer.line(&words(one))
+}
+
+/// How a version is written.
+pub(super) fn called(one: &DatastoreView) -> String {
+    format!("{}:{}", one.name, one.version)
+}

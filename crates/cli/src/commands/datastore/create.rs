@@ -1,0 +1,324 @@
+//! Making a version, and going on with one that was interrupted.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use grid_api::client::{Client, segment};
+use grid_api::datastore::{DatastoreCreate, DatastoreResponse, DatastoreView};
+use grid_core::datastore::{SourceKind, State};
+use grid_core::duration::format_size;
+use grid_core::name::DatastoreName;
+
+use super::change::called;
+use super::state::{Held, Upload, left_over};
+use super::{remote, upload};
+use crate::capture::data::{self, Data};
+use crate::context::Ctx;
+use crate::error::Problem;
+use crate::progress::Progress;
+
+/// Make the next version of a datastore
+#[derive(Debug, Args)]
+pub(super) struct CreateArgs {
+    /// A folder, a file, an http(s) address of an archive, s3://BUCKET/PREFIX, or - for a tar
+    /// on standard input
+    #[arg(required_unless_present = "old_source")]
+    source: Option<String>,
+
+    /// Name of the datastore [default: the last part of SOURCE]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// Team that a new datastore belongs to [default: your current one]
+    #[arg(long, value_name = "TEAM")]
+    team: Option<String>,
+
+    /// What there is to say about this version
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    description: String,
+
+    /// Cluster [default: the server's]
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<String>,
+
+    /// Leave the objects of a bucket where they are, and only list them
+    #[arg(long = "no-copy")]
+    no_copy: bool,
+
+    /// Begin a new version even if an upload from there was interrupted
+    #[arg(long)]
+    fresh: bool,
+
+    #[arg(long = "source", hide = true, conflicts_with = "source")]
+    old_source: Option<String>,
+}
+
+/// Go on with uploads that were interrupted on this machine
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// Only that of this datastore: NAME, NAME:VERSION or an id
+    datastore: Option<String>,
+
+    /// All of them
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// Makes a version.
+pub(super) fn run(args: &CreateArgs, ctx: &Ctx) -> Result<()> {
+    let typed = args.source.as_deref().or(args.old_source.as_deref());
+    let source = typed.unwrap_or_default();
+    if args.old_source.is_some() {
+        ctx.printer
+            .warn("--source is not needed any more: write `grid datastore create SOURCE`");
+    }
+    let kind = kind_of(source);
+    if args.no_copy && kind != SourceKind::S3 {
+        return Err(Problem::usage("--no-copy is for buckets: s3://BUCKET/PREFIX").into());
+    }
+    let name = name(args, source)?;
+    let client = ctx.client()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let made = match kind {
+        SourceKind::Folder | SourceKind::File => {
+            let held = held(args, ctx, &client, &runtime, &name, Path::new(source))?;
+            runtime.block_on(go_on(ctx, &client, held))?
+        }
+        SourceKind::Stream => runtime.block_on(remote::stream(ctx, &client, &wish(args, &name, source, kind)))?,
+        SourceKind::Http | SourceKind::S3 => {
+            runtime.block_on(remote::fetched(ctx, &client, &wish(args, &name, source, kind)))?
+        }
+    };
+    tell(ctx, &made)
+}
+
+fn kind_of(source: &str) -> SourceKind {
+    let lower = source.to_ascii_lowercase();
+    if source == "-" {
+        SourceKind::Stream
+    } else if lower.starts_with("http://") || lower.starts_with("https://") {
+        SourceKind::Http
+    } else if lower.starts_with("s3://") {
+        SourceKind::S3
+    } else if Path::new(source).is_file() {
+        SourceKind::File
+    } else {
+        SourceKind::Folder
+    }
+}
+
+fn name(args: &CreateArgs, source: &str) -> Result<DatastoreName> {
+    if let Some(name) = &args.name {
+        return DatastoreName::parse(name)
+            .map_err(|error| Problem::usage(error.to_string()).into());
+    }
+    let real = Path::new(source).canonicalize().ok();
+    let source = real.as_deref().and_then(Path::to_str).unwrap_or(source);
+    DatastoreName::of_source(source).ok_or_else(|| {
+        Problem::usage(format!("'{source}' gives no name"))
+            .hint("say one with --name")
+            .into()
+    })
+}
+
+/// The upload to work on: the one that was interrupted, or a new one.
+fn held(
+    args: &CreateArgs,
+    ctx: &Ctx,
+    client: &Client,
+    runtime: &tokio::runtime::Runtime,
+    name: &DatastoreName,
+    source: &Path,
+) -> Result<Held> {
+    let real = source.canonicalize().map_err(|error| {
+        Problem::usage(format!("cannot take {}", source.display())).because(error)
+    })?;
+    let text = real.to_str().ok_or_else(|| {
+        Problem::usage(format!("the path {} is not UTF-8", real.display()))
+    })?;
+    let user_id = user_id(ctx);
+    if !args.fresh {
+        for held in left_over(ctx, &user_id) {
+            let is_same = held.upload.name == name.as_str() && held.upload.source == text;
+            if is_same && runtime.block_on(is_open(client, &held.upload.id))? {
+                ctx.printer.note(&format!(
+                    "Going on with {}:{}, which was interrupted",
+                    held.upload.name, held.upload.version
+                ));
+                return Ok(held);
+            }
+        }
+    }
+    let create = wish(args, name, text, kind_of(text));
+    // What cannot be read is found before a number is given to it.
+    if real.is_dir() {
+        std::fs::read_dir(&real).with_context(|| format!("reading {}", real.display()))?;
+    }
+    let begun: DatastoreResponse = runtime.block_on(client.post("/datastores", &create))?;
+    Held::begin(
+        ctx,
+        Upload {
+            url: ctx.settings.url.clone(),
+            user_id,
+            id: begun.datastore.id,
+            name: begun.datastore.name,
+            version: begun.datastore.version,
+            source: text.to_owned(),
+        },
+    )
+}
+
+/// What the server is asked for.
+fn wish(
+    args: &CreateArgs,
+    name: &DatastoreName,
+    source: &str,
+    source_kind: SourceKind,
+) -> DatastoreCreate {
+    DatastoreCreate {
+        name: name.to_string(),
+        team: args.team.clone(),
+        source: source.to_owned(),
+        source_kind,
+        description: args.description.clone(),
+    }
+}
+
+fn user_id(ctx: &Ctx) -> String {
+    let credentials = ctx.settings.credentials.as_ref();
+    credentials.map_or_else(String::new, |credentials| credentials.user_id.clone())
+}
+
+/// Whether an upload can be gone on with.
+async fn is_open(client: &Client, id: &str) -> Result<bool> {
+    let route = format!("/datastores/{}", segment(id));
+    let answer: Result<DatastoreResponse, grid_api::client::Error> = client.get(&route, &()).await;
+    match answer {
+        Ok(answer) => {
+            let one = answer.datastore;
+            Ok(one.state == State::Uploading && one.deleted_at.is_none())
+        }
+        Err(error) if error.status() == Some(404) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends what is missing; Ctrl-C loses nothing.
+async fn go_on(ctx: &Ctx, client: &Client, held: Held) -> Result<DatastoreView> {
+    let upload = held.upload.clone();
+    let called = format!("{}:{}", upload.name, upload.version);
+    let work = async {
+        let source = Path::new(&upload.source);
+        let cache_dir = ctx.settings.cache_dir();
+        let mut data = tokio::task::block_in_place(|| Data::scan(source, cache_dir))?;
+        let (_, bytes) = data.size();
+        let progress = Progress::new(&ctx.printer, &called, bytes.saturating_mul(2));
+        let sent = upload::send(client, &upload.id, &mut data, &progress).await;
+        progress.finish();
+        tokio::task::block_in_place(|| data.remember());
+        let sent = sent?;
+        let changed = tokio::task::block_in_place(|| data.changed());
+        if !changed.is_empty() {
+            ctx.printer.warn(&format!(
+                "files changed while they were read; {called} has them as they were then: {}",
+                data::named(changed)
+            ));
+        }
+        anyhow::Ok(sent)
+    };
+    tokio::select! {
+        sent = work => {
+            let sent = sent.map_err(|error| interrupted(error, &called))?;
+            held.end();
+            Ok(sent)
+        }
+        _ = tokio::signal::ctrl_c() => Err(Problem::new(format!("interrupted: what was sent of {called} is kept"))
+            .hint(format!("`grid datastore resume {}` goes on, and so does the same create", upload.name))
+            .into()),
+    }
+}
+
+/// What to do after a failure in the middle.
+fn interrupted(error: anyhow::Error, called: &str) -> anyhow::Error {
+    let is_transient = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<grid_api::client::Error>()
+            .is_some_and(grid_api::client::Error::is_transient)
+    });
+    if is_transient {
+        return Problem::new(format!(
+            "the upload of {called} was cut; what was sent is kept"
+        ))
+        .because(format!("{error:#}"))
+        .hint("`grid datastore resume` goes on when the server answers again")
+        .into();
+    }
+    error
+}
+
+/// Goes on with what was interrupted.
+pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
+    let client = ctx.client()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let mut open = Vec::new();
+    for held in left_over(ctx, &user_id(ctx)) {
+        let called = format!("{}:{}", held.upload.name, held.upload.version);
+        let is_meant = args.datastore.as_ref().is_none_or(|word| {
+            *word == held.upload.name || *word == called || *word == held.upload.id
+        });
+        if !is_meant {
+            continue;
+        }
+        if runtime.block_on(is_open(&client, &held.upload.id))? {
+            open.push(held);
+        } else {
+            held.end();
+        }
+    }
+    if open.is_empty() {
+        return Err(Problem::new("there is no interrupted upload on this machine")
+            .hint("`grid datastore create SOURCE` begins one")
+            .into());
+    }
+    if !args.all && args.datastore.is_none() {
+        // The latest, as the original did.
+        open.drain(..open.len() - 1);
+    }
+    for held in open {
+        let made = runtime.block_on(go_on(ctx, &client, held))?;
+        tell(ctx, &made)?;
+    }
+    Ok(())
+}
+
+/// Says what was made, and how it is used.
+fn tell(ctx: &Ctx, made: &DatastoreView) -> Result<()> {
+    if made.state == State::Failed {
+        let why = made.message.as_deref().unwrap_or_default();
+        return Err(Problem::new(format!("datastore {} has failed: {why}", called(made))).into());
+    }
+    if ctx.printer.is_json() {
+        return ctx.printer.json(&serde_json::json!({ "datastore": made }));
+    }
+    ctx.printer.line(&format!(
+        "Datastore {} is {}: {} file(s), {}, of which {} were new",
+        called(made),
+        made.state,
+        made.files,
+        format_size(made.size_bytes),
+        format_size(made.new_bytes),
+    ))?;
+    ctx.printer.note(&format!(
+        "Use it: grid run --datastore_name {} SCRIPT, which finds it at /datastores/{}",
+        called(made),
+        made.name
+    ));
+    Ok(())
+}

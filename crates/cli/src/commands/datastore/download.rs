@@ -1,0 +1,163 @@
+//! Fetching a version, or a part of it, to this machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use grid_api::artifact::ArtifactView;
+use grid_api::client::segment;
+use grid_api::datastore::{DatastoreResponse, FileEntry, FileKind, FilesQuery};
+use grid_core::duration::format_size;
+use serde::Serialize;
+
+use super::change::called;
+use super::files;
+use crate::commands::artifacts::download::{self, Bundle, FileStatus};
+use crate::commands::artifacts::place::Place;
+use crate::context::Ctx;
+use crate::error::{EXIT_FAILED, Problem, Report};
+
+/// Fetch a version, or a part of it; what is there already is not fetched again
+#[derive(Debug, Args)]
+pub(super) struct DownloadArgs {
+    /// NAME, NAME:VERSION, USER:NAME:VERSION or an id
+    datastore: String,
+
+    /// A folder of it, or a file [default: all]
+    path: Option<String>,
+
+    /// Folder to put it in [default: ./NAME]
+    #[arg(long, value_name = "DIR", alias = "download_dir")]
+    to: Option<PathBuf>,
+}
+
+/// What became of one file, for programs.
+#[derive(Serialize)]
+struct Done {
+    path: String,
+    file: String,
+    size_bytes: u64,
+    blake3: String,
+    status: FileStatus,
+}
+
+/// Fetches files, links and empty folders.
+pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
+    let route = super::path(&args.datastore)?;
+    let client = ctx.client()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let DatastoreResponse { datastore } = client.get(&route, &()).await?;
+        // Whatever is made meanwhile, all files are of one version.
+        let route = format!("/datastores/{}/files", segment(&datastore.id));
+        let query = FilesQuery {
+            path: args.path.clone(),
+            recursive: Some(true),
+            ..FilesQuery::default()
+        };
+        let entries = files::all(&client, &route, query).await?;
+        let to = args.to.clone();
+        let to = to.unwrap_or_else(|| PathBuf::from(&datastore.name));
+        let place = Place::open(&to)?;
+        require_unique(&entries)?;
+        let (wanted, others): (Vec<FileEntry>, Vec<FileEntry>) = entries
+            .into_iter()
+            .partition(|entry| entry.kind == FileKind::File);
+        let bundle = Bundle {
+            name: called(&datastore),
+            route,
+            folder: PathBuf::new(),
+            files: wanted.into_iter().map(artifact).collect(),
+        };
+        let outcome = download::all(ctx, &client, &to, vec![bundle]).await?;
+        for entry in &others {
+            lay(&place, entry)?;
+        }
+        let failed = outcome.failed.len();
+        for (path, error) in &outcome.failed {
+            let mut report = Report::of(error);
+            report.message = format!("{path}: {}", report.message);
+            ctx.printer.error(&report);
+        }
+        let unchanged = outcome
+            .files
+            .iter()
+            .filter(|file| file.status == FileStatus::Unchanged)
+            .count();
+        if ctx.printer.is_json() {
+            let files: Vec<Done> = outcome.files.into_iter().map(done).collect();
+            let body = serde_json::json!({ "datastore": datastore, "files": files });
+            ctx.printer.json(&body)?;
+        } else {
+            ctx.printer.line(&format!(
+                "{} file(s) of {}, {} downloaded to {}; {unchanged} unchanged",
+                outcome.files.len(),
+                called(&datastore),
+                format_size(outcome.bytes),
+                to.display(),
+            ))?;
+        }
+        Ok(if failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(EXIT_FAILED)
+        })
+    })
+}
+
+fn done(file: download::FileDone) -> Done {
+    Done {
+        path: file.path,
+        file: file.file,
+        size_bytes: file.size_bytes,
+        blake3: file.blake3,
+        status: file.status,
+    }
+}
+
+fn artifact(entry: FileEntry) -> ArtifactView {
+    ArtifactView {
+        path: entry.path,
+        size_bytes: entry.size_bytes,
+        blake3: entry.content,
+        mode: entry.mode,
+        modified_ms: entry.modified_ms,
+    }
+}
+
+/// On file systems where case does not count, two files may have one name.  Here that
+/// would be the same path twice, which the server never says.
+fn require_unique(entries: &[FileEntry]) -> Result<(), Problem> {
+    let is_sorted = entries.windows(2).all(|pair| pair[0].path < pair[1].path);
+    if is_sorted {
+        return Ok(());
+    }
+    Err(Problem::new("the server's list of files is not in order")
+        .hint("fetch it again; if that does not help, tell the operator of the server"))
+}
+
+/// Makes a link, or an empty folder.
+fn lay(place: &Place, entry: &FileEntry) -> Result<()> {
+    let target = place.of(Path::new(""), &entry.path)?;
+    let writing = || format!("making {}", target.display());
+    match entry.kind {
+        FileKind::Link => {
+            if fs::read_link(&target).is_ok_and(|there| there == Path::new(&entry.content)) {
+                return Ok(());
+            }
+            std::os::unix::fs::symlink(&entry.content, &target).with_context(writing)
+        }
+        FileKind::Folder => fs::create_dir_all(&target).with_context(writing),
+        FileKind::Elsewhere => Err(Problem::new(format!(
+            "the bytes of '{}' are not stored by the server",
+            entry.path
+        ))
+        .into()),
+        FileKind::File => Ok(()),
+    }
+}

@@ -1,0 +1,201 @@
+//! Looking into versions: their files, their differences, the bytes of one file.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use futures::StreamExt as _;
+use grid_api::client::{Client, segments};
+use grid_api::datastore::{
+    DiffQuery, DiffResponse, FileChange, FileEntry, FileKind, FilesQuery, FilesResponse,
+};
+use grid_core::duration::format_size;
+use grid_core::time::Timestamp;
+
+use crate::context::Ctx;
+use crate::error::PipeClosed;
+use crate::table::{Cell, Table};
+use crate::time::civil;
+
+/// Files of a page; the most that the server gives.
+const PAGE: u32 = 10_000;
+
+/// List the files of a version
+#[derive(Debug, Args)]
+pub(super) struct FilesArgs {
+    /// NAME, NAME:VERSION, USER:NAME:VERSION or an id
+    datastore: String,
+
+    /// A folder of it, or a file [default: the top]
+    path: Option<String>,
+
+    /// All files below it
+    #[arg(short, long)]
+    recursive: bool,
+}
+
+/// Lists files, folder by folder.
+pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
+    let route = format!("{}/files", super::path(&args.datastore)?);
+    let client = ctx.client()?;
+    let query = FilesQuery {
+        path: args.path.clone(),
+        recursive: args.recursive.then_some(true),
+        ..FilesQuery::default()
+    };
+    let files = ctx.block_on(all(&client, &route, query))??;
+    if ctx.printer.is_json() {
+        return ctx.printer.json(&serde_json::json!({ "files": files }));
+    }
+    if files.is_empty() {
+        return ctx.printer.line("No files.");
+    }
+    let mut table = Table::new(["Path", "Size", "Files", "Modified At"]);
+    for file in &files {
+        table.row([
+            Cell::text(shown(file)),
+            Cell::text(format_size(file.size_bytes)),
+            Cell::maybe(file.files.map(|files| files.to_string())),
+            Cell::maybe(modified(file)),
+        ]);
+    }
+    ctx.printer.table(&table)
+}
+
+/// All files that a query means.
+pub(super) async fn all(
+    client: &Client,
+    route: &str,
+    mut query: FilesQuery,
+) -> Result<Vec<FileEntry>> {
+    query.limit = Some(PAGE);
+    let mut files = Vec::new();
+    loop {
+        let page: FilesResponse = client.get(route, &query).await?;
+        files.extend(page.files);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(files),
+        }
+    }
+}
+
+fn shown(file: &FileEntry) -> String {
+    match file.kind {
+        FileKind::Folder => format!("{}/", file.path),
+        FileKind::Link => format!("{} -> {}", file.path, file.content),
+        FileKind::File | FileKind::Elsewhere => file.path.clone(),
+    }
+}
+
+fn modified(file: &FileEntry) -> Option<String> {
+    let is_file = !matches!(file.kind, FileKind::Folder);
+    is_file.then(|| civil(&Timestamp::from_millis(file.modified_ms).to_string()))
+}
+
+/// Compare two versions
+#[derive(Debug, Args)]
+pub(super) struct DiffArgs {
+    /// The first: NAME:VERSION, USER:NAME:VERSION or an id
+    before: String,
+
+    /// The second
+    after: String,
+}
+
+/// Says what is different.
+pub(super) fn diff(args: &DiffArgs, ctx: &Ctx) -> Result<()> {
+    let route = format!("{}/diff", super::path(&args.before)?);
+    super::path(&args.after)?;
+    let client = ctx.client()?;
+    let mut query = DiffQuery {
+        with: args.after.clone(),
+        after: None,
+        limit: Some(PAGE),
+    };
+    let changes = ctx.block_on(async {
+        let mut changes = Vec::new();
+        loop {
+            let page: DiffResponse = client.get(&route, &query).await?;
+            changes.extend(page.changes);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return anyhow::Ok(changes),
+            }
+        }
+    })??;
+    if ctx.printer.is_json() {
+        return ctx
+            .printer
+            .json(&serde_json::json!({ "changes": changes }));
+    }
+    let (mut added, mut removed, mut changed) = (0_u64, 0_u64, 0_u64);
+    for change in &changes {
+        let mark = match (&change.before, &change.after) {
+            (None, _) => {
+                added += 1;
+                '+'
+            }
+            (_, None) => {
+                removed += 1;
+                '-'
+            }
+            _ => {
+                changed += 1;
+                '~'
+            }
+        };
+        ctx.printer.line(&format!("{mark} {}", words(change)))?;
+    }
+    ctx.printer
+        .line(&format!("{added} added, {removed} removed, {changed} changed"))
+}
+
+fn words(change: &FileChange) -> String {
+    let size = |entry: &FileEntry| format_size(entry.size_bytes);
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) if before.size_bytes == after.size_bytes => {
+            format!("{} ({})", shown(after), size(after))
+        }
+        (Some(before), Some(after)) => {
+            format!("{} ({} -> {})", shown(after), size(before), size(after))
+        }
+        (Some(one), None) | (None, Some(one)) => format!("{} ({})", shown(one), size(one)),
+        (None, None) => change.path.clone(),
+    }
+}
+
+/// Print the bytes of a file
+#[derive(Debug, Args)]
+pub(super) struct CatArgs {
+    /// NAME, NAME:VERSION, USER:NAME:VERSION or an id
+    datastore: String,
+
+    /// Path of the file
+    path: String,
+}
+
+/// Prints a file as it is.
+pub(super) fn cat(args: &CatArgs, ctx: &Ctx) -> Result<()> {
+    let path = segments(args.path.trim_matches('/'));
+    let route = format!("{}/files/{path}", super::path(&args.datastore)?);
+    let client = ctx.client()?;
+    ctx.printer.flush()?;
+    ctx.block_on(async {
+        let answer = client.download(&route, 0).await?;
+        let mut body = answer.bytes_stream();
+        let mut out = std::io::stdout().lock();
+        while let Some(piece) = body.next().await {
+            let written = out.write_all(&piece.context("the connection broke")?);
+            checked(written)?;
+        }
+        checked(out.flush())
+    })?
+}
+
+fn checked(written: std::io::Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(PipeClosed.into()),
+        written => written.context("writing to standard output"),
+    }
+}

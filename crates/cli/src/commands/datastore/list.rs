@@ -1,0 +1,182 @@
+//! Tables of datastores and of who uses them.
+
+use anyhow::Result;
+use clap::Args;
+use grid_api::client::Client;
+use grid_api::datastore::{
+    DatastoreUsersQuery, DatastoreUsersResponse, DatastoreView, DatastoresQuery,
+    DatastoresResponse,
+};
+use grid_core::datastore::State;
+use grid_core::duration::format_size;
+
+use crate::context::Ctx;
+use crate::table::{Cell, Table};
+use crate::time::civil;
+
+/// Versions of a page; the most that the server gives.
+const PAGE: u32 = 1_000;
+
+/// What is listed.
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Your teammates' datastores, too, or those of one of them
+    #[arg(long, value_name = "USERNAME", num_args = 0..=1, default_missing_value = "")]
+    global: Option<String>,
+
+    /// Uploads that are not over, too
+    #[arg(long = "show-incomplete")]
+    show_incomplete: bool,
+
+    /// What is in the trash
+    #[arg(long)]
+    deleted: bool,
+
+    /// Only versions of this datastore
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// Cluster [default: the server's]
+    #[arg(long, value_name = "CLUSTER")]
+    cluster: Option<String>,
+}
+
+/// Lists versions, the newest first.
+pub(super) fn run(args: &ListArgs, ctx: &Ctx) -> Result<()> {
+    let query = DatastoresQuery {
+        global: args.global.is_some().then_some(true),
+        created_by: args.global.clone().filter(|user| !user.is_empty()),
+        name: args.name.clone(),
+        incomplete: args.show_incomplete.then_some(true),
+        deleted: args.deleted.then_some(true),
+        ..DatastoresQuery::default()
+    };
+    let client = ctx.client()?;
+    let mut listed = ctx.block_on(all(&client, query))??;
+    if let Some(cluster) = &args.cluster {
+        listed.retain(|one| one.cluster == *cluster);
+    }
+    if ctx.printer.is_json() {
+        return ctx
+            .printer
+            .json(&serde_json::json!({ "datastores": listed }));
+    }
+    if listed.is_empty() {
+        return ctx.printer.line("No datastores.");
+    }
+    ctx.printer.table(&table(&listed, args))
+}
+
+/// All versions that a query means.
+pub(super) async fn all(client: &Client, mut query: DatastoresQuery) -> Result<Vec<DatastoreView>> {
+    query.limit = Some(PAGE);
+    let mut listed = Vec::new();
+    loop {
+        let page: DatastoresResponse = client.get("/datastores", &query).await?;
+        let is_last = page.next.is_none() || page.datastores.is_empty();
+        listed.extend(page.datastores);
+        if is_last {
+            return Ok(listed);
+        }
+        query.cursor = page.next;
+    }
+}
+
+fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
+    let with_creator = args.global.is_some();
+    let mut head = vec!["Name"];
+    head.extend(with_creator.then_some("Created by"));
+    head.extend([
+        "Cluster ID",
+        "Version",
+        "Size",
+        "Files",
+        "Created At",
+        "Status",
+        "Used by",
+    ]);
+    if args.deleted {
+        head.extend(["Deleted At", "Deleted by"]);
+    }
+    let mut table = Table::new(head);
+    for one in listed {
+        let mut row = vec![Cell::text(&one.name)];
+        row.extend(with_creator.then(|| Cell::text(&one.created_by)));
+        row.extend([
+            Cell::text(&one.cluster),
+            Cell::number(one.version.into()),
+            Cell::text(format_size(one.size_bytes)),
+            Cell::number(one.files),
+            Cell::text(civil(&one.created_at)),
+            Cell::text(status(one)),
+            Cell::maybe(Some(one.used_by.join(", ")).filter(|users| !users.is_empty())),
+        ]);
+        if args.deleted {
+            row.push(Cell::maybe(one.deleted_at.as_deref().map(civil)));
+            row.push(Cell::maybe(one.deleted_by.as_deref()));
+        }
+        table.row(row);
+    }
+    table
+}
+
+/// The state in words, with how far it is or why it has failed.
+pub(super) fn status(one: &DatastoreView) -> String {
+    let message = one.message.as_deref().unwrap_or_default();
+    match (one.state, one.progress_total_bytes) {
+        (State::Failed, _) => format!("failed: {message}"),
+        (State::Processing, Some(total)) if total > 0 => format!(
+            "processing, {} of {}",
+            format_size(one.progress_bytes),
+            format_size(total)
+        ),
+        (State::Processing, None) if one.progress_bytes > 0 => {
+            format!("processing, {}", format_size(one.progress_bytes))
+        }
+        (state, _) => state.to_string(),
+    }
+}
+
+/// List the runs that use a version or did
+#[derive(Debug, Args)]
+pub(super) struct UsedByArgs {
+    /// NAME, NAME:VERSION, USER:NAME:VERSION or an id
+    datastore: String,
+}
+
+/// Lists the users of a version, the newest first.
+pub(super) fn used_by(args: &UsedByArgs, ctx: &Ctx) -> Result<()> {
+    let route = format!("{}/users", super::path(&args.datastore)?);
+    let client = ctx.client()?;
+    let users = ctx.block_on(async {
+        let mut query = DatastoreUsersQuery {
+            limit: Some(PAGE),
+            cursor: None,
+        };
+        let mut users = Vec::new();
+        loop {
+            let page: DatastoreUsersResponse = client.get(&route, &query).await?;
+            users.extend(page.users);
+            match page.next {
+                Some(next) => query.cursor = Some(next),
+                None => return anyhow::Ok(users),
+            }
+        }
+    })??;
+    if ctx.printer.is_json() {
+        return ctx.printer.json(&serde_json::json!({ "users": users }));
+    }
+    if users.is_empty() {
+        return ctx.printer.line("No run has used it.");
+    }
+    let mut table = Table::new(["Run", "Created by", "Created At", "Mounted now"]);
+    for user in &users {
+        table.row([
+            Cell::text(user.run.as_deref().unwrap_or("(of another team)")),
+            Cell::maybe(user.created_by.as_deref()),
+            Cell::text(civil(&user.created_at)),
+            Cell::text(if user.active { "yes" } else { "no" }),
+        ]);
+    }
+    ctx.printer.table(&table)
+}

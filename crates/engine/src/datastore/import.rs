@@ -1,0 +1,176 @@
+//! Versions that the server makes of an archive: one that it fetches, or one that is sent
+//! in a single stream.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use grid_core::datastore::SourceKind;
+use grid_core::id::DatastoreVersionId;
+use grid_store::db;
+use grid_store::db::datastore_version::Content;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::unpack::{Progress, Unpacked, unpack};
+use super::upload::{require_uploading, upload};
+use super::work::{self, Fault, Filing};
+use super::{Version, fetch, one};
+use crate::Engine;
+use crate::access::Caller;
+use crate::error::{Error, Result};
+
+/// How often it is written down how far a version is.
+const NOTE_EVERY: Duration = Duration::from_secs(2);
+
+/// How long one archive may take.  Higher: the first of its files could be collected before
+/// the last is there; lower: large ones on slow lines fail.
+const TIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// Entries that are filed at a time.
+const ENTRIES_AT_ONCE: usize = 10_000;
+
+/// Fetches the archive of a version, and takes it apart.
+pub(super) async fn http(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+) -> Result<Content, Fault> {
+    let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
+    let response = fetch::get(&version.source, is_private_allowed).await?;
+    let total = response.content_length();
+    let body = response
+        .bytes_stream()
+        .map(|piece| piece.map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error)));
+    taken_apart(engine, version.id, body, total).await
+}
+
+/// Takes an archive apart as it comes, and files what was in it.
+async fn taken_apart(
+    engine: &Engine,
+    id: DatastoreVersionId,
+    body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    total: Option<u64>,
+) -> Result<Content, Fault> {
+    let progress = Arc::new(Progress::default());
+    let (blobs, scratch) = (engine.inner.blobs.clone(), engine.inner.scratch.clone());
+    let seen = Arc::clone(&progress);
+    let reader = SyncIoBridge::new(StreamReader::new(Box::pin(body)));
+    let unpacking = tokio::task::spawn_blocking(move || unpack(reader, &scratch, &blobs, &seen));
+    // Whoever is dropped here has nobody wait for the rest.
+    let _given_up = GiveUp(Arc::clone(&progress));
+    let noting = note(engine, id, &progress, total);
+    let unpacked = tokio::select! {
+        unpacked = unpacking => unpacked.map_err(|error| Fault::Ours(Error::internal(error)))??,
+        fault = noting => return Err(fault),
+        () = tokio::time::sleep(TIME_MAX) => {
+            let hours = TIME_MAX.as_secs() / 3_600;
+            return Err(Fault::Data(format!("it took longer than {hours} hours")));
+        }
+    };
+    let Unpacked { entries, new_bytes } = unpacked;
+    let mut filing = Filing::new(engine);
+    for part in entries.chunks(ENTRIES_AT_ONCE) {
+        filing.add(part.to_vec()).await?;
+    }
+    filing.finish(new_bytes).await
+}
+
+struct GiveUp(Arc<Progress>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.is_given_up.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Writes down how far it is, until the version is over for other reasons.
+async fn note(
+    engine: &Engine,
+    id: DatastoreVersionId,
+    progress: &Progress,
+    total: Option<u64>,
+) -> Fault {
+    loop {
+        tokio::time::sleep(NOTE_EVERY).await;
+        let received = progress.received.load(Ordering::Relaxed);
+        let now = engine.inner.clock.now();
+        let noted = async {
+            let mut tx = engine.inner.db.write().await?;
+            let version = db::datastore_version::by_id(&mut tx, id).await?;
+            let is_deleted = version.is_none_or(|version| version.deleted.is_some());
+            let is_open =
+                db::datastore_version::advance(&mut tx, id, received, total, now).await?;
+            tx.commit().await?;
+            Ok::<_, db::Error>(is_open && !is_deleted)
+        };
+        match noted.await {
+            Ok(true) => {}
+            Ok(false) => return Fault::Data("it was deleted meanwhile".to_owned()),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the progress of a datastore version is not written down"
+            ),
+        }
+    }
+}
+
+/// Takes the archive of a version that was begun as a stream.  Cut in the middle, the
+/// version has failed: what was in the pipe is gone.
+pub async fn receive(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    body: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Result<Version> {
+    let found = upload(engine, caller, text).await?;
+    require_uploading(&found)?;
+    if found.version.source_kind != SourceKind::Stream {
+        return Err(Error::invalid(format!(
+            "{} is not sent as one stream but in parts",
+            found.called()
+        )));
+    }
+    let id = found.version.id;
+    let _busy = work::busy(engine, id)
+        .ok_or_else(|| Error::conflict(format!("{} is being sent already", found.called())))?;
+    let content = match taken_apart(engine, id, body, None).await {
+        Ok(content) => content,
+        Err(fault) => {
+            let error = match fault {
+                Fault::Data(message) => Error::invalid(message),
+                Fault::Incomplete => Error::conflict("bytes of it went away meanwhile"),
+                Fault::Ours(error) => error,
+            };
+            work::give_up(engine, &found.version, &error.to_string()).await?;
+            return Err(error);
+        }
+    };
+    let now = engine.inner.clock.now();
+    let event = caller.did(
+        "datastore.commit",
+        Some(found.datastore.team),
+        found.thing(&caller.user.username),
+    );
+    let mut tx = engine.inner.db.write().await?;
+    let is_open = db::datastore_version::set_processing(&mut tx, id, None, now).await?
+        && db::datastore_version::finish(&mut tx, id, &content, now).await?;
+    if !is_open {
+        return Err(Error::conflict(format!("{} was ended meanwhile", found.called())));
+    }
+    event.write(engine, &mut tx).await?;
+    tx.commit().await?;
+    engine.inner.watch.changed([found.datastore.team]);
+    let mut tx = engine.inner.db.read().await?;
+    let row = db::datastore_version::by_id(&mut tx, id).await?;
+    let row = row.ok_or_else(|| Error::not_found("the version is gone"))?;
+    one(&mut tx, caller, row).await
+}
+
+impl Engine {
+    /// Whether data is fetched from addresses inside: of this machine, of its network.
+    pub fn fetch_private(&self, is_allowed: bool) {
+        self.inner.fetches_private.store(is_allowed, Ordering::Relaxed);
+    }
+}

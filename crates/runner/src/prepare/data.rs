@@ -1,0 +1,521 @@
+//! The cache of datastores on this machine.
+//!
+//! Each content is here once, by its hash.  A version is laid out once, as a folder of hard
+//! links to it that nobody writes to, and is shared by all experiments that mount it: what
+//! is here is ready at once.  What was not used for longest goes when the cache is full.
+//!
+//! ```text
+//! DIR/cache/data/blobs/HH/HASH      bytes by their hash; HASH-x where they are executable
+//! DIR/cache/data/versions/ID/       a version; there only when it is whole
+//! DIR/cache/data/versions/ID.new/   one on its way
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use grid_core::blob::BlobId;
+use grid_core::id::DatastoreVersionId;
+use grid_core::spec::{DatastoreMount, MountedVersion};
+use grid_manifest::{Check, Entry, Index, Node, decode};
+use serde::{Deserialize, Serialize};
+
+use super::code::{self, fetch_blobs};
+use super::tree::blob_path;
+use crate::attempt::Attempt;
+use crate::context::Context;
+use crate::folder;
+
+/// Part of the disk that datastores may take up, in percent, when nobody said how many
+/// bytes.  Higher: environments and artifacts run out of room; lower: data is fetched again
+/// more often.
+const DISK_PERCENT: u64 = 50;
+
+/// What is left of a full cache, in percent.
+const KEPT_PERCENT: u64 = 80;
+
+/// How often a version is laid out again when something of it was missing.
+const TRIES_MAX: u32 = 3;
+
+/// Mode bits of files, of programs and of folders: nobody writes to them.
+const FILE_MODE: u32 = 0o444;
+const PROGRAM_MODE: u32 = 0o555;
+const FOLDER_MODE: u32 = 0o555;
+
+/// A version that an experiment finds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mounted {
+    /// Where it is on this machine.
+    pub(crate) from: PathBuf,
+    /// Where it is looked for.
+    pub(crate) to: PathBuf,
+}
+
+/// Why a version is not there.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the server did not say which version of '{0}' is mounted")]
+    Unknown(String),
+    #[error("the datastore could not be fetched")]
+    Fetch(#[source] code::Error),
+    #[error("the list of its files is damaged")]
+    List(#[source] grid_manifest::Error),
+    #[error("'{0}' of the datastore is not stored by the server")]
+    Elsewhere(String),
+    #[error("cannot write {path}")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is not in the cache of this machine any more")]
+    Missing { path: PathBuf },
+}
+
+impl Error {
+    fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Write { path, source }
+    }
+
+    fn is_full(&self) -> bool {
+        let cause = match self {
+            Self::Write { source, .. } | Self::Fetch(code::Error::Write(source)) => source,
+            _ => return false,
+        };
+        matches!(
+            cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
+    /// The message with its causes, in one line.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
+type Flights = HashMap<DatastoreVersionId, Arc<tokio::sync::Mutex<()>>>;
+
+/// The cache.
+pub(crate) struct Versions {
+    blobs: PathBuf,
+    trees: PathBuf,
+    bytes_max: u64,
+    /// One fetch per version at a time; the others wait for it.
+    flights: Mutex<Flights>,
+    /// Held for reading while versions are used, for writing while old ones go.
+    use_or_clean: tokio::sync::RwLock<()>,
+    bytes: Mutex<Option<u64>>,
+}
+
+impl Versions {
+    /// The cache in a folder, of at most so many bytes.
+    pub(crate) fn new(dir: &Path, bytes_max: Option<u64>) -> io::Result<Self> {
+        let (blobs, trees) = (dir.join("blobs"), dir.join("versions"));
+        for path in [&blobs, &trees] {
+            fs::create_dir_all(path)?;
+        }
+        let bytes_max = match bytes_max {
+            Some(bytes) => bytes,
+            None => {
+                let disk = rustix::fs::statvfs(dir)?;
+                disk.f_blocks.saturating_mul(disk.f_frsize) / 100 * DISK_PERCENT
+            }
+        };
+        Ok(Self {
+            blobs,
+            trees,
+            bytes_max,
+            flights: Mutex::default(),
+            use_or_clean: tokio::sync::RwLock::new(()),
+            bytes: Mutex::default(),
+        })
+    }
+
+    /// Brings here what an attempt mounts, and says where it is.
+    pub(crate) async fn provide(
+        &self,
+        context: &Context,
+        attempt: &Attempt,
+    ) -> Result<Vec<Mounted>, Error> {
+        let mounts = &attempt.launch.spec.datastores;
+        let mut mounted = Vec::with_capacity(mounts.len());
+        for mount in mounts {
+            mounted.push(self.one(context, attempt, mount).await?);
+        }
+        if !mounts.is_empty() {
+            self.clean_if_full(context, self.bytes_max).await;
+        }
+        Ok(mounted)
+    }
+
+    async fn one(
+        &self,
+        context: &Context,
+        attempt: &Attempt,
+        mount: &DatastoreMount,
+    ) -> Result<Mounted, Error> {
+        let unknown = || Error::Unknown(mount.datastore.clone());
+        let version = mount.mounted.as_ref().ok_or_else(unknown)?;
+        let mut tries = 0;
+        loop {
+            let used = self.use_or_clean.read().await;
+            let done = self.fetch(context, attempt, mount, version).await;
+            drop(used);
+            match done {
+                Ok(from) => {
+                    let to = mount.mount_dir.clone();
+                    let to = to.unwrap_or_else(|| format!("/datastores/{}", version.name));
+                    let to = PathBuf::from(to);
+                    return Ok(Mounted { from, to });
+                }
+                // Somebody cleaned the cache by hand.
+                Err(Error::Missing { .. }) if tries < TRIES_MAX => tries += 1,
+                Err(error) if error.is_full() && tries < 1 => {
+                    tries += 1;
+                    self.clean_if_full(context, 0).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn flight(&self, id: DatastoreVersionId) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|known, flight| *known == id || Arc::strong_count(flight) > 1);
+        Arc::clone(flights.entry(id).or_default())
+    }
+
+    async fn fetch(
+        &self,
+        context: &Context,
+        attempt: &Attempt,
+        mount: &DatastoreMount,
+        version: &MountedVersion,
+    ) -> Result<PathBuf, Error> {
+        let whole = self.trees.join(version.id.to_string());
+        if is_there(&whole) {
+            return Ok(whole);
+        }
+        let flight = self.flight(version.id);
+        let _alone = flight.lock().await;
+        if is_there(&whole) {
+            return Ok(whole);
+        }
+        attempt.set_note(&format!("fetching datastore {}", mount.datastore));
+        let fresh = self.trees.join(format!("{}.new", version.id));
+        folder::remove_all(&fresh).map_err(Error::write(&fresh))?;
+        fs::create_dir(&fresh).map_err(Error::write(&fresh))?;
+        let index = self.read(context, &[version.manifest]).await?;
+        let index = index.first().map(Vec::as_slice).unwrap_or_default();
+        let index = Index::decode(index).map_err(Error::List)?;
+        let mut check = Check::default();
+        for block in &index.blocks {
+            let bytes = self.read(context, &[block.blob]).await?;
+            let bytes = bytes.first().map(Vec::as_slice).unwrap_or_default();
+            let entries = decode(bytes).map_err(Error::List)?;
+            for entry in &entries {
+                // What the server says is checked once more where it becomes files.
+                check.next(entry).map_err(Error::List)?;
+            }
+            let wanted = entries.iter().filter_map(Entry::blob);
+            let wanted = wanted.map(|blob| blob.to_string()).collect();
+            self.fetch_all(context, wanted).await?;
+            let (blobs, fresh) = (self.blobs.clone(), fresh.clone());
+            let laid = tokio::task::spawn_blocking(move || lay_out(&blobs, &fresh, &entries));
+            laid.await
+                .map_err(|error| Error::write(&self.trees)(io::Error::other(error)))??;
+        }
+        let (from, to) = (fresh.clone(), whole.clone());
+        tokio::task::spawn_blocking(move || close(&from, &to))
+            .await
+            .map_err(|error| Error::write(&self.trees)(io::Error::other(error)))?
+            .map_err(Error::write(&whole))?;
+        Ok(whole)
+    }
+
+    async fn fetch_all(&self, context: &Context, wanted: Vec<String>) -> Result<(), Error> {
+        let count = |more| self.add_bytes(more);
+        fetch_blobs(context, &self.blobs, wanted, count)
+            .await
+            .map_err(Error::Fetch)
+    }
+
+    /// Fetches what is small, and reads it.
+    async fn read(&self, context: &Context, blobs: &[BlobId]) -> Result<Vec<Vec<u8>>, Error> {
+        let names: Vec<String> = blobs.iter().map(ToString::to_string).collect();
+        self.fetch_all(context, names.clone()).await?;
+        let read = |name: &String| {
+            let path = blob_path(&self.blobs, name);
+            fs::read(&path).map_err(|_| Error::Missing { path })
+        };
+        names.iter().map(read).collect()
+    }
+
+    fn add_bytes(&self, more: u64) {
+        let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = &mut *bytes {
+            *bytes += more;
+        }
+    }
+
+    /// Removes what was not used for longest while there is more than `most`.
+    async fn clean_if_full(&self, context: &Context, most: u64) {
+        let known = *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_some_and(|bytes| bytes <= most) {
+            return;
+        }
+        // While others use the cache, it may wait; the next one looks again.
+        let Ok(_alone) = self.use_or_clean.try_write() else {
+            return;
+        };
+        let used: HashSet<String> = context
+            .table
+            .all()
+            .iter()
+            .flat_map(|attempt| &attempt.launch.spec.datastores)
+            .filter_map(|mount| Some(mount.mounted.as_ref()?.id.to_string()))
+            .collect();
+        let (blobs, trees) = (self.blobs.clone(), self.trees.clone());
+        let cleaned = tokio::task::spawn_blocking(move || clean(&blobs, &trees, &used, most)).await;
+        match cleaned {
+            Ok(Ok(left)) => {
+                *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the cache of datastores cannot be cleaned"),
+            Err(error) => tracing::warn!(%error, "the cache of datastores cannot be cleaned"),
+        }
+    }
+}
+
+/// Whether a version is there; from now on it was used last.
+fn is_there(whole: &Path) -> bool {
+    File::open(whole)
+        .and_then(|folder| folder.set_modified(now()))
+        .is_ok()
+}
+
+/// Makes the files of a block.
+fn lay_out(blobs: &Path, fresh: &Path, entries: &[Entry]) -> Result<(), Error> {
+    let mut parent: Option<&Path> = None;
+    for entry in entries {
+        let relative = Path::new(&entry.path);
+        let path = fresh.join(relative);
+        if let Some(above) = relative.parent()
+            && !above.as_os_str().is_empty()
+            && parent != Some(above)
+        {
+            let above_path = fresh.join(above);
+            fs::create_dir_all(&above_path).map_err(Error::write(&above_path))?;
+            parent = Some(above);
+        }
+        match &entry.node {
+            Node::Folder => fs::create_dir_all(&path).map_err(Error::write(&path))?,
+            Node::Link { target } => {
+                std::os::unix::fs::symlink(target, &path).map_err(Error::write(&path))?;
+            }
+            Node::File { blob, .. } => link(blobs, *blob, entry, &path)?,
+            Node::Elsewhere { .. } => return Err(Error::Elsewhere(entry.path.clone())),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a content a name in a version.
+fn link(blobs: &Path, blob: BlobId, entry: &Entry, path: &Path) -> Result<(), Error> {
+    let plain = blob_path(blobs, &blob.to_string());
+    let is_program = entry.mode & 0o111 != 0;
+    let from = if is_program {
+        let program = plain.with_extension("x");
+        if !program.exists() {
+            copy(&plain, &program)?;
+        }
+        program
+    } else {
+        plain
+    };
+    let found = fs::symlink_metadata(&from).map_err(|_| Error::Missing { path: from.clone() })?;
+    if found.nlink() == 1 {
+        settle(&from, is_program, entry.modified_ms).map_err(Error::write(&from))?;
+    }
+    match fs::hard_link(&from, path) {
+        // So many versions have it that the file system keeps no more names.
+        Err(error) if error.raw_os_error() == Some(libc::EMLINK) => {
+            copy(&from, path)?;
+            settle(path, is_program, entry.modified_ms).map_err(Error::write(path))
+        }
+        linked => linked.map_err(Error::write(path)),
+    }
+}
+
+/// The content of another file; its bytes are shared where the file system can.
+fn copy(from: &Path, to: &Path) -> Result<(), Error> {
+    let mut source = File::open(from).map_err(|_| Error::Missing {
+        path: from.to_owned(),
+    })?;
+    let folder = to.parent().unwrap_or(Path::new("."));
+    let mut fresh = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(to))?;
+    if rustix::fs::ioctl_ficlone(fresh.as_file(), &source).is_err() {
+        io::copy(&mut source, fresh.as_file_mut()).map_err(Error::write(to))?;
+    }
+    fresh
+        .persist(to)
+        .map(drop)
+        .map_err(|error| Error::write(to)(error.error))
+}
+
+/// Nobody writes to it from here on.  Its time is that of the version it came with.
+fn settle(path: &Path, is_program: bool, modified_ms: i64) -> io::Result<()> {
+    let file = File::open(path)?;
+    let mode = if is_program { PROGRAM_MODE } else { FILE_MODE };
+    file.set_permissions(Permissions::from_mode(mode))?;
+    match u64::try_from(modified_ms) {
+        Ok(ms) => file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
+        Err(_) => Ok(()),
+    }
+}
+
+/// A version is whole: it gets its name, and its folders are closed.
+fn close(fresh: &Path, whole: &Path) -> io::Result<()> {
+    for entry in walkdir::WalkDir::new(fresh).min_depth(1).contents_first(true) {
+        let entry = entry.map_err(io::Error::other)?;
+        if entry.file_type().is_dir() {
+            fs::set_permissions(entry.path(), Permissions::from_mode(FOLDER_MODE))?;
+        }
+    }
+    fs::rename(fresh, whole)?;
+    fs::set_permissions(whole, Permissions::from_mode(FOLDER_MODE))
+}
+
+/// Removes versions that nobody uses, the one not used for longest first, until little
+/// enough is left; then bytes that no version has.  Gives the bytes that are left.
+fn clean(blobs: &Path, trees: &Path, used: &HashSet<String>, most: u64) -> io::Result<u64> {
+    let mut left = files(blobs).map(|(_, found)| found.len()).sum::<u64>();
+    if left <= most {
+        return Ok(left);
+    }
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(trees)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let id = name.strip_suffix(".new").unwrap_or(&name);
+        if !used.contains(id) {
+            let at = entry.metadata().and_then(|found| found.modified());
+            versions.push((at.unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
+        }
+    }
+    versions.sort();
+    let wanted = most / 100 * KEPT_PERCENT;
+    for (_, path) in versions {
+        if left <= wanted {
+            break;
+        }
+        // Of its own: what no other version has a name for.
+        let own: u64 = files(&path)
+            .filter(|(_, found)| found.nlink() <= 2)
+            .map(|(_, found)| found.len())
+            .sum();
+        folder::remove_all(&path)?;
+        left = left.saturating_sub(own);
+    }
+    let mut kept = 0;
+    for (path, found) in files(blobs) {
+        if found.nlink() <= 1 {
+            fs::remove_file(path)?;
+        } else {
+            kept += found.len();
+        }
+    }
+    Ok(kept)
+}
+
+fn files(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
+    walkdir::WalkDir::new(folder)
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry.file_type().is_file())
+        .filter_map(|entry| Some((entry.path().to_owned(), entry.metadata().ok()?)))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time of the last use of a cached version"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, content: &str, mode: u32) -> Entry {
+        Entry {
+            path: path.to_owned(),
+            mode,
+            modified_ms: 1_700_000_000_000,
+            node: Node::File {
+                blob: BlobId::from_bytes(*blake3::hash(content.as_bytes()).as_bytes()),
+                size_bytes: content.len() as u64,
+            },
+        }
+    }
+
+    fn store(blobs: &Path, content: &str) {
+        let hash = blake3::hash(content.as_bytes()).to_hex();
+        let path = blob_path(blobs, hash.as_str());
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+
+    fn version(dir: &Path, name: &str, entries: &[Entry]) -> PathBuf {
+        let (blobs, fresh) = (dir.join("blobs"), dir.join(format!("versions/{name}.new")));
+        fs::create_dir_all(&fresh).expect("made");
+        lay_out(&blobs, &fresh, entries).expect("laid out");
+        let whole = dir.join("versions").join(name);
+        close(&fresh, &whole).expect("closed");
+        whole
+    }
+
+    #[test]
+    fn versions_share_what_they_have_in_common_and_go_when_unused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let blobs = dir.path().join("blobs");
+        for content in ["one", "two", "three!"] {
+            store(&blobs, content);
+        }
+        let first = [file("a/one", "one", 0o644), file("a/two", "two", 0o755)];
+        let second = [file("a/one", "one", 0o600), file("b", "three!", 0o644)];
+        let old = version(dir.path(), "old", &first);
+        let new = version(dir.path(), "new", &second);
+        let inode = |path: PathBuf| fs::metadata(path).expect("there").ino();
+        assert_eq!(inode(old.join("a/one")), inode(new.join("a/one")));
+        let mode = |path: PathBuf| fs::metadata(path).expect("there").mode() & 0o777;
+        assert_eq!(mode(old.join("a/two")), PROGRAM_MODE);
+        assert_eq!(mode(new.join("b")), FILE_MODE);
+        assert_eq!(mode(new.join("a")), FOLDER_MODE);
+        let earlier = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let touched = File::open(&old).and_then(|folder| folder.set_modified(earlier));
+        touched.expect("touched");
+
+        let trees = dir.path().join("versions");
+        let used = HashSet::from(["new".to_owned()]);
+        let left = clean(&blobs, &trees, &used, 10).expect("cleaned");
+        assert!(!old.exists() && new.join("b").exists());
+        assert_eq!(left, "one".len() as u64 + "three!".len() as u64);
+        let left = clean(&blobs, &trees, &HashSet::new(), 0).expect("cleaned");
+        assert!(!new.exists());
+        assert_eq!((left, files(&blobs).count()), (0, 0));
+    }
+}
