@@ -62,6 +62,11 @@ impl Engine {
             .collect())
     }
 
+    /// Refuses everybody but operators the log of the server.
+    pub fn may_read_log(&self, caller: &crate::Caller) -> Result<()> {
+        caller.require_operator("read the log of the server")
+    }
+
     /// How many experiments wait.
     pub fn waiting(&self) -> u64 {
         self.inner.book().board.waiting_len() as u64

@@ -37,6 +37,7 @@ mod listen;
 mod live;
 mod logging;
 mod proxies;
+mod recent;
 mod rest;
 mod serve;
 mod upkeep;
@@ -46,7 +47,7 @@ mod tests;
 
 pub use config::Options;
 pub use serve::run;
-pub use upkeep::{backup, doctor, migrate};
+pub use upkeep::{backup, collect, doctor, migrate};
 
 /// The description of the API, as JSON; the same text for the same program.
 pub fn openapi() -> String {

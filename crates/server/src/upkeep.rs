@@ -14,13 +14,14 @@ use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::{AttemptId, NodeId};
 use grid_executor::{Executor, Hub, NodeState, Stopped};
 use grid_store::db::Backend;
+use serde::de::DeserializeOwned;
 
 use crate::assembly::{Secrets, connect, credential_key_path, open_engine};
 use crate::auth::folder_token;
 use crate::credential_key;
 use crate::config::{self, Options, Settings};
 use crate::folder::{Folder, Locked};
-use crate::rest::Examined;
+use crate::rest::{CollectedView, Examined};
 
 /// Looks whether the data is consistent: every event log comes to the state that is
 /// kept of it, every blob that is named is there; with `deep`, with the right bytes.
@@ -32,7 +33,7 @@ pub async fn doctor(options: Options, deep: bool, out: &mut (dyn Write + Send)) 
     let folder = Folder::existing(&settings.data)?;
     let examined = match folder.lock()? {
         Locked::Ours(_lock) => examine(&settings, &folder, deep).await?,
-        Locked::Theirs { .. } => ask(&folder, deep).await?,
+        Locked::Theirs { .. } => ask(&folder, &format!("/doctor?deep={deep}")).await?,
     };
     for finding in &examined.findings {
         writeln!(out, "wrong: {finding}")?;
@@ -73,12 +74,7 @@ async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Exa
     } else {
         [0; 32]
     };
-    // Nor is a key, with which nothing would open.
-    let key = credential_key::load(&credential_key_path(settings, folder))?;
-    let secrets = Secrets {
-        signing: secret,
-        credentials: key.unwrap_or_default(),
-    };
+    let secrets = secrets(settings, folder, secret)?;
     let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secrets).await?;
     let report = grid_engine::doctor::examine(&engine, deep).await;
     db.close().await;
@@ -94,15 +90,58 @@ async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Exa
     Ok(examined)
 }
 
-/// Has the server look that works in the folder.
-async fn ask(folder: &Folder, deep: bool) -> Result<Examined> {
+/// What the server knows.  No key is drawn where there is none: nothing would open with it.
+fn secrets(settings: &Settings, folder: &Folder, signing: [u8; 32]) -> Result<Secrets> {
+    let key = credential_key::load(&credential_key_path(settings, folder))?;
+    Ok(Secrets {
+        signing,
+        credentials: key.unwrap_or_default(),
+    })
+}
+
+/// Deletes bytes that nothing refers to, or says what would be deleted.  What was uploaded
+/// or asked about within a day stays.
+///
+/// While a server works in the folder, that server is asked to do it.
+pub async fn collect(options: Options, dry_run: bool, out: &mut (dyn Write + Send)) -> Result<()> {
+    let settings = config::settings(options, config::environment)?;
+    let folder = Folder::existing(&settings.data)?;
+    let collected = match folder.lock()? {
+        Locked::Ours(_lock) => collect_here(&settings, &folder, dry_run).await?,
+        Locked::Theirs { .. } => ask(&folder, &format!("/collect?dry_run={dry_run}")).await?,
+    };
+    let did = if dry_run { "would delete" } else { "deleted" };
+    writeln!(
+        out,
+        "{did} {} blobs and chunks with {} bytes; {} are young and stay; {} are kept in all",
+        collected.removed, collected.removed_bytes, collected.young, collected.kept
+    )?;
+    Ok(())
+}
+
+/// Collects by itself; the caller holds the lock.
+async fn collect_here(
+    settings: &Settings,
+    folder: &Folder,
+    dry_run: bool,
+) -> Result<CollectedView> {
+    let db = connect(settings, folder, false).await?;
+    let secrets = secrets(settings, folder, folder.secret()?)?;
+    let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secrets).await?;
+    let collected = grid_engine::trash::collect(&engine, dry_run).await;
+    db.close().await;
+    Ok(collected.context("cannot collect")?.into())
+}
+
+/// Has the server do it that works in the folder.
+async fn ask<T: DeserializeOwned>(folder: &Folder, path: &str) -> Result<T> {
     install_tls();
     let running = folder
         .running()
         .context("a server works in the folder and cannot be asked yet")?;
     let token = folder_token(&folder.secret()?);
     let client = Client::new(&running.local_url, Auth::Runner { token }, None)?;
-    let events = client.events(&format!("/doctor?deep={deep}"), None).await;
+    let events = client.events(path, None).await;
     let events =
         events.with_context(|| format!("cannot ask the server (process {})", running.pid))?;
     let mut events = Box::pin(events);
@@ -112,12 +151,12 @@ async fn ask(folder: &Folder, deep: bool) -> Result<Examined> {
             "report" => return Ok(serde_json::from_str(&event.data)?),
             "error" => {
                 let body: ErrorBody = serde_json::from_str(&event.data)?;
-                bail!("the server could not look: {}", body.error.message);
+                bail!("the server could not do it: {}", body.error.message);
             }
             _ => {}
         }
     }
-    bail!("the server ended while it looked; try again")
+    bail!("the server ended meanwhile; try again")
 }
 
 /// Brings the database up to date without starting a server.

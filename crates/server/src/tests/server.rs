@@ -11,7 +11,7 @@ use crate::config::{Options, Settings, settings};
 use crate::serve::Server;
 use crate::upkeep::{backup, doctor};
 
-fn options(dir: &Path) -> Options {
+pub(super) fn options(dir: &Path) -> Options {
     Options {
         data: Some(dir.join("data")),
         listen: Some("127.0.0.1:0".to_owned()),
@@ -19,16 +19,16 @@ fn options(dir: &Path) -> Options {
     }
 }
 
-fn of(options: Options) -> Settings {
+pub(super) fn of(options: Options) -> Settings {
     settings(options, |name| (name == "USER").then(|| "grace".into())).expect("settings")
 }
 
-fn operator(dir: &Path) -> Value {
+pub(super) fn operator(dir: &Path) -> Value {
     let text = std::fs::read(dir.join("data/operator.json")).expect("a file");
     serde_json::from_slice(&text).expect("JSON")
 }
 
-fn client(operator: &Value, ca: Option<&[u8]>) -> Client {
+pub(super) fn client(operator: &Value, ca: Option<&[u8]>) -> Client {
     let text = |field: &str| operator[field].as_str().expect("text").to_owned();
     let auth = Auth::User {
         user_id: text("user_id"),

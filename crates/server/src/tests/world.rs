@@ -336,13 +336,17 @@ impl Runner {
 
     /// Waits for an order to launch, and says that it runs.
     pub(super) async fn launch(&mut self, world: &World) -> String {
+        self.launch_as(world, "running").await
+    }
+
+    /// Waits for an order to launch, and says how far that is.
+    pub(super) async fn launch_as(&mut self, world: &World, phase: &str) -> String {
         let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
             let orders = self.sync(world).await;
             if let Some(launch) = orders["launch"].as_array().and_then(|all| all.first()) {
                 let attempt = launch["attempt"].as_str().expect("an id").to_owned();
-                self.have
-                    .push((attempt.clone(), json!({ "phase": "running" })));
+                self.have.push((attempt.clone(), json!({ "phase": phase })));
                 self.sync(world).await;
                 return attempt;
             }
@@ -382,6 +386,14 @@ impl Runner {
         }
     }
 
+    /// Says that it runs, having been prepared.
+    pub(super) async fn run(&mut self, world: &World, attempt: &str) {
+        self.have.retain(|(known, _)| known != attempt);
+        self.have
+            .push((attempt.to_owned(), json!({ "phase": "running" })));
+        self.sync(world).await;
+    }
+
     /// Says that it has ended well.
     pub(super) async fn end(&mut self, world: &World, attempt: &str) {
         self.have.retain(|(known, _)| known != attempt);
@@ -395,7 +407,20 @@ impl Runner {
 
     /// Sends what a process wrote, behind what was sent before.
     pub(super) async fn write(&self, world: &World, attempt: &str, source: Source, text: &str) {
-        let path = format!("/runner/attempts/{attempt}/logs/experiment");
+        self.write_to(world, attempt, "experiment", source, text)
+            .await;
+    }
+
+    /// The same, to the log `experiment` or `build`.
+    pub(super) async fn write_to(
+        &self,
+        world: &World,
+        attempt: &str,
+        stream: &str,
+        source: Source,
+        text: &str,
+    ) {
+        let path = format!("/runner/attempts/{attempt}/logs/{stream}");
         let offset = world.get(&self.person, &path).await.ok()["length"]
             .as_u64()
             .expect("a length");

@@ -6,15 +6,22 @@ mod asked;
 mod auth;
 mod clusters;
 mod create;
+mod credentials;
 mod datastore;
 mod error;
 mod experiments;
+mod graphql;
+mod live;
 pub(crate) mod routes;
 mod runs;
 mod sessions;
 mod shapes;
+mod socket;
 mod transfer;
 mod words;
+
+#[cfg(test)]
+pub(crate) use socket::QUESTIONS_PER_SOCKET_MAX;
 
 use axum::Router;
 use axum::middleware::map_response;
@@ -25,10 +32,9 @@ use crate::rest::App;
 
 /// Everything that the original client asks for, from the top of the server's addresses.
 pub(crate) fn router(_app: &App) -> Router<App> {
-    // GraphQL and web sockets are merged here.
     let rest = routes::router()
         .route("/v1/{*rest}", any(no_such_path))
         .method_not_allowed_fallback(no_such_method)
         .layer(map_response(error::reshape));
-    rest
+    rest.merge(graphql::routes())
 }

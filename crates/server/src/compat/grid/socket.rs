@@ -21,12 +21,14 @@ use axum::extract::{Extension, State};
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::{BoxStream, SelectAll};
 use futures::{SinkExt, StreamExt};
+use grid_api::error::ErrorCode;
 use grid_core::id::UserId;
 use grid_engine::audit::{Origin, Trail};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::graphql::{self, Asked, KEY, QUESTION_BYTES_MAX, USER, words};
+use crate::error::Failure;
 use crate::live::KEEP_ALIVE;
 use crate::rest::App;
 
@@ -36,18 +38,18 @@ const INIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long one message may take to be taken.  Higher: those who never read hold a
 /// connection longer; lower: a pager that somebody left open is cut.
-const SEND_LIMIT: Duration = Duration::from_secs(10 * 60);
+pub(super) const SEND_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a goodbye may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sockets of one user.  Higher: one user takes the connections of all; lower: a program
 /// that follows many experiments at once is turned away.
-pub(super) const SOCKETS_PER_USER_MAX: usize = 1_000;
+const SOCKETS_PER_USER_MAX: usize = 1_000;
 
 /// Questions under way on one socket.  Higher: one socket costs as much as many; lower:
 /// a page that follows several logs needs several sockets.
-pub(super) const QUESTIONS_PER_SOCKET_MAX: usize = 16;
+pub(crate) const QUESTIONS_PER_SOCKET_MAX: usize = 16;
 
 /// Longest id of a question, in bytes.  The client counts from 1.
 const ID_BYTES_MAX: usize = 128;
@@ -70,10 +72,11 @@ const TOO_MANY: u16 = 4429;
 pub(super) struct Sockets(Arc<Mutex<HashMap<UserId, usize>>>);
 
 /// A user's place among their sockets, until it is dropped.
-struct Place(Sockets, UserId);
+pub(super) struct Place(Sockets, UserId);
 
 impl Sockets {
-    fn enter(&self, user: UserId) -> Option<Place> {
+    /// A place for one more, if there is one.
+    pub(super) fn enter(&self, user: UserId) -> Option<Place> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(user).or_default();
         if *count >= SOCKETS_PER_USER_MAX {
@@ -94,6 +97,14 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// What somebody is told who has too many.
+pub(super) fn too_many() -> Failure {
+    Failure::new(
+        ErrorCode::TooMany,
+        format!("you have {SOCKETS_PER_USER_MAX} web sockets open: close some"),
+    )
 }
 
 /// Which of the two protocols is spoken.
@@ -225,10 +236,7 @@ impl Talk {
         let result = match hello {
             Ok((credentials, user)) => match sockets.enter(user) {
                 Some(_place) => self.go_on(&credentials).await,
-                None => Err(Over::said(
-                    TOO_MANY,
-                    format!("you have {SOCKETS_PER_USER_MAX} web sockets open: close some"),
-                )),
+                None => Err(Over::said(TOO_MANY, too_many().body().error.message)),
             },
             Err(end) => Err(end),
         };
@@ -494,4 +502,23 @@ fn understand(
 
 fn failed(why: &str) -> Response {
     Response::from_errors(vec![ServerError::new(why, None)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_so_many_sockets_and_gets_places_back() {
+        let (sockets, user) = (Sockets::default(), UserId::from_entropy(1));
+        let mut places: Vec<Place> = (0..SOCKETS_PER_USER_MAX)
+            .map(|_| sockets.enter(user).expect("room"))
+            .collect();
+        assert!(sockets.enter(user).is_none());
+        assert!(sockets.enter(UserId::from_entropy(2)).is_some(), "others");
+        places.pop();
+        assert!(sockets.enter(user).is_some());
+        drop(places);
+        assert!(sockets.0.lock().is_ok_and(|open| open.is_empty()));
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Everything is one call of the engine; who may see what is decided there.
 
+mod credentials;
 mod mutation;
 mod query;
 mod scalar;
@@ -26,6 +27,7 @@ use grid_engine::Caller;
 use grid_engine::audit::Trail;
 use serde_json::json;
 
+use super::live;
 use super::socket::{self, Sockets};
 use crate::error::Failure;
 use crate::extract::BytesBody;
@@ -77,6 +79,7 @@ pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/graphql", post(answer))
         .route("/subscriptions", get(socket::connect))
+        .route("/v1/core/clusters/{cluster}/logs", get(live::cluster_log))
         .layer(Extension(Sockets::default()))
 }
 
@@ -125,6 +128,10 @@ async fn answer(State(app): State<App>, request: Request) -> axum::response::Res
 }
 
 fn parse(bytes: &Bytes) -> serde_json::Result<async_graphql::Request> {
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        // A list would be read as the fields in their order.
+        return Err(serde::de::Error::custom("one question at a time"));
+    }
     serde_json::from_slice(bytes)
 }
 

@@ -5,6 +5,7 @@
 
 use async_graphql::{Context, ID, Object, Result};
 
+use super::credentials::CloudCredentialProperties;
 use super::types::{AddKeyResult, MutationResult};
 use super::{asked, refused};
 
@@ -29,6 +30,37 @@ impl Mutation {
             message: format!("added {}", key.fingerprint),
             id: Some(key.id.to_string().into()),
         })
+    }
+
+    async fn create_cloud_credential(
+        &self,
+        ctx: &Context<'_>,
+        properties: CloudCredentialProperties,
+    ) -> Result<MutationResult> {
+        let new = properties.credential()?;
+        let asked = asked(ctx)?;
+        let made = grid_engine::credential::create(&asked.app.engine, &asked.caller, &new).await;
+        let name = made.map_err(refused)?.row.name;
+        Ok(MutationResult {
+            success: true,
+            message: format!("Made credential {name}"),
+        })
+    }
+
+    /// There is nothing to choose: who uses a credential names it.
+    async fn update_cloud_credential(
+        &self,
+        credential_id: ID,
+        #[graphql(name = "alias")] _alias: Option<String>,
+        #[graphql(name = "description")] _description: Option<String>,
+        #[graphql(name = "isDefault")] _is_default: Option<bool>,
+    ) -> Result<MutationResult> {
+        let why = format!(
+            "credential {} was left as it is: here is no default credential, one is named where \
+             it is used",
+            credential_id.as_str()
+        );
+        Err(async_graphql::Error::new(why))
     }
 
     #[graphql(name = "deleteSSHPublicKey")]

@@ -5,6 +5,7 @@ use grid_api::log::LogStream;
 use grid_core::time::Timestamp;
 use grid_engine::log::{LINES_MAX, Page};
 
+use super::credentials::UserCredential;
 use super::scalar::DateTime;
 use super::types::{
     Experiment, ExperimentIdResult, ExperimentLogs, InteractiveNode, LogLine, SshKey, Team, User,
@@ -110,6 +111,16 @@ impl Query {
         let limit = usize::try_from(limit).unwrap_or(0);
         let keys = keys.map_err(refused)?.into_iter().take(limit);
         Ok(keys.map(SshKey::new).collect())
+    }
+
+    async fn get_user_credentials(&self, ctx: &Context<'_>) -> Result<Vec<UserCredential>> {
+        let asked = asked(ctx)?;
+        let all = grid_engine::credential::list(&asked.app.engine, &asked.caller, false).await;
+        Ok(all
+            .map_err(refused)?
+            .iter()
+            .map(UserCredential::new)
+            .collect())
     }
 
     async fn get_interactive_nodes(&self) -> Vec<InteractiveNode> {
