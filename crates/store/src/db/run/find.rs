@@ -9,7 +9,7 @@
 //! * what is over, by age;
 //! * one way of being over, among the experiments that ended that way, by age.
 
-use grid_core::id::{RunId, TeamId};
+use grid_core::id::{RunId, TeamId, UserId};
 use grid_core::run::{DECISIVE, ENDED, OPEN, WHEN_EMPTY, counted_as};
 use grid_core::time::Timestamp;
 use grid_core::workload::Status;
@@ -27,6 +27,11 @@ const DOING: &str = "listing runs";
 /// Open runs of which there are many, so that a page is found sooner by age.  Higher: a list
 /// of what goes on sorts so many; lower: it walks through what is over to find few.
 const OPEN_RUNS_MANY: i64 = 5_000;
+
+/// Runs of one person that are looked through by age for one way of being over.  Higher: each
+/// is asked about what it needs, where an index could tell; lower: who has made few runs in a
+/// large team waits until all that the team's experiments have come to is looked through.
+const OWN_RUNS_FEW: i64 = 5_000;
 
 /// Most runs that are looked at in one step for one way of being over.  Higher: more is read
 /// than is needed; lower: more statements where the other filters leave little.
@@ -108,6 +113,14 @@ async fn are_many_open(tx: &mut Tx) -> Result<bool> {
     Ok(count.transpose()? == Some(OPEN_RUNS_MANY))
 }
 
+/// Whether somebody has made so few runs that all of them can be looked through.
+async fn has_few_runs(tx: &mut Tx, owner: UserId) -> Result<bool> {
+    let sql = "select count(*) from (select 1 from run where creator = $1 limit $2) as own";
+    let row = tx.row(DOING, sql, values![owner, OWN_RUNS_FEW]).await?;
+    let count = row.as_ref().map(|row| Columns::of(DOING, row).int());
+    Ok(count.transpose()?.is_some_and(|count| count < OWN_RUNS_FEW))
+}
+
 /// Runs in some of the statuses of what is over.
 async fn over(
     tx: &mut Tx,
@@ -115,7 +128,11 @@ async fn over(
     statuses: &[Status],
     limit: u32,
 ) -> Result<Vec<Run>> {
-    let Some(teams) = filter.scope.few_teams() else {
+    let is_small = match filter.scope.owner {
+        Some(owner) => has_few_runs(tx, owner).await?,
+        None => false,
+    };
+    let Some(teams) = filter.scope.few_teams().filter(|_| !is_small) else {
         return by_age(tx, filter, &stands_in(statuses), limit).await;
     };
     let mut found = Vec::new();

@@ -106,6 +106,7 @@ async fn a_newer_schema_is_refused(db: Db) {
         let options = Options {
             migrate,
             connections_max: Some(2),
+            ..Options::default()
         };
         let refused = Db::connect(&db.url, &options).await;
         let Err(Error::TooNew { found: 9999, known }) = refused else {
@@ -121,6 +122,7 @@ async fn connecting_again_changes_nothing(db: Db) {
         let options = Options {
             migrate,
             connections_max: Some(2),
+            ..Options::default()
         };
         let again = Db::connect(&db.url, &options).await.unwrap();
         let mut tx = again.read().await.unwrap();
@@ -165,6 +167,7 @@ async fn an_older_database_is_refused_when_it_may_not_change() {
     let options = Options {
         migrate: false,
         connections_max: None,
+        ..Options::default()
     };
     let refused = Db::connect(&url, &options).await;
     assert!(matches!(refused, Err(Error::TooOld)), "{refused:?}");

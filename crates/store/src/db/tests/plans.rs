@@ -162,7 +162,15 @@ async fn lists_of_runs_in_a_state_walk_indexes() {
          (team=? AND status=? AND created_at>? AND (created_at,run)<(?,?))";
     for (owner, statuses, wanted) in [
         (None, &[Status::Failed][..], &[ended][..]),
-        (Some(who.0), &[Status::Succeeded], &[ended]),
+        (
+            Some(who.0),
+            &[Status::Succeeded],
+            &[
+                "SEARCH run USING COVERING INDEX run_creator_age (creator=?)",
+                "SEARCH r USING INDEX run_creator_age (creator=? AND created_at>?",
+                "USING COVERING INDEX workload_run_status (run=? AND deleted_at=? AND status=?)",
+            ],
+        ),
         (
             None,
             &[Status::Stopped],
