@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from world import CANARY, World
 
@@ -20,6 +20,8 @@ REAL_FIELD = 0.5
 ADDED_QUERY = 0.25
 # How often somebody outside uses what is theirs.
 OWN = 0.25
+# What nobody shares, so that everybody uses their own, too.
+ALWAYS_OWN = {"ssh_key"}
 # How often they mistype a name of team A.
 NEARLY = 0.1
 
@@ -35,6 +37,8 @@ PATH_KINDS = {
     "share": "share",
     "token": "token",
     "path": "path",
+    "credential": "credential",
+    "datastore": "datastore",
 }
 QUERY_KINDS = {
     "run": "run",
@@ -44,6 +48,7 @@ QUERY_KINDS = {
     "cursor": "cursor",
     "after": "path",
     "resource": "resource",
+    "with": "datastore",
 }
 FIELD_KINDS = {
     "team": "team",
@@ -54,12 +59,26 @@ FIELD_KINDS = {
     "paths": "path",
     "content": "hash",
     "id": "snapshot",
+    "datastore": "datastore",
 }
 # Where the same name means something else in one operation.
 OF_OPERATION = {
     ("log_list", "cursor"): "log_cursor",
     ("log_follow", "cursor"): "log_cursor",
     ("run_retry", "run"): "failed",
+    ("ssh_key_remove", "key"): "ssh_key",
+    ("datastore_list", "name"): "none",
+    ("datastore_file_list", "path"): "data_path",
+    ("datastore_file_list", "after"): "data_path",
+    ("datastore_diff", "after"): "data_path",
+    ("datastore_part_list", "after"): "none",
+    ("datastore_file_download", "path"): "data_path",
+    ("datastore_part_list", "datastore"): "upload",
+    ("datastore_part_put", "datastore"): "upload",
+    ("datastore_commit", "datastore"): "upload",
+    ("datastore_update", "datastore"): "upload",
+    ("datastore_archive_put", "datastore"): "archive",
+    ("credential_update", "credential"): "own_credential",
     ("share_open", "token"): "share_token",
     ("link_follow", "token"): "link_token",
     ("user_login", "username"): "login",
@@ -67,6 +86,8 @@ OF_OPERATION = {
     ("service_account_key_create", "name"): "none",
     ("key_create", "name"): "none",
 }
+# What is tried by those who have none of their own.
+INSTEAD = {"upload": "datastore", "archive": "datastore", "own_credential": "credential"}
 # How often the fields of a body are some that stand ready, where there are any.
 READY_FIELDS = 0.5
 # How often something real stands in a header that may be there.
@@ -77,6 +98,9 @@ EXCLUSIVE = ("tail", "cursor")
 # A canary, whole or mistyped; and what a ghost has in its place.
 WORD = re.compile(r"zq(leak[a-z]*)", re.IGNORECASE)
 EITHER_WORD = re.compile(r"z[qy](leak[a-z]*)", re.IGNORECASE)
+
+# How a value may stand in a request or an answer.
+FORMS = (str, lambda it: quote(it, safe="/"), lambda it: quote(it, safe=""), quote_plus)
 
 
 class Filler:
@@ -95,10 +119,14 @@ class Filler:
         ghosts: dict[str, str] = {}
 
         def real(kind: str) -> str | None:
+            if not self.world.theirs.get(kind):
+                kind = INSTEAD.get(kind, kind)
             theirs = [v for v in self.world.theirs.get(kind, []) if v not in self.kept]
             if kind == "token" and self.role != "outsider":
                 theirs += self.world.open_tokens
             own = self.world.own.get(kind, [])
+            if kind in ALWAYS_OWN and own and dice.random() < REAL_FIELD:
+                return dice.choice(own)
             if self.role == "outsider" and own and dice.random() < OWN:
                 return dice.choice(own)
             if not theirs:
@@ -116,6 +144,8 @@ class Filler:
             return OF_OPERATION.get((name, field), kinds.get(field))
 
         path = dict(case.path_parameters or {})
+        if "number" in path and dice.random() < REAL_FIELD:
+            path["number"] = "0"
         for field in path:
             kind = kind_of(PATH_KINDS, field)
             if kind and dice.random() < REAL_PATH and (value := real(kind)):
@@ -135,6 +165,8 @@ class Filler:
         for parameter in case.operation.headers:
             if dice.random() < REAL_HEADER:
                 self._header(case, parameter.name, dice)
+        if name in self.world.ready_bytes and dice.random() < READY_FIELDS:
+            case.body = self.world.ready_bytes[name]
         ready = self.world.ready.get(name)
         if isinstance(case.body, dict) and ready and dice.random() < READY_FIELDS:
             case.body = merged(case.body, dice.choice(ready))
@@ -166,7 +198,8 @@ def merged(body: dict, fields: dict) -> dict:
     result = dict(body)
     for name, value in fields.items():
         inner = result.get(name)
-        both = isinstance(value, dict) and isinstance(inner, dict)
+        # What has a kind is one of several shapes, and is replaced as a whole.
+        both = isinstance(value, dict) and isinstance(inner, dict) and "kind" not in value
         result[name] = merged(inner, value) if both else value
     return result
 
@@ -191,35 +224,29 @@ def _other(letter: str, dice: random.Random) -> str:
     return letter
 
 
-def twin(case, ghosts: dict[str, str]):
-    """The same request about things that never were."""
-    other = case.operation.Case(
-        method=case.method,
-        path_parameters=_replaced(case.path_parameters, ghosts),
-        query=_replaced(case.query, ghosts),
-        headers=dict(case.headers or {}),
-        body=_replaced(case.body, ghosts),
-        media_type=case.media_type,
-    )
+def twin(request, ghosts: dict[str, str]):
+    """The same request, down to the last byte, about things that never were."""
+    other = request.copy()
+    other.url = _replaced(request.url, ghosts)
+    if isinstance(request.body, bytes):
+        other.body = _replaced(request.body.decode("latin-1"), ghosts).encode("latin-1")
+        other.headers["Content-Length"] = str(len(other.body))
+    elif request.body:
+        other.body = _replaced(request.body, ghosts)
+        other.headers["Content-Length"] = str(len(other.body.encode()))
     return other
 
 
-def _replaced(value, ghosts: dict[str, str]):
-    if isinstance(value, dict):
-        return {key: _replaced(inner, ghosts) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_replaced(inner, ghosts) for inner in value]
-    if isinstance(value, str):
-        for real, made_up in ghosts.items():
-            value = value.replace(quote(real, safe="/"), quote(made_up, safe="/"))
-            value = value.replace(quote(real, safe=""), quote(made_up, safe=""))
-            value = value.replace(real, made_up)
-    return value
+def _replaced(text: str, ghosts: dict[str, str]) -> str:
+    for real, made_up in ghosts.items():
+        for form in FORMS:
+            text = text.replace(form(real), form(made_up))
+    return text
 
 
 def levelled(text: str, ghosts: dict[str, str]) -> str:
     """An answer without the difference that the request itself made."""
     for real, made_up in ghosts.items():
-        for form in (str, lambda it: quote(it, safe="/"), lambda it: quote(it, safe="")):
+        for form in FORMS:
             text = text.replace(form(made_up), "§").replace(form(real), "§")
     return EITHER_WORD.sub(r"z?\1", text)

@@ -83,10 +83,14 @@ class World:
     # By the name of a parameter or field: what stands in team A, and what in team B.
     theirs: dict[str, list[str]] = field(default_factory=dict)
     own: dict[str, list[str]] = field(default_factory=dict)
+    # Path and hash of the files of the run.
+    files: list[tuple[str, str]] = field(default_factory=list)
     # Tokens that let in whoever has them.
     open_tokens: list[str] = field(default_factory=list)
     # By operation: fields of bodies that are good for whoever fuzzes here.
     ready: dict[str, list[dict]] = field(default_factory=dict)
+    # By operation: a body that is no JSON.
+    ready_bytes: dict[str, bytes] = field(default_factory=dict)
     # By name: values of headers.
     headers: dict[str, list[str]] = field(default_factory=dict)
 
@@ -101,6 +105,7 @@ class World:
     def secrets(self) -> set[str]:
         """Ids and tokens of team A: long, made by the server, and as telling as a name."""
         kinds = ("run", "experiment", "team", "user", "invitation", "share", "token", "hash", "key")
+        kinds += ("credential", "ssh_key", "datastore")
         values = [value for kind in kinds for value in self.theirs.get(kind, [])]
         values += self.open_tokens
         return {value for value in values if len(value) >= 12 and not CANARY.search(value)}
@@ -258,6 +263,7 @@ class Builder:
         files = member.ask("GET", f"/experiments/{experiment['id']}/artifacts")["artifacts"]
         world.add("path", *(file["path"] for file in files))
         world.add("hash", *(file["blake3"] for file in files))
+        world.files = [(file["path"], file["blake3"]) for file in files]
         share = member.ask("POST", f"/runs/{run['id']}/shares", {})
         gone = self._link(member, experiment, files)
         member.ask("DELETE", f"/shares/{member.ask('GET', '/shares')['shares'][0]['id']}")

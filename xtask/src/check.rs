@@ -16,7 +16,7 @@ use crate::args::Args;
 use crate::clock::{Stopwatch, human};
 use crate::process::{self, cargo, run};
 use crate::setup::{self, Tools};
-use crate::{build, demo, generate, interrupt, sim, tidy, ui};
+use crate::{build, demo, fuzz, generate, interrupt, sim, tidy, ui};
 
 /// Which checks a step belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,11 @@ const STEPS: &[Step] = &[
         name: "demo",
         when: When::Full,
         work: Work::Inside(|_| demo::check()),
+    },
+    Step {
+        name: "fuzz",
+        when: When::Full,
+        work: Work::Inside(|_| fuzz::check()),
     },
     Step {
         name: "doctests",

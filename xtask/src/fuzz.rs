@@ -27,6 +27,19 @@ const EXAMPLES: u64 = 10;
 /// lower, and they try less; higher, and `check` takes longer there.
 const SECONDS: u64 = 90;
 
+/// Keeps what looks like a package, a repository or an address by chance from being asked for.
+const OFFLINE: &[(&str, &str)] = &[
+    ("UV_OFFLINE", "1"),
+    ("GIT_ALLOW_PROTOCOL", "file"),
+    ("HTTP_PROXY", NOWHERE),
+    ("HTTPS_PROXY", NOWHERE),
+    ("ALL_PROXY", NOWHERE),
+    ("NO_PROXY", "127.0.0.1,localhost"),
+];
+
+/// A port of this machine on which nothing listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
 /// What the server's log says when something went wrong in it.
 const FAULTS: &[&str] = &["panicked", "a request failed", " ERROR "];
 
@@ -54,10 +67,8 @@ fn fuzz(seed: u64, examples: u64, seconds: u64) -> Result<bool> {
         .prefix("grid-fuzz-")
         .tempdir()
         .context("making a folder to fuzz in")?;
-    // One CPU, which one long run then holds: of what is submitted later nothing is executed,
-    // and what looks like a package or a repository by chance is asked of nobody.
-    let offline = [("UV_OFFLINE", "1"), ("GIT_ALLOW_PROTOCOL", "file")];
-    let mut server = Server::start_with(folder.path(), free_port()?, &["--cpus", "1"], &offline)?;
+    // One CPU, which one long run then holds: of what is submitted later nothing is executed.
+    let mut server = Server::start_with(folder.path(), free_port()?, &["--cpus", "1"], OFFLINE)?;
     ui::say(&format!(
         "seed {seed}, {examples} random requests for each operation and user; to repeat it:\n\
          cargo xtask fuzz --seed {seed} --examples {examples}"
