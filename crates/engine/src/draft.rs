@@ -277,7 +277,7 @@ where
     let tree = tokio::task::spawn_blocking(move || archive::read(&listed)).await;
     let tree = tree.map_err(Error::internal)??;
     archive::store(engine, &path, &tree).await?;
-    let taken = snapshot::create(engine, caller, tree.entries).await?;
+    let taken = snapshot::of_own(engine, caller, tree.entries).await?;
     let snapshot::Outcome::Taken(id) = taken else {
         return Err(Error::internal(anyhow::anyhow!(
             "files of an archive were stored and are missing"
@@ -374,9 +374,8 @@ async fn find(tx: &mut Tx, caller: &Caller, text: &str) -> Result<Option<db::dra
         Err(_) if RunName::parse(own).is_err() => None,
         Err(_) => db::draft::by_name(tx, caller.id(), own).await?,
     };
-    let mine = |row: &db::draft::Draft| {
-        row.creator == caller.id() && caller.sees(row, Action::SeeRun)
-    };
+    let mine =
+        |row: &db::draft::Draft| row.creator == caller.id() && caller.sees(row, Action::SeeRun);
     Ok(found.filter(mine))
 }
 

@@ -180,7 +180,10 @@ fn parts(text: &str) -> Option<Parts<'_>> {
 
 fn sign(engine: &Engine, named: &str, purpose: &Purpose) -> blake3::Hash {
     // A key of its own: what is signed here is never taken for what is sealed elsewhere.
-    let key = blake3::derive_key("grid tickets: who, until when, for what", &engine.inner.secret);
+    let key = blake3::derive_key(
+        "grid tickets: who, until when, for what",
+        &engine.inner.secret,
+    );
     let text = format!("{named}\n{}", purpose.text());
     blake3::keyed_hash(&key, text.as_bytes())
 }

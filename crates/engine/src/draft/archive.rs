@@ -5,6 +5,9 @@
 //! only ever text, and the tree obeys the rules of every captured tree: nothing outside it,
 //! no link that leads out.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -246,8 +249,8 @@ struct Reading {
 impl Reading {
     fn attributes(&mut self, bytes: &[u8]) -> Result<()> {
         for extension in PaxExtensions::new(bytes) {
-            let extension =
-                extension.map_err(|_| Error::invalid("the archive has attributes that do not read"))?;
+            let extension = extension
+                .map_err(|_| Error::invalid("the archive has attributes that do not read"))?;
             match extension.key_bytes() {
                 b"path" => self.long_name = Some(extension.value_bytes().to_owned()),
                 b"linkpath" => self.long_link = Some(extension.value_bytes().to_owned()),
@@ -317,13 +320,7 @@ impl Reading {
         Ok(())
     }
 
-    fn file(
-        &mut self,
-        bytes: &mut File,
-        place: Place,
-        path: &str,
-        mode: u32,
-    ) -> Result<TreeEntry> {
+    fn file(&mut self, bytes: &mut File, place: Place, path: &str, mode: u32) -> Result<TreeEntry> {
         bytes.seek(SeekFrom::Start(place.offset)).map_err(disk)?;
         let mut hasher = blake3::Hasher::new();
         let read = io::copy(&mut bytes.take(place.len), &mut hasher).map_err(disk)?;
@@ -354,7 +351,11 @@ impl Reading {
             }
         }
         for path in &full {
-            if self.entries.get(path).is_some_and(|entry| entry.kind == TreeKind::File) {
+            if self
+                .entries
+                .get(path)
+                .is_some_and(|entry| entry.kind == TreeKind::File)
+            {
                 return Err(Error::invalid(format!(
                     "'{path}' in the archive is a file and a folder"
                 )));
@@ -426,7 +427,9 @@ pub(super) async fn store(engine: &Engine, path: &Path, tree: &Tree) -> Result<(
         };
         let head = grid_api::blob::header(id.as_bytes(), place.len);
         upload.push(Bytes::copy_from_slice(&head)).await?;
-        file.seek(SeekFrom::Start(place.offset)).await.map_err(disk)?;
+        file.seek(SeekFrom::Start(place.offset))
+            .await
+            .map_err(disk)?;
         let mut rest = (&mut file).take(place.len);
         loop {
             let mut piece = BytesMut::with_capacity(PIECE_BYTES);

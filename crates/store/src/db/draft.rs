@@ -169,12 +169,7 @@ pub async fn remove(tx: &mut Tx, id: RunId) -> Result<bool> {
 
 /// Removes the draft of a creator with a name, if it has ended or its time is over: another
 /// run takes its name.
-pub async fn remove_over(
-    tx: &mut Tx,
-    creator: UserId,
-    name: &str,
-    now: Timestamp,
-) -> Result<bool> {
+pub async fn remove_over(tx: &mut Tx, creator: UserId, name: &str, now: Timestamp) -> Result<bool> {
     let sql = "delete from run_draft where creator = $1 and name = $2 \
             and (outcome is not null or expires_at <= $3)";
     let done = tx

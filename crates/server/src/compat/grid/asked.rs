@@ -20,11 +20,11 @@ pub(super) fn cluster<'e>(engine: &'e Engine, asked: &str) -> Result<&'e str> {
     if asked == cluster || asked == BEFORE_LOGIN {
         return Ok(cluster);
     }
-    Err(
-        Failure::new(ErrorCode::NotFound, format!("there is no cluster '{asked}'")).hint(format!(
-            "`grid clusters` lists what there is: '{cluster}'"
-        )),
+    Err(Failure::new(
+        ErrorCode::NotFound,
+        format!("there is no cluster '{asked}'"),
     )
+    .hint(format!("`grid clusters` lists what there is: '{cluster}'")))
 }
 
 /// The parameters of a question; the same one may come several times.
@@ -36,7 +36,9 @@ pub(super) fn all<'q>(
     name: &'q str,
 ) -> impl Iterator<Item = &'q str> {
     let named = parameters.iter().filter(move |(known, _)| known == name);
-    named.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    named
+        .map(|(_, value)| value.as_str())
+        .filter(|value| !value.is_empty())
 }
 
 /// The value of a parameter.

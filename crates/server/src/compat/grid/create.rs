@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use grid_core::spec::{
-    EnvironmentSpec, PackageManager, Resources, RunSpec, Source,
-};
+use grid_core::spec::{EnvironmentSpec, PackageManager, Resources, RunSpec, Source};
 use grid_core::sweep::{Strategy, SweepSpec};
 use grid_engine::run::NewRun;
 use serde::Deserialize;
@@ -140,7 +138,9 @@ impl Spec {
         }
         // A machine by its own name is all of it.
         let named = resources.instance_type.as_deref();
-        let node = nodes.iter().find(|status| Some(status.node.id.as_str()) == named);
+        let node = nodes
+            .iter()
+            .find(|status| Some(status.node.id.as_str()) == named);
         if let Some(status) = node {
             resources.instance_type = None;
             resources.cpus = resources.cpus.or(Some(0));
@@ -251,7 +251,10 @@ mod tests {
             "sweepOptions":{"num_trials":"4","seed":"7"},"sweepType":"random_search","useSpot":false}}"#,
         )
         .expect("a run");
-        assert_eq!(new.spec.command, ["train.py", "--lr", "[0.1,0.2]", "--flag"]);
+        assert_eq!(
+            new.spec.command,
+            ["train.py", "--lr", "[0.1,0.2]", "--flag"]
+        );
         assert_eq!(new.invocation, "grid run train.py  --lr '[0.1,0.2]' --flag");
         assert_eq!(new.spec.sweep.strategy, Strategy::RandomSearch);
         assert_eq!(
@@ -267,15 +270,14 @@ mod tests {
 
     #[test]
     fn a_repository_is_named_with_its_commit() {
-        let git = |text| super::git(text).ok();
         assert_eq!(
-            git("https://github.com/a/b.git#ref=abc"),
+            git("https://github.com/a/b.git#ref=abc").ok(),
             Some(Source::Git {
                 url: "https://github.com/a/b.git".to_owned(),
                 reference: Some("abc".to_owned()),
             })
         );
-        assert_eq!(git(""), None);
+        assert!(git("").is_err());
         assert_eq!(relative("."), "");
         assert_eq!(relative("./sub/x"), "sub/x");
     }
@@ -292,7 +294,10 @@ mod tests {
             };
             environment(image, BTreeMap::new()).map(|environment| environment.dependency_file)
         };
-        assert_eq!(file("./requirements.txt", "PACKAGE_MANAGER_PIP").ok(), Some(None));
+        assert_eq!(
+            file("./requirements.txt", "PACKAGE_MANAGER_PIP").ok(),
+            Some(None)
+        );
         assert_eq!(
             file("./deps/gpu.txt", "PACKAGE_MANAGER_PIP").ok(),
             Some(Some("deps/gpu.txt".to_owned()))

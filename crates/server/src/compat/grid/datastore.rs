@@ -63,10 +63,7 @@ pub(super) async fn create(
 }
 
 /// What is gone is told without details, so that the client goes on without it.
-pub(super) async fn get(
-    _: Caller,
-    Path((_, datastore)): Path<(String, String)>,
-) -> Response {
+pub(super) async fn get(_: Caller, Path((_, datastore)): Path<(String, String)>) -> Response {
     or_gone(no_such(&datastore))
 }
 

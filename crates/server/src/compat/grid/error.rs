@@ -38,7 +38,12 @@ pub(super) fn or_gone(failure: Failure) -> Response {
 /// The answer to what this server does not have.
 pub(super) fn unsupported(message: impl Into<String>) -> Response {
     const UNIMPLEMENTED: u8 = 12;
-    shaped(StatusCode::NOT_IMPLEMENTED, UNIMPLEMENTED, message.into(), false)
+    shaped(
+        StatusCode::NOT_IMPLEMENTED,
+        UNIMPLEMENTED,
+        message.into(),
+        false,
+    )
 }
 
 /// Puts an error of ours, wherever it comes from, into the shape of the client.
@@ -107,8 +112,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_has_the_clients_shape() {
-        let failure = Failure::new(ErrorCode::NotFound, "no run 'x' of yours")
-            .hint("did you mean ada:x?");
+        let failure =
+            Failure::new(ErrorCode::NotFound, "no run 'x' of yours").hint("did you mean ada:x?");
         check(
             reshape(failure.into_response()).await,
             404,
@@ -129,11 +134,6 @@ mod tests {
             r#"{"code":7,"message":"no","details":[{"message":"no"}]}"#,
         )
         .await;
-        check(
-            reshape("fine".into_response()).await,
-            200,
-            "fine",
-        )
-        .await;
+        check(reshape("fine".into_response()).await, 200, "fine").await;
     }
 }

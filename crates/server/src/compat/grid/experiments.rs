@@ -47,8 +47,12 @@ pub(super) async fn list(
 ) -> Result<Json<Experiments>> {
     let engine = &app.engine;
     let cluster = asked::cluster(engine, &cluster)?;
-    let names: Vec<String> = asked::all(&parameters, "names").map(str::to_owned).collect();
-    let runs: Vec<String> = asked::all(&parameters, "runIds").map(str::to_owned).collect();
+    let names: Vec<String> = asked::all(&parameters, "names")
+        .map(str::to_owned)
+        .collect();
+    let runs: Vec<String> = asked::all(&parameters, "runIds")
+        .map(str::to_owned)
+        .collect();
     let mut found = Vec::new();
     if names.is_empty() {
         let runs = if runs.is_empty() {
@@ -60,8 +64,7 @@ pub(super) async fn list(
             found.push(shape(whole.clone(), name(&caller, &whole), cluster)?);
         }
     } else {
-        let is_wanted =
-            |whole: &Whole| runs.is_empty() || runs.contains(&whole.run.id.to_string());
+        let is_wanted = |whole: &Whole| runs.is_empty() || runs.contains(&whole.run.id.to_string());
         for (asked, whole) in experiment::named(engine, &caller, &names).await? {
             if is_wanted(&whole) {
                 found.push(shape(whole, asked, cluster)?);

@@ -37,15 +37,19 @@ const FETCH_LIFE_MS: i64 = 6 * 60 * 60 * 1_000;
 /// does not hear the answer, and tries again and again.  Higher: refused uploads cost more.
 const REFUSED_BYTES_MAX: u64 = 64 << 20;
 
+/// What the ticket is called in an address.
+const TICKET: &str = "ticket";
+
 /// Where the code of a run is sent.
 pub(super) fn upload_url(base: &str, ticket: &Ticket, run: RunId) -> String {
-    format!("{base}/v1/uploads/{}/{run}", ticket.text)
+    format!("{base}/v1/uploads/{run}?{TICKET}={}", ticket.text)
 }
 
 pub(super) async fn upload(
     State(app): State<App>,
     Extension(trail): Extension<Trail>,
-    Path((ticket, run)): Path<(String, String)>,
+    Path(run): Path<String>,
+    Query(parameters): Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
@@ -56,7 +60,8 @@ pub(super) async fn upload(
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let mut pieces = Pieces::new(body);
-    let upload = match draft::upload(&app.engine, &trail, &ticket, run).await {
+    let ticket = asked::one(&parameters, TICKET).unwrap_or_default();
+    let upload = match draft::upload(&app.engine, &trail, ticket, run).await {
         Ok(upload) => upload,
         Err(error) => {
             if announced.is_some_and(|bytes| bytes <= REFUSED_BYTES_MAX) {
@@ -94,7 +99,10 @@ pub(super) async fn list(
         let purpose = Purpose::FetchArtifact(workload, path.clone());
         let ticket = ticket::issue(engine, &caller, &purpose, FETCH_LIFE_MS);
         let path = segments(&path);
-        let url = format!("{base}/v1/downloads/{}/{workload}/{path}", ticket.text);
+        let url = format!(
+            "{base}/v1/downloads/{workload}/{path}?{TICKET}={}",
+            ticket.text
+        );
         Artifact::new(artifact, url)
     });
     Ok(Json(Artifacts {
@@ -107,7 +115,8 @@ pub(super) async fn list(
 pub(super) async fn fetch(
     State(app): State<App>,
     Extension(trail): Extension<Trail>,
-    Path((ticket, experiment, path)): Path<(String, String, String)>,
+    Path((experiment, path)): Path<(String, String)>,
+    Query(parameters): Parameters,
     headers: HeaderMap,
 ) -> Result<Response> {
     let workload: WorkloadId = experiment
@@ -115,7 +124,8 @@ pub(super) async fn fetch(
         .map_err(|_| Failure::invalid("this is not an address of an artifact"))?;
     let path = inside(&path)?;
     let purpose = Purpose::FetchArtifact(workload, path.to_owned());
-    let caller = ticket::admit(&app.engine, &trail, &ticket, &purpose).await?;
+    let ticket = asked::one(&parameters, TICKET).unwrap_or_default();
+    let caller = ticket::admit(&app.engine, &trail, ticket, &purpose).await?;
     let (artifact, reader) = artifact::open(&app.engine, &caller, &experiment, path).await?;
     Ok(download(&headers, &artifact, reader))
 }

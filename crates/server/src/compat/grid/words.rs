@@ -48,7 +48,11 @@ fn split_as(text: &str, brackets: bool) -> Result<Vec<String>, &'static str> {
         }
     }
     words.extend(word);
-    if depth > 0 { Err("a bracket") } else { Ok(words) }
+    if depth > 0 {
+        Err("a bracket")
+    } else {
+        Ok(words)
+    }
 }
 
 /// Takes what is quoted, and the quote that ends it.

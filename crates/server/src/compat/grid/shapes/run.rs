@@ -296,7 +296,10 @@ fn options(spec: &RunSpec, seed: &str) -> BTreeMap<&'static str, String> {
         if let Some(trials) = spec.sweep.num_trials {
             options.insert("num_trials", trials.to_string());
         }
-        let seed = spec.sweep.seed.map_or(seed.to_owned(), |seed| seed.to_string());
+        let seed = spec
+            .sweep
+            .seed
+            .map_or(seed.to_owned(), |seed| seed.to_string());
         if !seed.is_empty() {
             options.insert("seed", seed);
         }
