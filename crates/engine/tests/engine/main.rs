@@ -1,5 +1,6 @@
 //! The engine with a real database, and a runner that the tests play.
 
+mod drafts;
 mod privacy;
 mod refusals;
 mod running;

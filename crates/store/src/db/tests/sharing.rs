@@ -6,6 +6,7 @@ use grid_core::team::Role;
 use super::conformance;
 use super::place::{a_stored_run, a_team, a_user, at, entropy, somebody};
 use crate::db::audit::{self, Entry, Filter as AuditFilter};
+use crate::db::draft;
 use crate::db::invitation::{self, Invitation, Outcome};
 use crate::db::share::{self, Filter, Share};
 use crate::db::{Db, Error, Scope, team, user};
@@ -18,6 +19,7 @@ conformance!(
     a_team_is_renamed_and_counted,
     accounts_for_programs_belong_to_a_team,
     the_audit_log_is_shortened,
+    a_draft_waits_until_it_ends,
 );
 
 fn an_invitation(team: grid_core::id::TeamId, by: UserId, to: &str) -> Invitation {
@@ -284,4 +286,68 @@ async fn the_audit_log_is_shortened(db: Db) {
     let left = audit::list(&mut tx, &refused, 99).await.unwrap().items;
     assert_eq!(left.len(), 5);
     assert_eq!(left[0], all[39]);
+}
+
+fn a_draft(who: (UserId, grid_core::id::TeamId), name: &str, made: i64) -> draft::Draft {
+    draft::Draft {
+        id: RunId::from_parts(at(made), entropy()),
+        team: who.1,
+        creator: who.0,
+        name: name.to_owned(),
+        created_at: at(made),
+        expires_at: at(made + 100),
+        request: "{}".to_owned(),
+        experiments: 2,
+        ended: None,
+    }
+}
+
+async fn a_draft_waits_until_it_ends(db: Db) {
+    let (ada, bob) = (somebody(&db, "ada").await, somebody(&db, "bob").await);
+    let (first, other) = (a_draft(ada, "bert", 10), a_draft(bob, "bert", 11));
+    let second = a_draft(ada, "gpt", 12);
+    let mut tx = db.write().await.unwrap();
+    for draft in [&first, &other, &second] {
+        draft::insert(&mut tx, draft).await.unwrap();
+    }
+    let mine = draft::of_creator(&mut tx, ada.0).await.unwrap();
+    assert_eq!(mine, [second.clone(), first.clone()]);
+    let named = draft::by_name(&mut tx, ada.0, "bert").await.unwrap();
+    assert_eq!(named, Some(first.clone()));
+    // It has its name while it waits, and no longer than that.
+    assert!(
+        !draft::remove_over(&mut tx, ada.0, "bert", at(109))
+            .await
+            .unwrap()
+    );
+    let mut ended = draft::Ended {
+        at: at(20),
+        outcome: draft::Outcome::Failed,
+        reason: "torn".to_owned(),
+    };
+    assert!(draft::end(&mut tx, first.id, &ended).await.unwrap());
+    let shown = draft::by_id(&mut tx, first.id).await.unwrap().unwrap();
+    assert_eq!(shown.ended.as_ref(), Some(&ended));
+    ended.outcome = draft::Outcome::Stopped;
+    assert!(draft::end(&mut tx, first.id, &ended).await.unwrap());
+    // What was stopped neither fails nor becomes a run.
+    ended.outcome = draft::Outcome::Failed;
+    assert!(!draft::end(&mut tx, first.id, &ended).await.unwrap());
+    assert!(!draft::take(&mut tx, first.id).await.unwrap());
+    assert!(
+        draft::remove_over(&mut tx, ada.0, "bert", at(21))
+            .await
+            .unwrap()
+    );
+    assert!(draft::take(&mut tx, second.id).await.unwrap());
+    assert!(!draft::take(&mut tx, second.id).await.unwrap(), "once");
+    assert_eq!(draft::remove_before(&mut tx, at(12)).await.unwrap(), 1);
+    assert_eq!(draft::of_creator(&mut tx, bob.0).await.unwrap(), []);
+    tx.commit().await.unwrap();
+    let mut tx = db.write().await.unwrap();
+    draft::insert(&mut tx, &a_draft(ada, "same", 1))
+        .await
+        .unwrap();
+    let taken = draft::insert(&mut tx, &a_draft(ada, "same", 2)).await;
+    assert!(matches!(taken, Err(Error::Conflict { .. })), "{taken:?}");
 }
