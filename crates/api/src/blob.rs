@@ -4,15 +4,35 @@
 //! BLAKE3 of the bytes (32 bytes), their number (8 bytes, little endian), the bytes.
 //! The server stores each whole record it has received and verified, even if the
 //! connection breaks in the next one; sending a record again is harmless.
+//!
+//! What is larger than a chunk ([`grid_chunk::CHUNK_BYTES_MAX`]) is cut into chunks by
+//! whoever sends it: `POST /blobs/missing` says which of them have to be sent, they
+//! travel as records, and `POST /blobs/recipes` makes the blob of them.  All of this can
+//! be done again at any time; what arrived once does not travel twice.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use grid_chunk::Recipe;
+use grid_core::blob::{BlobId, BlobIdError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Bytes of a record's header.
 pub const HEADER_BYTES: usize = 40;
 
-/// The largest blob, in bytes (256 GiB).  Higher and one request may fill a disk unseen.
-pub const BLOB_BYTES_MAX: u64 = 256 << 30;
+/// The largest blob, in bytes (2 TiB).  Higher: what it is made of does not fit in a
+/// recipe.
+pub const BLOB_BYTES_MAX: u64 = 2 << 40;
+
+/// Recipes in one request.  Higher: one request takes longer; lower: more requests.
+pub const RECIPES_MAX: usize = 500;
+
+/// Bytes of a request with recipes.  Higher: more memory; lower: one recipe may not fit.
+pub const RECIPES_BYTES_MAX: usize = 16 << 20;
+
+/// Chunks that one answer names as missing; there may be more.
+/// Higher: longer answers; lower: more rounds.
+pub const RECIPE_MISSING_MAX: usize = 20_000;
 
 /// Writes the header of a record.
 pub fn header(hash: &[u8; 32], len: u64) -> [u8; HEADER_BYTES] {
@@ -36,4 +56,71 @@ pub fn parse_header(bytes: &[u8; HEADER_BYTES]) -> ([u8; 32], u64) {
 pub struct BlobsStored {
     /// How many records were stored or already there.
     pub stored: u64,
+}
+
+/// Which blobs, or chunks of blobs, are meant; in an answer, which have to be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobList {
+    /// Hashes, in hexadecimal digits.
+    pub blobs: Vec<String>,
+}
+
+/// What a large blob is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobRecipe {
+    /// BLAKE3 of the whole.
+    pub blob: String,
+    /// Length of the whole in bytes.
+    pub size_bytes: u64,
+    /// Whether `chunks` names pages, which were sent like chunks, instead of chunks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paged: bool,
+    /// In base64: for each chunk its hash (32 bytes), its length and how often it comes in
+    /// a row (4 bytes each, little endian); for each page its hash, and how many bytes of
+    /// the whole it stands for (8 bytes).
+    pub chunks: String,
+}
+
+/// Large blobs whose chunks were sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobRecipes {
+    /// At most 500.
+    pub recipes: Vec<BlobRecipe>,
+}
+
+/// What became of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobRecipesAnswer {
+    /// Blobs that are there now: their chunks are here, and have this hash together.
+    pub stored: Vec<String>,
+    /// Blobs whose chunks are here and have another hash together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wrong: Vec<String>,
+    /// Chunks and pages that have to be sent for the others; perhaps not all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+impl BlobRecipe {
+    /// Writes one down.
+    pub fn new(blob: BlobId, recipe: &Recipe) -> Self {
+        Self {
+            blob: blob.to_string(),
+            size_bytes: recipe.content_bytes(),
+            paged: recipe.is_paged(),
+            chunks: BASE64.encode(recipe.write()),
+        }
+    }
+
+    /// Reads it; the error is a sentence for whoever sent it.
+    pub fn parse(&self) -> Result<(BlobId, Recipe), String> {
+        let blob = self.blob.parse().map_err(|e: BlobIdError| e.to_string())?;
+        let list = BASE64
+            .decode(&self.chunks)
+            .map_err(|error| format!("the chunks of {blob} are not base64: {error}"))?;
+        let recipe = Recipe::read(&list, self.paged, self.size_bytes);
+        let recipe =
+            recipe.map_err(|error| format!("the chunks of {blob} make no blob: {error}"))?;
+        Ok((blob, recipe))
+    }
 }

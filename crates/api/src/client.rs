@@ -169,8 +169,7 @@ impl Client {
     }
 
     fn request_by(&self, http: &reqwest::Client, method: Method, path: &str) -> RequestBuilder {
-        let request = http
-            .request(method, format!("{}{}{path}", self.base, crate::PREFIX));
+        let request = http.request(method, format!("{}{}{path}", self.base, crate::PREFIX));
         match &self.auth {
             Auth::None => request,
             Auth::User { user_id, api_key } => request.basic_auth(user_id, Some(api_key)),

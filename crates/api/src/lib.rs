@@ -20,9 +20,10 @@ pub mod run;
 pub mod runner;
 pub mod share;
 pub mod snapshot;
-pub mod ssh_key;
 mod sse;
+pub mod ssh_key;
 pub mod team;
+pub mod upload;
 pub mod user;
 
 pub use sse::ServerEvent;

@@ -12,10 +12,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use grid_api::blob::{BLOB_BYTES_MAX, HEADER_BYTES, header, parse_header};
+use grid_api::blob::{
+    BLOB_BYTES_MAX, BlobRecipe, BlobRecipesAnswer, HEADER_BYTES, RECIPE_MISSING_MAX, RECIPES_MAX,
+    header, parse_header,
+};
+use grid_chunk::{Entry, PageEntry};
 use grid_core::blob::BlobId;
 use grid_core::id::TeamId;
-use grid_store::blobs::{BlobWriter, Blobs, SMALL_BYTES_MAX};
+use grid_store::blobs::{Announced, BlobWriter, Blobs, Recipe, SMALL_BYTES_MAX};
 use grid_store::db;
 
 use crate::Engine;
@@ -28,6 +32,10 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// And at most so many.
 const BATCH_BLOBS_MAX: usize = 4_096;
+
+/// What is stored is noted as sent by a team so many at a time.
+/// Higher: more is sent again when the server is killed.  Lower: more transactions.
+const NOTED_MAX: usize = 4_096;
 
 /// Blobs that one request may ask about or fetch.
 pub const BLOBS_MAX: usize = 10_000;
@@ -180,6 +188,9 @@ impl Upload {
             self.blobs.put_small_batch(batch).await?;
             self.unnoted.extend(ids);
         }
+        if self.unnoted.len() < NOTED_MAX {
+            return Ok(());
+        }
         self.note().await
     }
 
@@ -199,6 +210,7 @@ impl Upload {
     /// With `cut`, the connection broke; else a part of a record is an error.
     pub async fn finish(mut self, cut: bool) -> Result<u64> {
         self.flush().await?;
+        self.note().await?;
         if !cut && (self.record.is_some() || !self.header.is_empty()) {
             return Err(Error::invalid(
                 "the upload ends in the middle of a file; send it again",
@@ -226,12 +238,115 @@ pub(crate) async fn missing_of(
 
 /// Which of `ids` are not stored.
 pub async fn missing(engine: &Engine, ids: Vec<BlobId>) -> Result<Vec<BlobId>> {
+    require_few(&ids)?;
+    Ok(engine.inner.blobs.missing(ids).await?)
+}
+
+/// Which of `ids` the caller has to send: for the team in which they make things now.
+pub async fn missing_by(engine: &Engine, caller: &Caller, ids: Vec<BlobId>) -> Result<Vec<BlobId>> {
+    require_few(&ids)?;
+    match caller.current() {
+        Some((team, _)) => missing_of(engine, team.id, ids).await,
+        None => Ok(engine.inner.blobs.missing(ids).await?),
+    }
+}
+
+fn require_few(ids: &[BlobId]) -> Result<()> {
     if ids.len() > BLOBS_MAX {
         return Err(Error::invalid(format!(
             "ask about at most {BLOBS_MAX} files at a time"
         )));
     }
-    Ok(engine.inner.blobs.missing(ids).await?)
+    Ok(())
+}
+
+/// Makes large blobs of chunks that were sent, as far as these are here.
+///
+/// For a team, each chunk has to have been sent by it.  Who does not have the bytes cannot
+/// get a blob like this: either its chunks make it, or the recipe is the one that is known.
+pub async fn announce(
+    engine: &Engine,
+    caller: Option<&Caller>,
+    recipes: &[BlobRecipe],
+) -> Result<BlobRecipesAnswer> {
+    if recipes.len() > RECIPES_MAX {
+        return Err(Error::invalid(format!(
+            "send at most {RECIPES_MAX} recipes at a time"
+        )));
+    }
+    let team = caller.and_then(Caller::current).map(|(team, _)| team.id);
+    let mut answer = BlobRecipesAnswer::default();
+    let mut sent = Vec::with_capacity(recipes.len());
+    for recipe in recipes {
+        let (blob, recipe) = recipe.parse().map_err(Error::invalid)?;
+        if recipe.content_bytes() > BLOB_BYTES_MAX {
+            return Err(Error::invalid(format!("blob {blob} is too large")));
+        }
+        let unsent = match team {
+            Some(team) => not_sent(engine, team, &recipe).await?,
+            None => Vec::new(),
+        };
+        if unsent.is_empty() {
+            sent.push((blob, recipe));
+        } else {
+            answer.missing.extend(unsent.iter().map(BlobId::to_string));
+        }
+    }
+    let blobs: Vec<BlobId> = sent.iter().map(|(blob, _)| *blob).collect();
+    let outcomes = engine.inner.blobs.announce(sent).await?;
+    let mut stored = Vec::new();
+    for (blob, outcome) in blobs.iter().zip(outcomes) {
+        match outcome {
+            Announced::Stored => stored.push(*blob),
+            Announced::Differs => answer.wrong.push(blob.to_string()),
+            Announced::Lacks(chunks) => {
+                answer.missing.extend(chunks.iter().map(BlobId::to_string));
+            }
+        }
+    }
+    answer.missing.sort_unstable();
+    answer.missing.dedup();
+    answer.missing.truncate(RECIPE_MISSING_MAX);
+    answer.stored = stored.iter().map(BlobId::to_string).collect();
+    if let Some(team) = team.filter(|_| !stored.is_empty()) {
+        let mut tx = engine.inner.db.write().await?;
+        db::team_blob::put_many(&mut tx, team, &stored, engine.inner.clock.now()).await?;
+        tx.commit().await?;
+    }
+    Ok(answer)
+}
+
+/// The chunks and pages of a recipe that a team has not sent.
+async fn not_sent(engine: &Engine, team: TeamId, recipe: &Recipe) -> Result<Vec<BlobId>> {
+    let of = |entries: &[Entry]| entries.iter().map(|entry| entry.id).collect::<Vec<_>>();
+    let pages = match recipe {
+        Recipe::Chunks(entries) => return not_sent_of(engine, team, of(entries)).await,
+        Recipe::Pages(pages) => pages,
+    };
+    let ids = pages.iter().map(|page: &PageEntry| page.id).collect();
+    let mut unsent = not_sent_of(engine, team, ids).await?;
+    if !unsent.is_empty() {
+        return Ok(unsent);
+    }
+    for page in pages {
+        let Some(bytes) = engine.inner.blobs.read(page.id).await? else {
+            unsent.push(page.id);
+            continue;
+        };
+        let entries = page
+            .read(&bytes)
+            .map_err(|error| Error::invalid(error.to_string()))?;
+        unsent.extend(not_sent_of(engine, team, of(&entries)).await?);
+        if unsent.len() > RECIPE_MISSING_MAX {
+            break;
+        }
+    }
+    Ok(unsent)
+}
+
+async fn not_sent_of(engine: &Engine, team: TeamId, ids: Vec<BlobId>) -> Result<Vec<BlobId>> {
+    let mut tx = engine.inner.db.read().await?;
+    Ok(db::team_blob::not_sent(&mut tx, team, &ids).await?)
 }
 
 /// Reads the hash of a blob.

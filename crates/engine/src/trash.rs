@@ -6,6 +6,7 @@ use std::time::Duration;
 use grid_core::blob::BlobId;
 use grid_core::id::AttemptId;
 use grid_core::time::Timestamp;
+use grid_store::blobs::{Collected, Collection};
 use grid_store::db;
 use tokio::time::Instant;
 
@@ -34,6 +35,11 @@ const SENT_STEP: u32 = 20_000;
 
 /// How often the trash is looked at.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How often blobs are deleted that nothing refers to, when the trash gives no reason to.
+/// Higher: uploads that were given up take up room for longer.  Lower: everything that is
+/// referred to is gone through more often.
+const COLLECT_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A difference between the time of day and the time that passed which is a jump of the
 /// clock.  Higher: a wrong clock empties the trash early; lower: one that is put right by
@@ -65,6 +71,7 @@ impl Engine {
     /// Empties the trash now and then, for ever.
     pub async fn keep_trash(&self) {
         let mut before = (self.inner.clock.now(), Instant::now());
+        let mut collected = Instant::now();
         loop {
             let (now, at) = (self.inner.clock.now(), Instant::now());
             if has_jumped(before, (now, at)) {
@@ -72,8 +79,16 @@ impl Engine {
                 tracing::warn!("the clock has jumped; the trash is looked at later");
             } else {
                 match empty(self, TRASH_LIFE_MS).await {
-                    Ok(emptied) if emptied == Emptied::default() => {}
-                    Ok(emptied) => tracing::info!(?emptied, "emptied the trash"),
+                    Ok(emptied) if emptied == Emptied::default() => {
+                        if at.saturating_duration_since(collected) >= COLLECT_EVERY {
+                            collected = at;
+                            collect_unwanted(self).await;
+                        }
+                    }
+                    Ok(emptied) => {
+                        collected = at;
+                        tracing::info!(?emptied, "emptied the trash");
+                    }
                     Err(error) => tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "the trash could not be emptied; trying again later"
@@ -83,6 +98,17 @@ impl Engine {
             before = (now, at);
             tokio::time::sleep(EVERY).await;
         }
+    }
+}
+
+/// Deletes what came of uploads that nobody went on with.
+async fn collect_unwanted(engine: &Engine) {
+    match collect(engine, false).await {
+        Ok(collected) => tracing::info!(?collected, "deleted what nothing refers to"),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "what nothing refers to could not be deleted; trying again later"
+        ),
     }
 }
 
@@ -156,7 +182,7 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
     db::draft::remove_before(&mut tx, now.plus_millis(-draft::KEPT_MS)).await?;
     tx.commit().await?;
     if emptied != Emptied::default() {
-        emptied.blobs = collect(engine).await?;
+        emptied.blobs = collect(engine, false).await?.removed;
     }
     Ok(emptied)
 }
@@ -194,14 +220,71 @@ async fn drop_snapshots(engine: &Engine, before: Timestamp) -> Result<u64> {
     }
 }
 
-/// Every blob that something names: artifacts, manifests, and the files of manifests.
+/// Takes the names of blobs that something refers to.
+pub(crate) struct Referenced<'a> {
+    /// Whom it is told, a part at a time.  Those that are not told yet.
+    collection: Option<&'a mut Collection>,
+    untold: Vec<BlobId>,
+    /// All of them, where nobody is told.
+    all: HashSet<BlobId>,
+    /// Lists that were read: several things share them.
+    lists: HashSet<BlobId>,
+}
+
+impl<'a> Referenced<'a> {
+    fn new(collection: Option<&'a mut Collection>) -> Self {
+        Self {
+            collection,
+            untold: Vec::new(),
+            all: HashSet::new(),
+            lists: HashSet::new(),
+        }
+    }
+
+    /// Something refers to a list of others; says whether that has to be read.
+    pub(crate) async fn list(&mut self, id: BlobId) -> Result<bool> {
+        let is_new = self.lists.insert(id);
+        self.add([id]).await?;
+        Ok(is_new)
+    }
+
+    /// Something refers to these.
+    pub(crate) async fn add(&mut self, ids: impl IntoIterator<Item = BlobId>) -> Result<()> {
+        let Some(collection) = &mut self.collection else {
+            self.all.extend(ids);
+            return Ok(());
+        };
+        self.untold.extend(ids);
+        if self.untold.len() >= KEEP_STEP {
+            collection.keep(std::mem::take(&mut self.untold)).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(self) -> Result<HashSet<BlobId>> {
+        if let Some(collection) = self.collection {
+            collection.keep(self.untold).await?;
+        }
+        Ok(self.all)
+    }
+}
+
+/// Every blob that something names.
 pub(crate) async fn referenced(engine: &Engine) -> Result<HashSet<BlobId>> {
-    let mut live = HashSet::new();
+    let mut live = Referenced::new(None);
+    refer(engine, &mut live).await?;
+    live.end().await
+}
+
+/// Tells of every blob that something names: artifacts, manifests, and the files of
+/// manifests; parts of uploads under way.
+async fn refer(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
     let mut after = None;
     loop {
         let mut tx = engine.inner.db.read().await?;
         let page = db::artifact::blobs_referenced(&mut tx, after, db::PAGE_ROWS_MAX).await?;
-        live.extend(page.items);
+        drop(tx);
+        live.add(page.items).await?;
         match page.next {
             Some(next) => after = Some(next),
             None => break,
@@ -213,28 +296,29 @@ pub(crate) async fn referenced(engine: &Engine) -> Result<HashSet<BlobId>> {
         let page = db::snapshot::all(&mut tx, after, db::PAGE_ROWS_MAX).await?;
         drop(tx);
         for one in &page.items {
-            let bytes = snapshot::manifest(engine, one.manifest_blob).await?;
-            live.extend(snapshot::blobs_of(&bytes)?);
+            if live.list(one.manifest_blob).await? {
+                let bytes = snapshot::manifest(engine, one.manifest_blob).await?;
+                live.add(snapshot::blobs_of(&bytes)?).await?;
+            }
         }
         match page.next {
             Some(next) => after = Some(next),
             None => break,
         }
     }
-    datastore::referenced(engine, &mut live).await?;
-    Ok(live)
+    datastore::referenced(engine, live).await
 }
 
 /// Deletes blobs that nothing names.  The store keeps those that were uploaded or
-/// asked about lately, so an upload under way loses nothing.
-async fn collect(engine: &Engine) -> Result<u64> {
+/// asked about lately, so an upload under way loses nothing.  With `is_dry` it only says
+/// what it would delete.
+pub async fn collect(engine: &Engine, is_dry: bool) -> Result<Collected> {
     // Begun first: what comes to be referred to meanwhile is young.
     let mut collection = engine.inner.blobs.collection().await;
-    let live: Vec<BlobId> = referenced(engine).await?.into_iter().collect();
-    for some in live.chunks(KEEP_STEP) {
-        collection.keep(some.to_vec()).await?;
-    }
-    Ok(collection.sweep(false).await?.removed)
+    let mut live = Referenced::new(Some(&mut collection));
+    refer(engine, &mut live).await?;
+    live.end().await?;
+    Ok(collection.sweep(is_dry).await?)
 }
 
 #[cfg(test)]

@@ -61,5 +61,8 @@ pub fn states() -> String {
 
 /// Who may do what, and which route asks what, as Markdown.
 pub fn access_table() -> String {
-    grid_core::access::access_table() + &rest::access::table() + &compat::grid::routes::table()
+    grid_core::access::access_table()
+        + &rest::access::table()
+        + &compat::grid::routes::table()
+        + &compat::grid::graphql::fields::table()
 }

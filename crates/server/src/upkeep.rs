@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 
 use crate::assembly::{Secrets, connect, credential_key_path, open_engine};
 use crate::auth::folder_token;
-use crate::credential_key;
 use crate::config::{self, Options, Settings};
+use crate::credential_key;
 use crate::folder::{Folder, Locked};
 use crate::rest::{CollectedView, Examined};
 
@@ -207,7 +207,11 @@ pub async fn backup(options: Options, file: &Path, out: &mut (dyn Write + Send))
         "and keep this in another place than the backup, where only you can read it; without it \
          credentials (not runs) would have to be made anew:"
     )?;
-    writeln!(out, "  {}", credential_key_path(&settings, &folder).display())?;
+    writeln!(
+        out,
+        "  {}",
+        credential_key_path(&settings, &folder).display()
+    )?;
     if backend == Backend::Sqlite {
         writeln!(
             out,

@@ -32,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "grid-server",
         &[
             "grid-core",
+            "grid-chunk",
             "grid-manifest",
             "grid-api",
             "grid-store",
@@ -39,7 +40,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "grid-engine",
         ],
     ),
-    ("grid-runner", &["grid-core", "grid-chunk", "grid-manifest", "grid-api"]),
+    (
+        "grid-runner",
+        &["grid-core", "grid-chunk", "grid-manifest", "grid-api"],
+    ),
     (
         "grid-cli",
         &[

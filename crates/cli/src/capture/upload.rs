@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use grid_api::blob::{self, BlobsStored};
 use grid_api::client::Client;
-use grid_api::upload::{FileError, FileToSend};
 use grid_api::snapshot::{SnapshotCreate, SnapshotResponse, TreeEntry, TreeKind};
+use grid_api::upload::{FileError, FileToSend};
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
 
@@ -142,7 +142,11 @@ pub(super) fn is_worth_another_round(error: &anyhow::Error) -> bool {
 }
 
 /// Sends files, many in one request.
-pub(super) async fn send_parts(client: &Client, parts: Vec<Part>, progress: &Progress) -> Result<()> {
+pub(super) async fn send_parts(
+    client: &Client,
+    parts: Vec<Part>,
+    progress: &Progress,
+) -> Result<()> {
     let (large, parts): (Vec<Part>, Vec<Part>) = parts
         .into_iter()
         .partition(|part| part.size_bytes > grid_chunk::CHUNK_BYTES_MAX as u64);

@@ -31,7 +31,10 @@ impl List {
         version: &db::datastore_version::Version,
     ) -> Result<Self> {
         let manifest = version.manifest.ok_or_else(|| {
-            Error::conflict(format!("this version is {} and has no files", version.state))
+            Error::conflict(format!(
+                "this version is {} and has no files",
+                version.state
+            ))
         })?;
         Ok(Self {
             engine: engine.clone(),
@@ -117,7 +120,9 @@ pub(super) fn is_file(entry: &Entry) -> bool {
 async fn bytes(engine: &Engine, blob: BlobId) -> Result<bytes::Bytes> {
     let reader = engine.inner.blobs.get(blob).await?;
     let reader = reader.ok_or_else(|| {
-        Error::internal(anyhow::anyhow!("a part {blob} of a list of files is missing"))
+        Error::internal(anyhow::anyhow!(
+            "a part {blob} of a list of files is missing"
+        ))
     })?;
     Ok(reader.read_all(true).await?)
 }
@@ -153,11 +158,7 @@ pub(crate) async fn referenced(engine: &Engine, live: &mut Referenced<'_>) -> Re
     }
 }
 
-async fn of_manifest(
-    engine: &Engine,
-    manifest: BlobId,
-    live: &mut Referenced<'_>,
-) -> Result<()> {
+async fn of_manifest(engine: &Engine, manifest: BlobId, live: &mut Referenced<'_>) -> Result<()> {
     if !live.list(manifest).await? {
         return Ok(());
     }

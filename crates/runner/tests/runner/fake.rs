@@ -13,12 +13,13 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use base64::Engine as _;
 use grid_api::artifact::{ArtifactView, ArtifactsResponse};
-use grid_api::blob::{self, BlobsStored, HEADER_BYTES};
+use grid_api::blob::{self, BlobRecipes, BlobRecipesAnswer, BlobsStored, HEADER_BYTES};
 use grid_api::runner::{
     ArtifactsPut, BlobsFetch, BlobsMissing, Launch, LogLength, LogPut, Orders, Phase, StopOrder,
     Sync,
 };
 use grid_api::snapshot::{SnapshotTree, TreeEntry};
+use grid_chunk::Recipe;
 use grid_core::blob::BlobId;
 use grid_core::id::{AttemptId, SnapshotId};
 use grid_core::logframe::{self, Source};
@@ -63,6 +64,7 @@ impl Fake {
             )
             .route("/blobs", put(blobs))
             .route("/blobs/missing", post(missing))
+            .route("/blobs/recipes", post(recipes))
             .route("/blobs/fetch", post(fetch))
             .route("/snapshots/{snapshot}", get(snapshot))
             .layer(DefaultBodyLimit::disable())
@@ -418,6 +420,31 @@ async fn missing(State(fake): State<Fake>, Json(body): Json<BlobsMissing>) -> Js
             .filter(|hash| !inner.blobs.contains_key(hash))
             .collect(),
     })
+}
+
+async fn recipes(
+    State(fake): State<Fake>,
+    Json(body): Json<BlobRecipes>,
+) -> Json<BlobRecipesAnswer> {
+    let mut inner = fake.lock();
+    inner.count("recipes");
+    let mut answer = BlobRecipesAnswer::default();
+    for recipe in &body.recipes {
+        let (blob, recipe) = recipe.parse().expect("a recipe");
+        let Recipe::Chunks(entries) = recipe else {
+            panic!("tests have no very large files")
+        };
+        let mut bytes = Vec::new();
+        for entry in entries {
+            for _ in 0..entry.times {
+                bytes.extend(&inner.blobs[&entry.id.to_string()]);
+            }
+        }
+        assert_eq!(blake3::hash(&bytes), *blob.as_bytes());
+        inner.blobs.insert(blob.to_string(), bytes);
+        answer.stored.push(blob.to_string());
+    }
+    Json(answer)
 }
 
 async fn fetch(State(fake): State<Fake>, Json(body): Json<BlobsFetch>) -> Vec<u8> {

@@ -1,16 +1,16 @@
-//! Uploads of blobs.
+//! Uploads of blobs: which are missing, their bytes, and what large ones are made of.
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use grid_api::blob::BlobsStored;
+use grid_api::blob::{BlobList, BlobRecipes, BlobRecipesAnswer, BlobsStored, RECIPES_BYTES_MAX};
 use grid_api::error::ErrorCode;
 use grid_engine::Engine;
-use grid_engine::blob::Upload;
+use grid_engine::blob::{self, Upload};
 
 use crate::auth::Caller;
 use crate::error::{Failure, Result};
-use crate::extract::{Nothing, Pieces, Query};
+use crate::extract::{JsonBody, Nothing, Pieces, Query};
 
 /// The largest upload in one request (512 GiB).  Higher: one request may run for days;
 /// lower: the largest blob does not fit.
@@ -31,6 +31,49 @@ pub(super) async fn blob_upload(
 ) -> Result<Json<BlobsStored>> {
     caller.require_run_scope("upload files")?;
     store(Upload::by(&engine, &caller), body).await
+}
+
+/// The largest list of blobs: 10,000 hashes.
+const LIST_BYTES_MAX: usize = 1 << 20;
+
+/// Which blobs, or chunks of large ones, have to be sent
+///
+/// Of at most 10,000. What does not have to be sent stays for at least a day, so that it can
+/// be referred to.
+#[utoipa::path(post, path = "/blobs/missing", tag = "code", request_body = BlobList,
+    responses((status = 200, body = BlobList)))]
+pub(super) async fn blob_missing(
+    State(engine): State<Engine>,
+    Caller(caller): Caller,
+    _: Query<Nothing>,
+    JsonBody(list): JsonBody<BlobList, LIST_BYTES_MAX>,
+) -> Result<Json<BlobList>> {
+    caller.require_run_scope("upload files")?;
+    let ids = list.blobs.iter().map(|id| blob::parse(id));
+    let ids = ids.collect::<std::result::Result<Vec<_>, _>>()?;
+    let missing = blob::missing_by(&engine, &caller, ids).await?;
+    Ok(Json(BlobList {
+        blobs: missing.iter().map(ToString::to_string).collect(),
+    }))
+}
+
+/// Make large blobs of chunks that were sent
+///
+/// A blob of more than 256 KiB is cut into chunks of at most that by whoever sends it; the
+/// chunks are sent like blobs. A blob counts once all its chunks are here and were found to
+/// have its hash together. Until then the answer names chunks that have to be sent; asking
+/// again is harmless.
+#[utoipa::path(post, path = "/blobs/recipes", tag = "code", request_body = BlobRecipes,
+    responses((status = 200, body = BlobRecipesAnswer)))]
+pub(super) async fn blob_recipes(
+    State(engine): State<Engine>,
+    Caller(caller): Caller,
+    _: Query<Nothing>,
+    JsonBody(announced): JsonBody<BlobRecipes, RECIPES_BYTES_MAX>,
+) -> Result<Json<BlobRecipesAnswer>> {
+    caller.require_run_scope("upload files")?;
+    let answer = blob::announce(&engine, Some(&caller), &announced.recipes).await?;
+    Ok(Json(answer))
 }
 
 /// Stores the records of a body as they come.

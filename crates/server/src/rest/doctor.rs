@@ -1,4 +1,5 @@
-//! `grid server doctor` while a server runs: only the server may look into its folder.
+//! `grid server doctor` and `grid server collect` while a server runs: only the server may
+//! look into its folder.
 
 use axum::Router;
 use axum::extract::State;
@@ -42,8 +43,38 @@ impl From<grid_engine::doctor::Report> for Examined {
     }
 }
 
+/// What is to be collected.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CollectQuery {
+    /// Whether nothing is deleted.
+    pub(crate) dry_run: bool,
+}
+
+/// What was collected.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CollectedView {
+    pub(crate) removed: u64,
+    pub(crate) removed_bytes: u64,
+    pub(crate) young: u64,
+    pub(crate) kept: u64,
+}
+
+impl From<grid_store::blobs::Collected> for CollectedView {
+    fn from(collected: grid_store::blobs::Collected) -> Self {
+        Self {
+            removed: collected.removed,
+            removed_bytes: collected.removed_bytes,
+            young: collected.young,
+            kept: collected.kept,
+        }
+    }
+}
+
 pub(super) fn routes() -> Router<App> {
-    Router::new().route("/doctor", get(doctor))
+    Router::new()
+        .route("/doctor", get(doctor))
+        .route("/collect", get(collect))
 }
 
 /// Events, so that the line is not silent while terabytes are hashed: `report` with an
@@ -53,31 +84,50 @@ async fn doctor(
     _: FolderOwner,
     Query(query): Query<DoctorQuery>,
 ) -> Response {
-    let examination = tokio::spawn({
-        let engine = app.engine.clone();
-        async move { grid_engine::doctor::examine(&engine, query.deep).await }
-    });
-    let state = (Some(examination), app.stop);
-    live::response(futures::stream::unfold(
-        state,
-        |(examination, stop)| async move {
-            let mut examination = examination?;
-            let result = tokio::select! {
-                () = stop.cancelled() => return None,
-                () = tokio::time::sleep(KEEP_ALIVE) => {
-                    return Some((Events::keep_alive().into_bytes(), (Some(examination), stop)));
-                }
-                result = &mut examination => result,
-            };
-            let mut events = Events::default();
-            match result {
-                Ok(Ok(report)) => events.push_json("report", None, &Examined::from(report)),
-                Ok(Err(error)) => events.push_json("error", None, &Failure::from(error).body()),
-                Err(error) => {
-                    events.push_json("error", None, &Failure::internal(&error.into()).body());
-                }
+    let engine = app.engine.clone();
+    tell(app, async move {
+        let report = grid_engine::doctor::examine(&engine, query.deep).await?;
+        Ok(Examined::from(report))
+    })
+}
+
+/// Events: `report` with a [`CollectedView`], or `error` with the envelope.
+async fn collect(
+    State(app): State<App>,
+    _: FolderOwner,
+    Query(query): Query<CollectQuery>,
+) -> Response {
+    let engine = app.engine.clone();
+    tell(app, async move {
+        let collected = grid_engine::trash::collect(&engine, query.dry_run).await?;
+        Ok(CollectedView::from(collected))
+    })
+}
+
+/// Answers with what comes of long work, once there is something.
+fn tell<T: Serialize + Send + 'static>(
+    app: App,
+    work: impl Future<Output = grid_engine::Result<T>> + Send + 'static,
+) -> Response {
+    let work = tokio::spawn(work);
+    let state = (Some(work), app.stop);
+    live::response(futures::stream::unfold(state, |(work, stop)| async move {
+        let mut work = work?;
+        let result = tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(KEEP_ALIVE) => {
+                return Some((Events::keep_alive().into_bytes(), (Some(work), stop)));
             }
-            Some((events.into_bytes(), (None, stop)))
-        },
-    ))
+            result = &mut work => result,
+        };
+        let mut events = Events::default();
+        match result {
+            Ok(Ok(report)) => events.push_json("report", None, &report),
+            Ok(Err(error)) => events.push_json("error", None, &Failure::from(error).body()),
+            Err(error) => {
+                events.push_json("error", None, &Failure::internal(&error.into()).body());
+            }
+        }
+        Some((events.into_bytes(), (None, stop)))
+    }))
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use futures::TryStreamExt;
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
-use grid_api::blob::BlobsStored;
+use grid_api::blob::{BlobRecipes, BlobRecipesAnswer, BlobsStored, RECIPES_BYTES_MAX};
 use grid_api::error::ErrorCode;
 use grid_api::log::LogStream;
 use grid_api::runner::{ArtifactsPut, BlobsFetch, BlobsMissing, LogLength, LogPut, Orders, Sync};
@@ -51,6 +51,7 @@ pub(super) fn routes() -> Router<App> {
         )
         .route("/runner/blobs", put(put_blobs))
         .route("/runner/blobs/missing", post(missing))
+        .route("/runner/blobs/recipes", post(recipes))
         .route("/runner/blobs/fetch", post(fetch))
         .route("/runner/snapshots/{snapshot}", get(snapshot))
 }
@@ -129,6 +130,15 @@ async fn missing(
     Ok(Json(BlobsMissing {
         blobs: missing.iter().map(ToString::to_string).collect(),
     }))
+}
+
+async fn recipes(
+    State(engine): State<Engine>,
+    _: RunnerNode,
+    JsonBody(announced): JsonBody<BlobRecipes, RECIPES_BYTES_MAX>,
+) -> Result<Json<BlobRecipesAnswer>> {
+    let answer = blob::announce(&engine, None, &announced.recipes).await?;
+    Ok(Json(answer))
 }
 
 async fn fetch(

@@ -8,7 +8,7 @@ use super::world::{Person, World};
 use crate::rest::openapi::OPEN;
 
 /// What only a runner uses, and what only the owner of the folder uses.
-const INTERNAL: [(&str, &str); 10] = [
+const INTERNAL: [(&str, &str); 12] = [
     ("POST", "/runner/sync"),
     ("PUT", "/runner/attempts/x/logs/experiment?offset=0"),
     ("GET", "/runner/attempts/x/logs/experiment"),
@@ -16,9 +16,11 @@ const INTERNAL: [(&str, &str); 10] = [
     ("GET", "/runner/attempts/x/artifacts"),
     ("PUT", "/runner/blobs"),
     ("POST", "/runner/blobs/missing"),
+    ("POST", "/runner/blobs/recipes"),
     ("POST", "/runner/blobs/fetch"),
     ("GET", "/runner/snapshots/x"),
     ("GET", "/doctor?deep=false"),
+    ("GET", "/collect?dry_run=true"),
 ];
 
 /// Every described operation: method, path with `name` for its parameters, id.

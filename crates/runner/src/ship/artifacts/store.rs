@@ -216,10 +216,7 @@ impl Door for Line<'_> {
         self.context.server.persist("sending chunks", put).await
     }
 
-    async fn announce(
-        &self,
-        recipes: Vec<BlobRecipe>,
-    ) -> Result<BlobRecipesAnswer, client::Error> {
+    async fn announce(&self, recipes: Vec<BlobRecipe>) -> Result<BlobRecipesAnswer, client::Error> {
         let body = &BlobRecipes { recipes };
         let announce = |client: Arc<client::Client>| async move {
             client.post("/runner/blobs/recipes", body).await
