@@ -3,8 +3,8 @@
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::{
-    artifacts, clone, clusters, completion, credential, datastore, delete, docs, history, login, logs,
-    restore, retry, run, share, ssh_keys, status, stop, team, user, version, view,
+    artifacts, clone, clusters, completion, credential, datastore, delete, docs, history, login,
+    logs, restore, retry, run, share, ssh_keys, status, stop, team, user, version, view,
 };
 use crate::printer::Format;
 

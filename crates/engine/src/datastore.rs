@@ -109,7 +109,10 @@ impl Owned for db::datastore::Datastore {
 impl Found {
     /// What it is called: `datastore 'cats:3'`.
     pub(crate) fn called(&self) -> String {
-        format!("datastore '{}:{}'", self.datastore.name, self.version.number)
+        format!(
+            "datastore '{}:{}'",
+            self.datastore.name, self.version.number
+        )
     }
 
     /// What it is called in the audit log.
@@ -129,15 +132,7 @@ pub async fn list(
     let teams: Vec<_> = caller.teams.iter().map(|(team, _)| team.id).collect();
     let owner: Option<UserId> = match &filter.created_by {
         // Somebody unknown has no datastores that one can see.
-        Some(name) => match reference::user_by_name(&mut tx, name).await? {
-            Some(user) => Some(user.id),
-            None => {
-                return Ok(db::Page {
-                    items: vec![],
-                    next: None,
-                });
-            }
-        },
+        Some(name) => Some(reference::user_or_nobody(&mut tx, name).await?),
         None if filter.global => None,
         None => Some(caller.id()),
     };
@@ -258,11 +253,7 @@ async fn names_of(
         .collect())
 }
 
-async fn one(
-    tx: &mut Tx,
-    caller: &Caller,
-    row: db::datastore_version::Version,
-) -> Result<Version> {
+async fn one(tx: &mut Tx, caller: &Caller, row: db::datastore_version::Version) -> Result<Version> {
     let derived = derive(tx, caller, vec![row]).await?;
     derived
         .into_iter()
@@ -278,12 +269,11 @@ async fn derive(
 ) -> Result<Vec<Version>> {
     let unique: HashSet<DatastoreId> = rows.iter().map(|row| row.datastore).collect();
     let unique: Vec<DatastoreId> = unique.into_iter().collect();
-    let stores: HashMap<DatastoreId, db::datastore::Datastore> =
-        db::datastore::by_ids(tx, &unique)
-            .await?
-            .into_iter()
-            .map(|store| (store.id, store))
-            .collect();
+    let stores: HashMap<DatastoreId, db::datastore::Datastore> = db::datastore::by_ids(tx, &unique)
+        .await?
+        .into_iter()
+        .map(|store| (store.id, store))
+        .collect();
     let people = rows
         .iter()
         .flat_map(|row| std::iter::once(row.owner).chain(row.deleted.map(|deleted| deleted.by)));

@@ -141,7 +141,12 @@ struct ContentArgs {
     role_arn: Option<String>,
 
     /// The id that has to be known to take on the role
-    #[arg(long, value_name = "ID", alias = "s3-external-id", requires = "role_arn")]
+    #[arg(
+        long,
+        value_name = "ID",
+        alias = "s3-external-id",
+        requires = "role_arn"
+    )]
     external_id: Option<String>,
 }
 

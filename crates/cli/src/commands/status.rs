@@ -226,6 +226,7 @@ impl Seen {
                 let mut text = experiments_text(printer, args, experiments, rows_max, now);
                 if let Some(run) = runs.iter().flatten().next() {
                     text.push_str(&counts_text(run));
+                    text.push_str(&datastores_text(run));
                 }
                 text.push_str(&events_text(printer, self.events.as_deref()));
                 text
@@ -310,6 +311,17 @@ fn counts_text(run: &RunView) -> String {
         run.name,
         parts.join(", ")
     )
+}
+
+/// The exact versions that a run mounts.
+fn datastores_text(run: &RunView) -> String {
+    let mounts = run.spec.iter().flat_map(|spec| &spec.datastores);
+    mounts
+        .map(|mount| {
+            let place = mount.mount_dir.as_deref().unwrap_or_default();
+            format!("datastore {} at {place}\n", mount.datastore)
+        })
+        .collect()
 }
 
 fn events_text(printer: &Printer, events: Option<&[grid_api::experiment::EventView]>) -> String {

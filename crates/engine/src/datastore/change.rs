@@ -110,21 +110,12 @@ pub async fn update(
     described(engine, caller, &found).await
 }
 
-async fn rename(
-    engine: &Engine,
-    caller: &Caller,
-    text: &str,
-    new_name: &str,
-) -> Result<Version> {
+async fn rename(engine: &Engine, caller: &Caller, text: &str, new_name: &str) -> Result<Version> {
     let found = find(engine, caller, text, Action::ExtendDatastore).await?;
     let new_name = DatastoreName::parse(new_name).map_err(|e| Error::invalid(e.to_string()))?;
     let team = Some(found.datastore.team);
     let store = &found.datastore;
-    let event = caller.did(
-        "datastore.rename",
-        team,
-        found.thing(&caller.user.username),
-    );
+    let event = caller.did("datastore.rename", team, found.thing(&caller.user.username));
     let mut tx = engine.inner.db.write().await?;
     let holder = db::datastore::by_name(&mut tx, store.creator, new_name.as_str()).await?;
     if let Some(holder) = holder.filter(|holder| holder.id != store.id) {

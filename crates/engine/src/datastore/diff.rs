@@ -133,7 +133,10 @@ pub async fn diff(
             one.filter(|_| order.is_le()),
             other.filter(|_| order.is_ge()),
         );
-        last = one.as_ref().or(other.as_ref()).map(|entry| entry.path.clone());
+        last = one
+            .as_ref()
+            .or(other.as_ref())
+            .map(|entry| entry.path.clone());
         if one.is_some() {
             old.step().await?;
         }

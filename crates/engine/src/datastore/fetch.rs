@@ -85,8 +85,8 @@ fn refused(error: reqwest::Error) -> Error {
 
 /// Reads an address, and refuses one that is never fetched.
 pub(super) fn checked(url: &str, is_private_allowed: bool) -> Result<Url> {
-    let parsed =
-        Url::parse(url).map_err(|error| Error::invalid(format!("'{url}' is no address: {error}")))?;
+    let parsed = Url::parse(url)
+        .map_err(|error| Error::invalid(format!("'{url}' is no address: {error}")))?;
     check_url(&parsed, is_private_allowed)?;
     Ok(parsed)
 }
@@ -251,7 +251,10 @@ mod tests {
             match found {
                 Ok(_) => assert_eq!(expected, "", "{url}"),
                 Err(error) => {
-                    assert!(!expected.is_empty() && error.contains(expected), "{url}: {error}");
+                    assert!(
+                        !expected.is_empty() && error.contains(expected),
+                        "{url}: {error}"
+                    );
                 }
             }
         }

@@ -154,9 +154,10 @@ pub async fn open(engine: &Engine, caller: &Caller, text: &str, path: &str) -> R
     let entry = list.get(path).await?;
     let entry = match entry {
         Some(entry) => entry,
-        None if list.seek(&format!("{path}/"), false).await?.is_some_and(|entry| {
-            entry.path.starts_with(&format!("{path}/"))
-        }) =>
+        None if list
+            .seek(&format!("{path}/"), false)
+            .await?
+            .is_some_and(|entry| entry.path.starts_with(&format!("{path}/"))) =>
         {
             return Err(Error::invalid(format!("'{path}' of {called} is a folder")));
         }
@@ -178,7 +179,9 @@ pub async fn open(engine: &Engine, caller: &Caller, text: &str, path: &str) -> R
     };
     let reader = engine.inner.blobs.get(blob).await?;
     let reader = reader.ok_or_else(|| {
-        Error::internal(anyhow::anyhow!("the bytes of '{path}' ({blob}) are missing"))
+        Error::internal(anyhow::anyhow!(
+            "the bytes of '{path}' ({blob}) are missing"
+        ))
     })?;
     Ok(Opened { entry, reader })
 }

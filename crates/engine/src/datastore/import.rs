@@ -100,8 +100,7 @@ async fn note(
             let mut tx = engine.inner.db.write().await?;
             let version = db::datastore_version::by_id(&mut tx, id).await?;
             let is_deleted = version.is_none_or(|version| version.deleted.is_some());
-            let is_open =
-                db::datastore_version::advance(&mut tx, id, received, total, now).await?;
+            let is_open = db::datastore_version::advance(&mut tx, id, received, total, now).await?;
             tx.commit().await?;
             Ok::<_, db::Error>(is_open && !is_deleted)
         };
@@ -157,7 +156,10 @@ pub async fn receive(
     let is_open = db::datastore_version::set_processing(&mut tx, id, None, now).await?
         && db::datastore_version::finish(&mut tx, id, &content, now).await?;
     if !is_open {
-        return Err(Error::conflict(format!("{} was ended meanwhile", found.called())));
+        return Err(Error::conflict(format!(
+            "{} was ended meanwhile",
+            found.called()
+        )));
     }
     event.write(engine, &mut tx).await?;
     tx.commit().await?;
@@ -171,6 +173,8 @@ pub async fn receive(
 impl Engine {
     /// Whether data is fetched from addresses inside: of this machine, of its network.
     pub fn fetch_private(&self, is_allowed: bool) {
-        self.inner.fetches_private.store(is_allowed, Ordering::Relaxed);
+        self.inner
+            .fetches_private
+            .store(is_allowed, Ordering::Relaxed);
     }
 }

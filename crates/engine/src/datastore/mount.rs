@@ -55,7 +55,10 @@ pub(crate) async fn resolve(engine: &Engine, caller: &Caller, spec: &mut RunSpec
         let clash = places.iter().find(|other| are_nested(other, &place));
         if let Some(other) = clash {
             return Err(Error::invalid_hint(
-                format!("{} cannot be mounted at {place}: {other} is taken", found.called()),
+                format!(
+                    "{} cannot be mounted at {place}: {other} is taken",
+                    found.called()
+                ),
                 "say where with --datastore_mount_dir, once for each --datastore_name",
             ));
         }

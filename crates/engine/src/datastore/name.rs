@@ -21,12 +21,7 @@ pub(super) enum Which {
 }
 
 /// The version that `text` names, if the caller may see it.
-pub(super) async fn find(
-    tx: &mut Tx,
-    caller: &Caller,
-    text: &str,
-    which: Which,
-) -> Result<Found> {
+pub(super) async fn find(tx: &mut Tx, caller: &Caller, text: &str, which: Which) -> Result<Found> {
     let found = match text.parse::<DatastoreVersionId>() {
         Ok(id) => by_id(tx, caller, id, text).await?,
         Err(_) => by_name(tx, caller, text).await?,
@@ -37,14 +32,11 @@ pub(super) async fn find(
     Ok(found)
 }
 
-async fn by_id(
-    tx: &mut Tx,
-    caller: &Caller,
-    id: DatastoreVersionId,
-    text: &str,
-) -> Result<Found> {
+async fn by_id(tx: &mut Tx, caller: &Caller, id: DatastoreVersionId, text: &str) -> Result<Found> {
     let none = || Error::not_found(format!("no datastore '{text}'"));
-    let version = db::datastore_version::by_id(tx, id).await?.ok_or_else(none)?;
+    let version = db::datastore_version::by_id(tx, id)
+        .await?
+        .ok_or_else(none)?;
     let datastore = db::datastore::by_id(tx, version.datastore).await?;
     let datastore = shown(caller, datastore).ok_or_else(none)?;
     Ok(Found { datastore, version })
@@ -64,7 +56,10 @@ async fn by_name(tx: &mut Tx, caller: &Caller, text: &str) -> Result<Found> {
         None => Err(Error::NotFound {
             what: match named.version {
                 Some(number) => format!("datastore '{}' has no version {number}", datastore.name),
-                None => format!("datastore '{}' has no version that is ready", datastore.name),
+                None => format!(
+                    "datastore '{}' has no version that is ready",
+                    datastore.name
+                ),
             },
             hint: Some("`grid datastore --show-incomplete` lists the versions".to_owned()),
         }),

@@ -138,9 +138,9 @@ fn broken(error: io::Error) -> Fault {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::TimedOut
-        | io::ErrorKind::BrokenPipe => {
-            Fault::Ours(crate::Error::Unavailable(format!("the archive broke off: {error}")))
-        }
+        | io::ErrorKind::BrokenPipe => Fault::Ours(crate::Error::Unavailable(format!(
+            "the archive broke off: {error}"
+        ))),
         _ => Fault::Data(format!("the archive cannot be read: {error}")),
     }
 }
@@ -182,7 +182,9 @@ impl<R: Read> Read for Rationed<R> {
         if left == 0 && !buffer.is_empty() {
             return Err(io::Error::other("an entry has a name without an end"));
         }
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
         let length = self.input.read(&mut buffer[..most])?;
         self.left.set(left - length as u64);
         Ok(length)
@@ -208,7 +210,9 @@ fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
         let name = entry.path_bytes().into_owned();
         let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
         let modified_ms = entry.header().mtime().unwrap_or_default();
-        let modified_ms = i64::try_from(modified_ms).unwrap_or_default().saturating_mul(1_000);
+        let modified_ms = i64::try_from(modified_ms)
+            .unwrap_or_default()
+            .saturating_mul(1_000);
         let target = entry.link_name_bytes().map(|name| name.into_owned());
         let head = Head {
             name: &name,
@@ -231,9 +235,8 @@ fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
 }
 
 fn zip(file: File, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let bad = |error: zip::result::ZipError| {
-        Fault::Data(format!("the archive cannot be read: {error}"))
-    };
+    let bad =
+        |error: zip::result::ZipError| Fault::Data(format!("the archive cannot be read: {error}"));
     let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
     if archive.len() > ENTRIES_MAX {
         return Err(too_many());
@@ -252,7 +255,10 @@ fn zip(file: File, sink: &mut Sink<'_>) -> Result<(), Fault> {
         } else if mode.is_some_and(|mode| mode & 0o170_000 == 0o120_000) {
             let mut target = Vec::new();
             let most = grid_manifest::TARGET_BYTES_MAX as u64 + 1;
-            (&mut entry).take(most).read_to_end(&mut target).map_err(broken)?;
+            (&mut entry)
+                .take(most)
+                .read_to_end(&mut target)
+                .map_err(broken)?;
             sink.link(&head, &target)?;
         } else {
             let size = entry.size();
@@ -324,7 +330,8 @@ impl<'a> Sink<'a> {
     fn refuse(&mut self, name: &[u8], why: &str) {
         if self.refused.len() < NAMES_MAX {
             let name: String = String::from_utf8_lossy(name).chars().take(200).collect();
-            self.refused.push(format!("'{}' ({why})", name.escape_debug()));
+            self.refused
+                .push(format!("'{}' ({why})", name.escape_debug()));
         } else {
             self.refused_more += 1;
         }
@@ -459,6 +466,7 @@ impl<'a> Sink<'a> {
 
     fn large(&mut self, bytes: &mut impl Read) -> Result<(BlobId, u64), Fault> {
         let mut writer = self.blobs.writer();
+        let mut hasher = blake3::Hasher::new();
         let mut piece = vec![0; PIECE_BYTES];
         let mut size = 0;
         loop {
@@ -468,10 +476,16 @@ impl<'a> Sink<'a> {
             }
             size += length as u64;
             self.count(length as u64)?;
+            hasher.update(&piece[..length]);
             self.runtime.block_on(writer.write(&piece[..length]))?;
         }
-        self.new_bytes += size;
-        Ok((self.runtime.block_on(writer.finish_unnamed())?, size))
+        let blob = BlobId::from_bytes(*hasher.finalize().as_bytes());
+        let missing = self.runtime.block_on(self.blobs.missing(vec![blob]))?;
+        if !missing.is_empty() {
+            self.new_bytes += size;
+        }
+        self.runtime.block_on(writer.finish(blob, size))?;
+        Ok((blob, size))
     }
 
     fn flush(&mut self) -> Result<(), Fault> {
@@ -487,7 +501,10 @@ impl<'a> Sink<'a> {
             blobs.put_small_batch(batch).await?;
             Ok::<_, BlobError>(missing)
         })?;
-        self.new_bytes += missing.iter().filter_map(|blob| sizes.get(blob)).sum::<u64>();
+        self.new_bytes += missing
+            .iter()
+            .filter_map(|blob| sizes.get(blob))
+            .sum::<u64>();
         Ok(())
     }
 

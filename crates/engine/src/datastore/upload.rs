@@ -315,12 +315,7 @@ pub async fn parts(
 
 /// Ends an upload of `parts` parts.  It is available at once, or, when it is long, soon.
 /// Doing it twice is the same as once.
-pub async fn commit(
-    engine: &Engine,
-    caller: &Caller,
-    text: &str,
-    parts: u32,
-) -> Result<Version> {
+pub async fn commit(engine: &Engine, caller: &Caller, text: &str, parts: u32) -> Result<Version> {
     let found = upload(engine, caller, text).await?;
     if found.version.state == State::Uploading {
         require_uploading(&found)?;
@@ -356,8 +351,7 @@ async fn require_whole(tx: &mut db::Tx, found: &Found, parts: u32) -> Result<()>
     let mut next = 0;
     let mut after = None;
     loop {
-        let page =
-            db::datastore_page::list(tx, found.version.id, after, db::PAGE_ROWS_MAX).await?;
+        let page = db::datastore_page::list(tx, found.version.id, after, db::PAGE_ROWS_MAX).await?;
         for part in &page.items {
             if part.number == next && part.blob.is_some() {
                 next += 1;

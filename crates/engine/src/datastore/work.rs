@@ -259,7 +259,10 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
             Fault::Ours(_) => continue,
         };
         if let Err(error) = settled {
-            tracing::warn!(error = &error as &dyn std::error::Error, "it is tried again later");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "it is tried again later"
+            );
         }
         return;
     }
@@ -300,10 +303,7 @@ async fn content(
 }
 
 /// Files the parts of an upload.
-async fn file(
-    engine: &Engine,
-    version: &db::datastore_version::Version,
-) -> Result<Content, Fault> {
+async fn file(engine: &Engine, version: &db::datastore_version::Version) -> Result<Content, Fault> {
     let mut filing = Filing::new(engine);
     let mut new_bytes = 0;
     let mut after = None;
@@ -341,8 +341,7 @@ impl Filing {
 
     /// Takes the next entries, whose bytes must be stored.
     pub(super) async fn add(&mut self, entries: Vec<Entry>) -> Result<(), Fault> {
-        let blobs: std::collections::HashSet<_> =
-            entries.iter().filter_map(Entry::blob).collect();
+        let blobs: std::collections::HashSet<_> = entries.iter().filter_map(Entry::blob).collect();
         let blobs = blobs.into_iter().collect();
         if !self.engine.inner.blobs.missing(blobs).await?.is_empty() {
             return Err(Fault::Incomplete);

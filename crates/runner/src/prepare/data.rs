@@ -389,7 +389,10 @@ fn settle(path: &Path, is_program: bool, modified_ms: i64) -> io::Result<()> {
 
 /// A version is whole: it gets its name, and its folders are closed.
 fn close(fresh: &Path, whole: &Path) -> io::Result<()> {
-    for entry in walkdir::WalkDir::new(fresh).min_depth(1).contents_first(true) {
+    for entry in walkdir::WalkDir::new(fresh)
+        .min_depth(1)
+        .contents_first(true)
+    {
         let entry = entry.map_err(io::Error::other)?;
         if entry.file_type().is_dir() {
             fs::set_permissions(entry.path(), Permissions::from_mode(FOLDER_MODE))?;

@@ -17,7 +17,12 @@ pub(super) struct DeleteArgs {
     datastore: Option<String>,
 
     /// Name of the datastore
-    #[arg(long, value_name = "NAME", requires = "version", conflicts_with = "datastore")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "version",
+        conflicts_with = "datastore"
+    )]
     name: Option<String>,
 
     /// Its version
@@ -42,8 +47,9 @@ pub(super) fn delete(args: &DeleteArgs, ctx: &Ctx) -> Result<()> {
     };
     let route = exact_path(&word)?;
     if let Some(cluster) = &args.cluster {
-        ctx.printer
-            .debug(&format!("datastores of '{cluster}' are those of the server"));
+        ctx.printer.debug(&format!(
+            "datastores of '{cluster}' are those of the server"
+        ));
     }
     let client = ctx.client()?;
     let answer: DatastoreResponse = ctx.block_on(client.delete(&route))??;

@@ -35,7 +35,12 @@ pub(super) struct CreateArgs {
     team: Option<String>,
 
     /// What there is to say about this version
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     description: String,
 
     /// Cluster [default: the server's]
@@ -88,10 +93,16 @@ pub(super) fn run(args: &CreateArgs, ctx: &Ctx) -> Result<()> {
             let held = held(args, ctx, &client, &runtime, &name, Path::new(source))?;
             runtime.block_on(go_on(ctx, &client, held))?
         }
-        SourceKind::Stream => runtime.block_on(remote::stream(ctx, &client, &wish(args, &name, source, kind)))?,
-        SourceKind::Http | SourceKind::S3 => {
-            runtime.block_on(remote::fetched(ctx, &client, &wish(args, &name, source, kind)))?
-        }
+        SourceKind::Stream => runtime.block_on(remote::stream(
+            ctx,
+            &client,
+            &wish(args, &name, source, kind),
+        ))?,
+        SourceKind::Http | SourceKind::S3 => runtime.block_on(remote::fetched(
+            ctx,
+            &client,
+            &wish(args, &name, source, kind),
+        ))?,
     };
     tell(ctx, &made)
 }
@@ -137,9 +148,9 @@ fn held(
     let real = source.canonicalize().map_err(|error| {
         Problem::usage(format!("cannot take {}", source.display())).because(error)
     })?;
-    let text = real.to_str().ok_or_else(|| {
-        Problem::usage(format!("the path {} is not UTF-8", real.display()))
-    })?;
+    let text = real
+        .to_str()
+        .ok_or_else(|| Problem::usage(format!("the path {} is not UTF-8", real.display())))?;
     let user_id = user_id(ctx);
     if !args.fresh {
         for held in left_over(ctx, &user_id) {
@@ -278,14 +289,16 @@ pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
         }
         if runtime.block_on(is_open(&client, &held.upload.id))? {
             open.push(held);
-        } else {
+        } else if held.upload.url == ctx.settings.url {
             held.end();
         }
     }
     if open.is_empty() {
-        return Err(Problem::new("there is no interrupted upload on this machine")
-            .hint("`grid datastore create SOURCE` begins one")
-            .into());
+        return Err(
+            Problem::new("there is no interrupted upload on this machine")
+                .hint("`grid datastore create SOURCE` begins one")
+                .into(),
+        );
     }
     if !args.all && args.datastore.is_none() {
         // The latest, as the original did.

@@ -125,9 +125,7 @@ pub(super) fn diff(args: &DiffArgs, ctx: &Ctx) -> Result<()> {
         }
     })??;
     if ctx.printer.is_json() {
-        return ctx
-            .printer
-            .json(&serde_json::json!({ "changes": changes }));
+        return ctx.printer.json(&serde_json::json!({ "changes": changes }));
     }
     let (mut added, mut removed, mut changed) = (0_u64, 0_u64, 0_u64);
     for change in &changes {
@@ -147,8 +145,9 @@ pub(super) fn diff(args: &DiffArgs, ctx: &Ctx) -> Result<()> {
         };
         ctx.printer.line(&format!("{mark} {}", words(change)))?;
     }
-    ctx.printer
-        .line(&format!("{added} added, {removed} removed, {changed} changed"))
+    ctx.printer.line(&format!(
+        "{added} added, {removed} removed, {changed} changed"
+    ))
 }
 
 fn words(change: &FileChange) -> String {

@@ -4,8 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use grid_api::client::Client;
 use grid_api::datastore::{
-    DatastoreUsersQuery, DatastoreUsersResponse, DatastoreView, DatastoresQuery,
-    DatastoresResponse,
+    DatastoreUsersQuery, DatastoreUsersResponse, DatastoreView, DatastoresQuery, DatastoresResponse,
 };
 use grid_core::datastore::State;
 use grid_core::duration::format_size;

@@ -111,7 +111,9 @@ fn exact_path(word: &str) -> Result<String> {
         return path(word);
     }
     path(word)?;
-    Err(Problem::usage(format!("which version of '{word}' is meant?"))
-        .hint(format!("write {word}:VERSION; `grid datastore` lists them"))
-        .into())
+    Err(
+        Problem::usage(format!("which version of '{word}' is meant?"))
+            .hint(format!("write {word}:VERSION; `grid datastore` lists them"))
+            .into(),
+    )
 }

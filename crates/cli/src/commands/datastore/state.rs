@@ -62,7 +62,8 @@ impl Held {
     }
 }
 
-/// Uploads of this user to this server that nobody works on; from now on this process does.
+/// Uploads of this user that nobody works on; from now on this process does.  The server
+/// may have another address by now: a user is one of one server only.
 pub(super) fn left_over(ctx: &Ctx, user_id: &str) -> Vec<Held> {
     let Ok(entries) = fs::read_dir(folder(ctx)) else {
         return Vec::new();
@@ -72,7 +73,7 @@ pub(super) fn left_over(ctx: &Ctx, user_id: &str) -> Vec<Held> {
     paths
         .iter()
         .filter_map(|path| take(path))
-        .filter(|held| held.upload.url == ctx.settings.url && held.upload.user_id == user_id)
+        .filter(|held| held.upload.user_id == user_id)
         .collect()
 }
 

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use grid_core::duration::{parse_duration_millis, parse_size_bytes};
 use grid_core::name::{RunName, TeamName};
-use grid_core::spec::{Actions, DatastoreMount, EnvironmentSpec, PackageManager, Resources, split_command};
+use grid_core::spec::{
+    Actions, DatastoreMount, EnvironmentSpec, PackageManager, Resources, split_command,
+};
 use grid_core::sweep::{self, SweepSpec};
 
 use super::args::RunArgs;
