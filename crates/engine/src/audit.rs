@@ -153,14 +153,23 @@ impl Thing {
         Self::new("user", user.id, user.username.clone())
     }
 
-    /// A run, named as teammates name it; by its own name where nobody looked for the
-    /// creator's.
+    /// A run.
     pub(crate) fn run(run: &db::run::Run, creator: &str) -> Self {
-        let name = match creator {
-            "" => run.name.clone(),
-            creator => format!("{creator}:{}", run.name),
-        };
-        Self::new("run", run.id, name)
+        Self::made("run", run.id, creator, &run.name)
+    }
+
+    /// What somebody made, named as teammates name it; by its own name where nobody looked
+    /// for the creator's.
+    pub(crate) fn made(
+        kind: &'static str,
+        id: impl std::fmt::Display,
+        creator: &str,
+        name: &str,
+    ) -> Self {
+        match creator {
+            "" => Self::new(kind, id, name),
+            creator => Self::new(kind, id, format!("{creator}:{name}")),
+        }
     }
 
     /// An experiment, named as teammates name it.

@@ -74,7 +74,7 @@ impl Owned for Row {
     }
 
     fn thing(&self, creator: &str) -> Thing {
-        Thing::new("credential", self.id, format!("{creator}:{}", self.name))
+        Thing::made("credential", self.id, creator, &self.name)
     }
 }
 
@@ -86,9 +86,7 @@ fn place(id: CredentialId, creator: UserId) -> String {
 fn seal(engine: &Engine, id: CredentialId, creator: UserId, content: &S3) -> Result<Sealed> {
     let text = serde_json::to_vec(content).map_err(Error::internal)?;
     let inner = &engine.inner;
-    inner
-        .vault
-        .seal(&*inner.clock, &place(id, creator), &text)
+    inner.vault.seal(&*inner.clock, &place(id, creator), &text)
 }
 
 fn unseal(engine: &Engine, row: &Row) -> Result<S3> {
@@ -108,23 +106,20 @@ async fn find(tx: &mut Tx, caller: &Caller, text: &str) -> Result<Row> {
         db::credential::by_id(tx, id).await?
     } else {
         let (creator, name) = match text.split_once(':') {
-            Some((user, name)) => {
-                let user = reference::user_by_name(tx, user).await?;
-                (user.map(|user| user.id), name)
-            }
-            None => (Some(caller.id()), text),
+            Some((user, name)) => (reference::user_or_nobody(tx, user).await?, name),
+            None => (caller.id(), text),
         };
-        match creator {
-            Some(creator) => db::credential::by_name(tx, creator, name).await?,
-            None => None,
-        }
+        db::credential::by_name(tx, creator, name).await?
     };
-    found
-        .filter(|row| caller.sees(row, Action::UseCredential))
-        .ok_or_else(|| Error::NotFound {
-            what: format!("no credential '{text}'"),
-            hint: Some("`grid credential list --global` lists those that you can use".to_owned()),
-        })
+    match found {
+        Some(row) if caller.sees(&row, Action::UseCredential) => return Ok(row),
+        Some(row) => caller.note_hidden(Action::UseCredential, row.team(), row.thing("")),
+        None => {}
+    }
+    Err(Error::NotFound {
+        what: format!("no credential '{text}'"),
+        hint: Some("`grid credential list --global` lists those that you can use".to_owned()),
+    })
 }
 
 /// What the caller may see of a credential.
@@ -283,9 +278,7 @@ pub async fn update(
     which: &str,
     content: &S3,
 ) -> Result<Credential> {
-    content
-        .check()
-        .map_err(|e| Error::invalid(e.to_string()))?;
+    content.check().map_err(|e| Error::invalid(e.to_string()))?;
     let mut tx = engine.inner.db.write().await?;
     let before = find(&mut tx, caller, which).await?;
     caller

@@ -46,9 +46,7 @@ pub(crate) async fn run(
         Whose::Mine => caller.id(),
         // Looked for like somebody who has no such run: who has an account here is not
         // everybody's business.
-        Whose::Theirs(user) => user_by_name(tx, user)
-            .await?
-            .map_or_else(nobody, |user| user.id),
+        Whose::Theirs(user) => user_or_nobody(tx, user).await?,
     };
     let found = db::run::by_name(tx, creator, run_name.as_str(), which(trash)).await?;
     if let Some(run) = shown(caller, found) {
@@ -125,11 +123,6 @@ fn which(trash: bool) -> db::Trash {
     }
 }
 
-/// Somebody who is nobody.
-fn nobody() -> UserId {
-    UserId::from_entropy(0)
-}
-
 /// A run that is none.
 fn no_run() -> RunId {
     RunId::from_parts(Timestamp::from_millis(0), 0)
@@ -155,6 +148,13 @@ pub(crate) async fn user_by_name(tx: &mut Tx, name: &str) -> Result<Option<db::u
         Ok(name) => Ok(db::user::by_username(tx, name.as_str()).await?),
         Err(_) => Ok(None),
     }
+}
+
+/// Who has a name, or somebody who is nobody and has nothing: what is looked for among
+/// theirs is not found, after the same work.
+pub(crate) async fn user_or_nobody(tx: &mut Tx, name: &str) -> Result<UserId> {
+    let user = user_by_name(tx, name).await?;
+    Ok(user.map_or_else(|| UserId::from_entropy(0), |user| user.id))
 }
 
 /// If exactly one teammate has a run of this name: "did you mean".

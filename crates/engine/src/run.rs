@@ -18,8 +18,8 @@ use crate::{Engine, artifact, reference};
 
 pub(crate) use change::creator;
 pub use change::{clone, delete, restore, retry, stop};
-pub(crate) use create::{Reserved, checked, create_reserved, taken};
 pub use create::{Created, NewRun, create};
+pub(crate) use create::{Reserved, checked, create_reserved, taken};
 
 /// A run with what is derived from its experiments.
 #[derive(Debug, Clone)]
@@ -93,21 +93,17 @@ pub async fn list(
     caller: &Caller,
     filter: &Filter,
 ) -> Result<db::Page<Run, db::Position<RunId>>> {
-    let nothing = db::Page {
-        items: vec![],
-        next: None,
-    };
     let Some(statuses) = filter.statuses() else {
-        return Ok(nothing);
+        return Ok(db::Page {
+            items: vec![],
+            next: None,
+        });
     };
     let mut tx = engine.inner.db.read().await?;
     let teams: Vec<_> = caller.teams.iter().map(|(team, _)| team.id).collect();
     let owner: Option<UserId> = match &filter.created_by {
         // Somebody unknown has no runs that one can see.
-        Some(name) => match reference::user_by_name(&mut tx, name).await? {
-            Some(user) => Some(user.id),
-            None => return Ok(nothing),
-        },
+        Some(name) => Some(reference::user_or_nobody(&mut tx, name).await?),
         None if filter.global => None,
         None => Some(caller.id()),
     };
