@@ -158,7 +158,7 @@ async fn an_experiment_is_found_described_and_read() {
         told["getExperimentDetails"],
         json!({
             "name": "talk-exp0", "status": "queued", "desiredState": "succeeded",
-            "entrypoint": "true", "invocationCommands": "true --name 'it'\\''s'",
+            "entrypoint": "true", "invocationCommands": "true --name 'it'\"'\"'s'",
             "startedRunningAt": null, "finishedAt": null, "run": { "name": "talk" },
             "parameters": [{ "name": "name", "value": "it's" }],
         })
@@ -302,6 +302,30 @@ async fn malformed_and_greedy_questions_are_refused() {
     assert!(said.contains("too complex"), "{said}");
     let circle = "{ getUser { ...A } } fragment A on User { ...B } fragment B on User { ...A }";
     refused(&world, ada, circle, json!({})).await;
+}
+
+#[tokio::test]
+async fn reading_obeys_the_table() {
+    use grid_core::access::{Action, Decision, may};
+    use grid_core::team::{Sharing, TeamPolicy};
+    let lab = super::matrix::Lab::new(World::new().await).await;
+    lab.policy(Sharing::Creator).await;
+    for asker in &lab.askers {
+        let made = lab.make(asker, &format!("of-{}", asker.name)).await;
+        let id = made["experiments"][0]["id"].as_str().expect("an id");
+        for (field, action) in [
+            ("getExperimentDetails", Action::SeeRun),
+            ("getExperimentLogs", Action::ReadLogs),
+            ("getBuildLogs", Action::ReadLogs),
+        ] {
+            let query = format!("{{ {field}(experimentId: \"{id}\") {{ __typename }} }}");
+            let answer = ask(&lab.world, &asker.person, &query, json!({})).await;
+            let decision = may(asker.relation, action, TeamPolicy::default());
+            let may_read = matches!(decision, Decision::Allow | Decision::AllowAudited);
+            let failed = answer.get("errors").is_some();
+            assert_eq!(failed, !may_read, "{} {field}: {answer}", asker.name);
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ mod credentials;
 mod datastore;
 mod error;
 mod experiments;
-mod graphql;
+pub(crate) mod graphql;
 mod live;
 pub(crate) mod routes;
 mod runs;

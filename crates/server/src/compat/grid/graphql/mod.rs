@@ -7,6 +7,7 @@
 //! Everything is one call of the engine; who may see what is decided there.
 
 mod credentials;
+pub(crate) mod fields;
 mod mutation;
 mod query;
 mod scalar;

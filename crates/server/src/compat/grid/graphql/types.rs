@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::scalar::{DateTime, text};
 use super::{asked, refused};
+use crate::compat::grid::words;
 
 /// Who is signed in.
 #[derive(SimpleObject)]
@@ -28,16 +29,27 @@ pub(super) struct User {
 impl User {
     /// Whoever is signed in here is verified: an operator or a team let them in.
     pub(super) fn new(user: db::user::User) -> Self {
+        let first_name = first_name(&user);
         Self {
             user_id: user.id.to_string().into(),
             is_verified: true,
             completed_signup: true,
             is_blocked: false,
             username: user.username,
-            first_name: user.first_name,
+            first_name,
             last_name: user.last_name,
             email: user.email,
         }
+    }
+}
+
+/// The client makes a display name of first and last name; who has neither is called by
+/// their user name, as everywhere.
+fn first_name(user: &db::user::User) -> String {
+    if user.first_name.is_empty() && user.last_name.is_empty() {
+        user.username.clone()
+    } else {
+        user.first_name.clone()
     }
 }
 
@@ -91,10 +103,11 @@ pub(super) struct Member {
 
 impl Member {
     fn new(member: db::team::Member) -> Self {
+        let first_name = first_name(&member.user);
         Self {
             id: member.user.id.to_string().into(),
             username: member.user.username,
-            first_name: member.user.first_name,
+            first_name,
             last_name: member.user.last_name,
         }
     }
@@ -201,11 +214,7 @@ impl Experiment {
     }
 
     async fn invocation_commands(&self) -> String {
-        let words = self.found.command.iter();
-        words
-            .map(|word| quoted(word))
-            .collect::<Vec<_>>()
-            .join(" ")
+        words::join(&self.found.command)
     }
 
     async fn created_at(&self) -> DateTime {
@@ -249,16 +258,6 @@ const fn status(status: Status) -> &'static str {
         Status::Succeeded => "succeeded",
         Status::Failed => "failed",
         Status::Stopped => "cancelled",
-    }
-}
-
-/// A word as it is typed: quoted where a shell would read it otherwise.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
