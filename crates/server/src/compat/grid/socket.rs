@@ -7,6 +7,9 @@
 //!   question they are let in again, so that a key that was revoked asks nothing more.
 //! * Answers are made when there is room for them: a slow reader is behind, costs a
 //!   position in a log, and loses nothing.
+//! * Each question is a task of its own.  One that reads the database goes on reading while
+//!   the socket waits for its reader; otherwise those who do not read would keep the
+//!   connections to the database to themselves.
 //! * A question that fails is answered by an answer with errors, which both protocols and
 //!   the client understand, and the socket goes on.
 
@@ -18,13 +21,13 @@ use async_graphql::http::ClientMessage;
 use async_graphql::{Response, ServerError};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use futures::future::{AbortHandle, Abortable};
-use futures::stream::{BoxStream, SelectAll};
 use futures::{SinkExt, StreamExt};
 use grid_api::error::ErrorCode;
 use grid_core::id::UserId;
 use grid_engine::audit::{Origin, Trail};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::graphql::{self, Asked, KEY, QUESTION_BYTES_MAX, USER, words};
@@ -51,6 +54,10 @@ const SOCKETS_PER_USER_MAX: usize = 1_000;
 /// a page that follows several logs needs several sockets.
 pub(crate) const QUESTIONS_PER_SOCKET_MAX: usize = 16;
 
+/// Answers that are made before they can be sent.  Higher: who does not read costs more
+/// memory; lower is not possible.
+const ANSWERS_AHEAD_MAX: usize = 1;
+
 /// Longest id of a question, in bytes.  The client counts from 1.
 const ID_BYTES_MAX: usize = 128;
 
@@ -59,6 +66,7 @@ const REASON_BYTES_MAX: usize = 123;
 
 /// Numbers of close frames: those of RFC 6455, and those of `graphql-transport-ws`.
 const GOING_AWAY: u16 = 1001;
+const INTERNAL: u16 = 1011;
 const DONE: u16 = 1000;
 const BAD_REQUEST: u16 = 4400;
 const UNAUTHORIZED: u16 = 4401;
@@ -152,12 +160,16 @@ pub(super) async fn connect(
         .on_upgrade(async move |socket| {
             let protocol = socket.protocol().and_then(|name| name.to_str().ok());
             let protocol = Protocol::named(protocol);
+            let (answers, answered) = mpsc::channel(ANSWERS_AHEAD_MAX);
             let talk = Talk {
                 app,
                 origin,
                 protocol,
                 socket,
-                questions: SelectAll::new(),
+                answers,
+                answered,
+                questions: JoinSet::new(),
+                asked: 0,
                 open: HashMap::new(),
             };
             talk.begin(&sockets).await;
@@ -202,17 +214,32 @@ impl Credentials {
 }
 
 /// One answer to a question, or that there are no more.
-type Answers = BoxStream<'static, (String, Option<Response>)>;
+struct Answer {
+    id: String,
+    /// Which question of that id: ids are used again.
+    number: u64,
+    response: Option<Response>,
+}
 
-/// One socket.
+/// A question under way.
+struct Open {
+    number: u64,
+    task: AbortHandle,
+}
+
+/// One socket.  Its questions end with it.
 struct Talk {
     app: App,
     origin: Origin,
     protocol: Protocol,
     socket: WebSocket,
-    questions: SelectAll<Answers>,
-    /// Questions under way, by id, to be given up.
-    open: HashMap<String, AbortHandle>,
+    answers: mpsc::Sender<Answer>,
+    answered: mpsc::Receiver<Answer>,
+    questions: JoinSet<()>,
+    /// How many were asked so far.
+    asked: u64,
+    /// Questions under way, by id.
+    open: HashMap<String, Open>,
 }
 
 impl Talk {
@@ -305,9 +332,18 @@ impl Talk {
                         self.obey(message, credentials).await?;
                     }
                 }
-                Some((id, answer)) = self.questions.next(), if !self.questions.is_empty() => {
-                    self.answer(id, answer).await?;
-                    spoke = Instant::now();
+                Some(answer) = self.answered.recv() => {
+                    // What was given up meanwhile is not answered any more.
+                    let open = self.open.get(&answer.id);
+                    if open.is_some_and(|open| open.number == answer.number) {
+                        self.answer(answer.id, answer.response).await?;
+                        spoke = Instant::now();
+                    }
+                }
+                Some(ended) = self.questions.join_next() => {
+                    if ended.is_err_and(|error| error.is_panic()) {
+                        return Err(Over::said(INTERNAL, "the server failed"));
+                    }
                 }
                 () = tokio::time::sleep_until(spoke + KEEP_ALIVE) => {
                     self.send_message(Message::Ping(bytes::Bytes::new())).await?;
@@ -331,7 +367,7 @@ impl Talk {
             ClientMessage::Pong { .. } => Ok(()),
             ClientMessage::Stop { id } => {
                 if let Some(question) = self.open.remove(&id) {
-                    question.abort();
+                    question.task.abort();
                     // The old protocol says that it heard.
                     if self.protocol == Protocol::Apollo {
                         self.send(&json!({ "type": "complete", "id": id })).await?;
@@ -389,23 +425,35 @@ impl Talk {
                 }
             }
         });
-        let (handle, registration) = AbortHandle::new_pair();
-        let (named, last) = (id.clone(), id.clone());
-        let answers = answers
-            .map(move |answer| (named.clone(), Some(answer)))
-            .chain(futures::stream::once(async move { (last, None) }));
-        self.questions
-            .push(Abortable::new(answers, registration).boxed());
-        self.open.insert(id, handle);
+        self.asked += 1;
+        let number = self.asked;
+        let (to, last) = (self.answers.clone(), id.clone());
+        let task = self.questions.spawn(async move {
+            let mut answers = std::pin::pin!(answers);
+            while let Some(response) = answers.next().await {
+                let answer = Answer {
+                    id: last.clone(),
+                    number,
+                    response: Some(response),
+                };
+                if to.send(answer).await.is_err() {
+                    return;
+                }
+            }
+            let end = Answer {
+                id: last,
+                number,
+                response: None,
+            };
+            // Nobody hears it only when the socket is gone.
+            let _ = to.send(end).await;
+        });
+        self.open.insert(id, Open { number, task });
         Ok(())
     }
 
     /// Hands an answer on.
-    async fn answer(
-        &mut self,
-        id: String,
-        answer: Option<Response>,
-    ) -> Result<(), Over> {
+    async fn answer(&mut self, id: String, answer: Option<Response>) -> Result<(), Over> {
         let Some(answer) = answer else {
             self.open.remove(&id);
             return self.send(&json!({ "type": "complete", "id": id })).await;
@@ -480,10 +528,7 @@ fn understand(
     let text = match message {
         None | Some(Ok(Message::Close(_))) => return Err(Over::Gone),
         Some(Err(error)) => {
-            return Err(Over::said(
-                BAD_REQUEST,
-                format!("not understood: {error}"),
-            ));
+            return Err(Over::said(BAD_REQUEST, format!("not understood: {error}")));
         }
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => return Ok(None),
         Some(Ok(Message::Binary(_))) => {
