@@ -80,10 +80,7 @@ impl Reader<'_> {
             });
             // Also a file that cannot be read is told of by a batch.
             self.belongs(&reading);
-            let end = match self.read(&file.path, &reading)? {
-                Ok(end) => Ok(end),
-                Err(error) => Err(error),
-            };
+            let end = self.read(&file.path, &reading)?;
             reading.with(|state| state.end = Some(end));
             if self.batch.records.len() >= BATCH_RECORDS || self.batch.files.len() >= BATCH_RECORDS
             {
@@ -101,10 +98,6 @@ impl Reader<'_> {
         }
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the outer error ends all reading, the inner that of one file"
-    )]
     fn read(
         &mut self,
         path: &Path,

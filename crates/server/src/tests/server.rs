@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::{Options, Settings, settings};
 use crate::serve::Server;
-use crate::upkeep::{backup, doctor};
+use crate::upkeep::{backup, collect, doctor};
 
 pub(super) fn options(dir: &Path) -> Options {
     Options {
@@ -124,8 +124,16 @@ async fn doctor_and_backup_work_beside_a_server_and_without() {
         .await
         .expect_err("it is there");
     assert!(format!("{twice:#}").contains("exists"), "{twice:#}");
+    for dry_run in [true, false] {
+        collect(options(dir.path()), dry_run, &mut said)
+            .await
+            .expect("collected");
+    }
     server.end().await;
     drop(server);
+    collect(options(dir.path()), false, &mut said)
+        .await
+        .expect("collected");
     assert!(
         doctor(options(dir.path()), false, &mut said)
             .await
@@ -133,6 +141,8 @@ async fn doctor_and_backup_work_beside_a_server_and_without() {
     );
     let text = String::from_utf8(said).expect("UTF-8");
     assert_eq!(text.matches("all is well").count(), 2, "{text}");
+    assert_eq!(text.matches("would delete 0 blobs").count(), 1, "{text}");
+    assert_eq!(text.matches("\ndeleted 0 blobs").count(), 2, "{text}");
     assert!(
         text.contains("data/secret") && text.contains("data/blobs"),
         "{text}"
