@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod create;
+mod name;
 
 use grid_core::access::Action;
 use grid_core::id::{RunId, UserId};
@@ -19,7 +20,8 @@ use crate::{Engine, artifact, reference};
 pub(crate) use change::creator;
 pub use change::{clone, delete, restore, retry, stop};
 pub use create::{Created, NewRun, create};
-pub(crate) use create::{Reserved, checked, create_reserved, taken};
+pub(crate) use name::{Reserved, taken};
+pub(crate) use create::{checked, create_reserved};
 
 /// A run with what is derived from its experiments.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use grid_core::time::Timestamp;
 use grid_core::workload::{Actor, Event, Kind, Policy, Workload};
 use grid_store::db;
 
+use super::name::{self, Reserved};
 use super::{Run, check, one};
 use crate::access::Caller;
 use crate::audit::{self, Thing};
@@ -99,13 +100,6 @@ pub async fn create(engine: &Engine, caller: &Caller, new: NewRun) -> Result<Cre
     }
 }
 
-/// What a run that was asked for before its code was there has already.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reserved {
-    pub(crate) id: RunId,
-    pub(crate) created_at: Timestamp,
-}
-
 /// Creates the run that a draft was for, and removes the draft, all or nothing.
 pub(crate) async fn create_reserved(
     engine: &Engine,
@@ -134,9 +128,9 @@ pub(crate) async fn checked(
 ) -> Result<Checked> {
     let inner = &engine.inner;
     let team = caller.team_for_new(new.team.as_deref())?.clone();
-    let name = new.name.as_deref().map(parse_name).transpose()?;
+    let name = new.name.as_deref().map(name::parse).transpose()?;
     if let Some(name) = &name {
-        require_free(engine, caller, name, reserved).await?;
+        name::require_free(engine, caller, name, reserved).await?;
     }
     let need = check::spec(engine, &new.spec).await?;
     let expansion = expanded(engine, &new.spec).await?;
@@ -214,43 +208,6 @@ struct Draft {
     body_hash: String,
     warnings: Vec<String>,
     reserved: Option<Reserved>,
-}
-
-fn parse_name(name: &str) -> Result<RunName> {
-    RunName::parse(name).map_err(|e| Error::invalid(e.to_string()))
-}
-
-async fn require_free(
-    engine: &Engine,
-    caller: &Caller,
-    name: &RunName,
-    reserved: Option<RunId>,
-) -> Result<()> {
-    let mut tx = engine.inner.db.read().await?;
-    let runs = db::run::names_taken(&mut tx, caller.id(), &[name.as_str()]).await?;
-    if !runs.is_empty() {
-        return Err(taken(name));
-    }
-    let draft = db::draft::by_name(&mut tx, caller.id(), name.as_str()).await?;
-    let now = engine.inner.clock.now();
-    match draft {
-        // One that has ended, or whose time is over, makes room for the next.
-        Some(draft) if draft.ended.is_none() && draft.expires_at > now => {
-            if reserved == Some(draft.id) {
-                Ok(())
-            } else {
-                Err(taken(name))
-            }
-        }
-        _ => Ok(()),
-    }
-}
-
-pub(crate) fn taken(name: &RunName) -> Error {
-    Error::Conflict {
-        message: format!("you have a run '{name}' already"),
-        hint: Some("choose another --name, or leave it out and one is made up".to_owned()),
-    }
 }
 
 fn body_hash(new: &NewRun) -> Result<String> {
@@ -345,7 +302,7 @@ fn dry(
         reason = "some bits of entropy are wanted"
     )]
     let name = match &new.name {
-        Some(name) => parse_name(name)?,
+        Some(name) => name::parse(name)?,
         None => generate_run_name(engine.inner.clock.entropy() as u64),
     };
     let total = expansion.experiments.len();
@@ -478,11 +435,11 @@ async fn insert(
             &draft.expansion,
         )?;
         let mut tx = inner.db.write().await?;
-        take_name(&mut tx, &draft, caller, &tried, now).await?;
+        name::take(&mut tx, draft.reserved, caller, &tried, now).await?;
         match db::run::insert(&mut tx, &row, made.clone(), Actor::User(caller.id())).await {
             Ok(()) => {}
             Err(db::Error::Conflict { .. }) if name.is_none() => continue,
-            Err(db::Error::Conflict { .. }) => return Err(taken(&tried)),
+            Err(db::Error::Conflict { .. }) => return Err(name::taken(&tried)),
             Err(other) => return Err(other.into()),
         }
         mount(&mut tx, id, &draft.new.spec).await?;
@@ -521,26 +478,6 @@ async fn mount(tx: &mut db::Tx, run: RunId, spec: &RunSpec) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Sees to it that no draft has the name of a new run.
-async fn take_name(
-    tx: &mut db::Tx,
-    draft: &Draft,
-    caller: &Caller,
-    name: &RunName,
-    now: Timestamp,
-) -> Result<()> {
-    let Some(reserved) = &draft.reserved else {
-        db::draft::remove_over(tx, caller.id(), name.as_str(), now).await?;
-        return Ok(());
-    };
-    if db::draft::take(tx, reserved.id).await? {
-        return Ok(());
-    }
-    Err(Error::conflict(format!(
-        "run '{name}' was stopped or deleted before its code had come"
-    )))
 }
 
 /// The event that tells of a new run.

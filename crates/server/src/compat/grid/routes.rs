@@ -2,8 +2,9 @@
 //! way to add one, so that none is without its row.
 
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::Method;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use grid_core::access::Action;
 
 use super::{auth, clusters, credentials, datastore, experiments, runs, sessions, transfer};
@@ -55,20 +56,58 @@ pub(crate) fn table() -> String {
     text
 }
 
-fn route(
+fn route<H, T>(
     operation: &'static str,
     method: Method,
     path: &'static str,
     asks: Asks,
-    handler: MethodRouter<App>,
-) -> Route {
+    handler: H,
+) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    // Every method that is used below is one of those there are filters for.
+    let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::TRACE);
     Route {
         operation,
         method,
         path,
         asks,
-        handler,
+        handler: on(filter, handler),
     }
+}
+
+fn get<H, T>(operation: &'static str, path: &'static str, asks: Asks, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    route(operation, Method::GET, path, asks, handler)
+}
+
+fn post<H, T>(operation: &'static str, path: &'static str, asks: Asks, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    route(operation, Method::POST, path, asks, handler)
+}
+
+fn put<H, T>(operation: &'static str, path: &'static str, asks: Asks, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    route(operation, Method::PUT, path, asks, handler)
+}
+
+fn delete<H, T>(operation: &'static str, path: &'static str, asks: Asks, handler: H) -> Route
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    route(operation, Method::DELETE, path, asks, handler)
 }
 
 fn people_and_clusters() -> Vec<Route> {
@@ -80,104 +119,30 @@ fn people_and_clusters() -> Vec<Route> {
     const SESSIONS: &str = "/v1/core/sessions";
     const SESSION: &str = "/v1/core/sessions/{session}";
     vec![
-        route(
-            "login",
-            Method::POST,
-            "/v1/auth/login",
-            Nothing,
-            post(auth::login),
-        ),
-        route(
-            "user_get",
-            Method::GET,
-            "/v1/auth/user",
-            SignedIn,
-            get(auth::user),
-        ),
-        route(
-            "cluster_list",
-            Method::GET,
-            CLUSTERS,
-            SignedIn,
-            get(clusters::list),
-        ),
-        route(
-            "cluster_create",
-            Method::POST,
-            CLUSTERS,
-            SignedIn,
-            post(clusters::create),
-        ),
-        route(
-            "cluster_get",
-            Method::GET,
-            CLUSTER,
-            SignedIn,
-            get(clusters::get),
-        ),
-        route(
-            "cluster_update",
-            Method::PUT,
-            CLUSTER,
-            SignedIn,
-            put(clusters::change),
-        ),
-        route(
-            "cluster_delete",
-            Method::DELETE,
-            CLUSTER,
-            SignedIn,
-            delete(clusters::change),
-        ),
-        route(
+        post("login", "/v1/auth/login", Nothing, auth::login),
+        get("user_get", "/v1/auth/user", SignedIn, auth::user),
+        get("cluster_list", CLUSTERS, SignedIn, clusters::list),
+        post("cluster_create", CLUSTERS, SignedIn, clusters::create),
+        get("cluster_get", CLUSTER, SignedIn, clusters::get),
+        put("cluster_update", CLUSTER, SignedIn, clusters::change),
+        delete("cluster_delete", CLUSTER, SignedIn, clusters::change),
+        get(
             "instance_type_list",
-            Method::GET,
             TYPES,
             SignedIn,
-            get(clusters::instance_types),
+            clusters::instance_types,
         ),
-        route(
+        get(
             "cloud_provider_get",
-            Method::GET,
             PROVIDER,
             SignedIn,
-            get(clusters::cloud_provider_id),
+            clusters::cloud_provider_id,
         ),
-        route(
-            "session_list",
-            Method::GET,
-            SESSIONS,
-            SignedIn,
-            get(sessions::list),
-        ),
-        route(
-            "session_create",
-            Method::POST,
-            SESSIONS,
-            SignedIn,
-            post(sessions::create),
-        ),
-        route(
-            "session_get",
-            Method::GET,
-            SESSION,
-            SignedIn,
-            get(sessions::none),
-        ),
-        route(
-            "session_update",
-            Method::PUT,
-            SESSION,
-            SignedIn,
-            put(sessions::none),
-        ),
-        route(
-            "session_delete",
-            Method::DELETE,
-            SESSION,
-            SignedIn,
-            delete(sessions::none),
-        ),
+        get("session_list", SESSIONS, SignedIn, sessions::list),
+        post("session_create", SESSIONS, SignedIn, sessions::create),
+        get("session_get", SESSION, SignedIn, sessions::none),
+        put("session_update", SESSION, SignedIn, sessions::none),
+        delete("session_delete", SESSION, SignedIn, sessions::none),
     ]
 }
 
@@ -197,72 +162,18 @@ fn work() -> Vec<Route> {
     );
     let read = Run(Action::ReadArtifacts);
     vec![
-        route("run_list", Method::GET, RUNS, SignedIn, get(runs::list)),
-        route(
-            "run_create",
-            Method::POST,
-            RUNS,
-            Named(Action::Create),
-            post(runs::create),
-        ),
-        route("run_get", Method::GET, RUN, see, get(runs::get)),
-        route("run_update", Method::PUT, RUN, stop, put(runs::update)),
-        route(
-            "run_delete",
-            Method::DELETE,
-            RUN,
-            remove,
-            delete(runs::delete),
-        ),
-        route(
-            "experiment_list",
-            Method::GET,
-            EXPERIMENTS,
-            SignedIn,
-            get(experiments::list),
-        ),
-        route(
-            "experiment_get",
-            Method::GET,
-            EXPERIMENT,
-            see,
-            get(experiments::get),
-        ),
-        route(
-            "experiment_update",
-            Method::PUT,
-            EXPERIMENT,
-            stop,
-            put(experiments::update),
-        ),
-        route(
-            "experiment_delete",
-            Method::DELETE,
-            EXPERIMENT,
-            remove,
-            delete(experiments::delete),
-        ),
-        route(
-            "artifact_list",
-            Method::GET,
-            ARTIFACTS,
-            read,
-            get(transfer::list),
-        ),
-        route(
-            "artifact_fetch",
-            Method::GET,
-            DOWNLOAD,
-            Nothing,
-            get(transfer::fetch),
-        ),
-        route(
-            "code_upload",
-            Method::PUT,
-            UPLOAD,
-            Nothing,
-            put(transfer::upload),
-        ),
+        get("run_list", RUNS, SignedIn, runs::list),
+        post("run_create", RUNS, Named(Action::Create), runs::create),
+        get("run_get", RUN, see, runs::get),
+        put("run_update", RUN, stop, runs::update),
+        delete("run_delete", RUN, remove, runs::delete),
+        get("experiment_list", EXPERIMENTS, SignedIn, experiments::list),
+        get("experiment_get", EXPERIMENT, see, experiments::get),
+        put("experiment_update", EXPERIMENT, stop, experiments::update),
+        delete("experiment_delete", EXPERIMENT, remove, experiments::delete),
+        get("artifact_list", ARTIFACTS, read, transfer::list),
+        get("artifact_fetch", DOWNLOAD, Nothing, transfer::fetch),
+        put("code_upload", UPLOAD, Nothing, transfer::upload),
     ]
 }
 
@@ -276,82 +187,31 @@ fn data() -> Vec<Route> {
     const ADDRESSES: &str = "/v1/core/{cluster}/datastores/{datastore}/presigned-urls";
     const ARRIVED: &str = "/v1/core/{cluster}/datastores/{datastore}/presigned-urls/completed";
     vec![
-        route(
-            "credential_list",
-            Method::GET,
-            CREDENTIALS,
-            SignedIn,
-            get(credentials::list),
-        ),
-        route(
+        get("credential_list", CREDENTIALS, SignedIn, credentials::list),
+        post(
             "credential_create",
-            Method::POST,
             CREDENTIALS,
             Named(Action::Create),
-            post(credentials::create),
+            credentials::create,
         ),
-        route(
+        get(
             "credential_get",
-            Method::GET,
             CREDENTIAL,
             Credential(Action::UseCredential),
-            get(credentials::get),
+            credentials::get,
         ),
-        route(
+        delete(
             "credential_delete",
-            Method::DELETE,
             CREDENTIAL,
             Credential(Action::DeleteCredential),
-            delete(credentials::delete),
+            credentials::delete,
         ),
-        route(
-            "datastore_list",
-            Method::GET,
-            STORES,
-            SignedIn,
-            get(datastore::list),
-        ),
-        route(
-            "datastore_create",
-            Method::POST,
-            STORES,
-            SignedIn,
-            post(datastore::create),
-        ),
-        route(
-            "datastore_get",
-            Method::GET,
-            STORE,
-            SignedIn,
-            get(datastore::get),
-        ),
-        route(
-            "datastore_delete",
-            Method::DELETE,
-            STORE,
-            SignedIn,
-            delete(datastore::change),
-        ),
-        route(
-            "datastore_complete",
-            Method::POST,
-            SENT,
-            SignedIn,
-            post(datastore::change),
-        ),
-        route(
-            "datastore_urls",
-            Method::POST,
-            ADDRESSES,
-            SignedIn,
-            post(datastore::change),
-        ),
-        route(
-            "datastore_parts",
-            Method::POST,
-            ARRIVED,
-            SignedIn,
-            post(datastore::change),
-        ),
+        get("datastore_list", STORES, SignedIn, datastore::list),
+        post("datastore_create", STORES, SignedIn, datastore::create),
+        get("datastore_get", STORE, SignedIn, datastore::get),
+        delete("datastore_delete", STORE, SignedIn, datastore::change),
+        post("datastore_complete", SENT, SignedIn, datastore::change),
+        post("datastore_urls", ADDRESSES, SignedIn, datastore::change),
+        post("datastore_parts", ARRIVED, SignedIn, datastore::change),
     ]
 }
