@@ -105,7 +105,11 @@ pub(crate) fn command(mut args: Args<'_>) -> Result<bool> {
         "grid-cli",
         "--package",
         "grid-e2e",
+        "--package",
+        "grid-engine",
         "--bins",
+        "--example",
+        "bench_team",
     ]);
     must(&mut release)?;
     let (whole, text) = measure(&names)?;

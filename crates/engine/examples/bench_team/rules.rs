@@ -28,7 +28,6 @@ const REQUESTS: usize = 1_000;
 
 /// What is asked for.
 const MAY_NS: f64 = 1_000.0;
-const AUDIT_PERCENT: f64 = 5.0;
 
 pub(crate) async fn measure() -> Result<()> {
     figure("may, over the whole table", may_ns(), "ns", Some(MAY_NS));
@@ -43,41 +42,23 @@ pub(crate) async fn measure() -> Result<()> {
     let ada = user::create_first(&engine, "ada").await?.ok_or("a user")?;
     let ada = user::authenticate(&engine, None, &ada.api_key).await?;
 
-    let change = median(changes(&engine, &ada).await?);
-    let written = written_down(&db, &ada).await?;
+    fill(&engine, &ada).await?;
+    let event = written_down(&db, &ada).await?;
     figure(
-        "a request that changes, without HTTP",
-        micros(change),
+        "audit: an event, in its transaction",
+        micros(event),
         "us",
         None,
     );
+    let nothing = median(trails(&engine).await?);
     figure(
-        "  of it the audit log",
-        percent(written, change),
-        "%",
-        Some(AUDIT_PERCENT),
-    );
-    let read = median(reads(&engine, &ada).await?);
-    let trail = median(trails(&engine).await?);
-    figure(
-        "a request that reads, without HTTP",
-        micros(read),
+        "audit: a request without an event",
+        micros(nothing),
         "us",
         None,
-    );
-    figure(
-        "  of it the audit log",
-        percent(trail, read),
-        "%",
-        Some(AUDIT_PERCENT),
     );
     let alone = median(refusals(&engine, &ada).await?);
-    figure(
-        "a refusal, written before it is told",
-        micros(alone),
-        "us",
-        None,
-    );
+    figure("audit: a refusal, to its answer", micros(alone), "us", None);
     Ok(())
 }
 
@@ -93,10 +74,6 @@ fn figure(name: &str, value: f64, unit: &str, at_most: Option<f64>) {
 
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
-}
-
-fn percent(part: Duration, whole: Duration) -> f64 {
-    part.as_secs_f64() / whole.as_secs_f64() * 100.0
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
@@ -167,9 +144,8 @@ async fn open(dir: &Path, db: Db) -> Result<Engine> {
     .await?)
 }
 
-/// Runs are made, of one experiment each: the smallest request that changes something.
-async fn changes(engine: &Engine, ada: &Caller) -> Result<Vec<Duration>> {
-    let mut times = Vec::with_capacity(REQUESTS);
+/// Runs are made, with an event each: nobody writes into an empty database.
+async fn fill(engine: &Engine, ada: &Caller) -> Result<()> {
     for number in 0..REQUESTS {
         let new = NewRun {
             name: Some(format!("run-{number}")),
@@ -183,11 +159,9 @@ async fn changes(engine: &Engine, ada: &Caller) -> Result<Vec<Duration>> {
             dry_run: false,
             idempotency_key: None,
         };
-        let begun = Instant::now();
         run::create(engine, ada, new).await?;
-        times.push(begun.elapsed());
     }
-    Ok(times)
+    Ok(())
 }
 
 /// What an event adds to a transaction: the same transactions with and without one, in
@@ -236,17 +210,6 @@ async fn written_down(db: &Db, ada: &Caller) -> Result<Duration> {
         with.push(begun.elapsed());
     }
     Ok(median(with).saturating_sub(median(without)))
-}
-
-async fn reads(engine: &Engine, ada: &Caller) -> Result<Vec<Duration>> {
-    let mut times = Vec::with_capacity(REQUESTS);
-    for number in 0..REQUESTS {
-        let name = format!("run-{number}");
-        let begun = Instant::now();
-        run::get(engine, ada, &name).await?;
-        times.push(begun.elapsed());
-    }
-    Ok(times)
 }
 
 /// What every request does for the audit log, also when nothing is to be written.

@@ -151,7 +151,8 @@ impl Seed {
         let mut endings: [Vec<Workload>; 3] = Default::default();
         for number in numbers {
             let made = self.begun + i64::try_from(number)? * every;
-            let creator = members.get(number * 7 % members.len().max(1));
+            // Everybody makes as many, of every kind.
+            let creator = members.get(mixed(number) % members.len().max(1));
             let creator = *creator.ok_or("runs need people")?;
             let is_sweep = number % SWEEP_EVERY == 0;
             let experiments = experiments(if is_sweep { SWEEP } else { 1 }, made);
@@ -198,6 +199,11 @@ impl Seed {
             deleted: None,
         })
     }
+}
+
+/// A number that says nothing about the one it is made of.
+fn mixed(number: usize) -> usize {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33
 }
 
 fn experiments(count: u32, made: i64) -> Vec<NewExperiment> {

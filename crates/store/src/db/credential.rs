@@ -44,8 +44,7 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-const COLUMNS: &str =
-    "id, team, creator, name, kind, sealed, sealed_with, created_at, updated_at";
+const COLUMNS: &str = "id, team, creator, name, kind, sealed, sealed_with, created_at, updated_at";
 
 fn of_row(row: &AnyRow) -> Result<Credential> {
     let mut columns = Columns::of("reading a credential", row);
@@ -108,15 +107,10 @@ pub async fn by_name(tx: &mut Tx, creator: UserId, name: &str) -> Result<Option<
 
 /// What somebody made, the oldest first.
 pub async fn of_creator(tx: &mut Tx, creator: UserId) -> Result<Vec<Credential>> {
-    let sql = format!(
-        "select {COLUMNS} from credential where creator = $1 order by created_at, id"
-    );
+    let sql =
+        format!("select {COLUMNS} from credential where creator = $1 order by created_at, id");
     let rows = tx
-        .rows(
-            "listing credentials",
-            AssertSqlSafe(sql),
-            values![creator],
-        )
+        .rows("listing credentials", AssertSqlSafe(sql), values![creator])
         .await?;
     rows.iter().map(of_row).collect()
 }
@@ -127,9 +121,8 @@ pub async fn of_teams(tx: &mut Tx, teams: &[TeamId]) -> Result<Vec<Credential>> 
     let Some((list, values)) = members(teams, 1) else {
         return Ok(vec![]);
     };
-    let sql = format!(
-        "select {COLUMNS} from credential where team in {list} order by created_at, id"
-    );
+    let sql =
+        format!("select {COLUMNS} from credential where team in {list} order by created_at, id");
     let rows = tx
         .rows("listing credentials", AssertSqlSafe(sql), values)
         .await?;

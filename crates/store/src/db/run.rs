@@ -16,6 +16,7 @@ use super::sql::{Columns, list as in_list, lists, values};
 use super::tx::Tx;
 use super::workload;
 
+pub(super) use find::Few;
 pub use tally::{Span, Tally, tallies};
 
 /// A run.
@@ -231,7 +232,17 @@ pub async fn list(
     filter: &Filter<'_>,
     limit: u32,
 ) -> Result<Page<Listed, Position<RunId>>> {
-    let mut found = find::find(tx, filter, limit).await?;
+    list_where(tx, filter, limit, Few::USUAL).await
+}
+
+/// The same, where other numbers count as few.
+pub(super) async fn list_where(
+    tx: &mut Tx,
+    filter: &Filter<'_>,
+    limit: u32,
+    few: Few,
+) -> Result<Page<Listed, Position<RunId>>> {
+    let mut found = find::find(tx, filter, limit, few).await?;
     let position = |run: &Run| Position {
         at: run.created_at,
         id: run.id,

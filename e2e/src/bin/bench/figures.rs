@@ -44,6 +44,12 @@ impl Figures {
         let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
     }
 
+    /// Tells what another program has measured, in the same lines.
+    pub(crate) fn pass_on(&mut self, lines: &str) {
+        let lines = lines.trim_end();
+        let _ = writeln!(self.out, "{lines}").and_then(|()| self.out.flush());
+    }
+
     /// Tells how long something took, in milliseconds.
     pub(crate) fn time(&mut self, name: &str, took: Duration, goal: Goal) {
         self.add(name, millis(took), "ms", goal);

@@ -15,6 +15,8 @@ mod logs;
 mod machine;
 mod memory;
 mod status;
+mod team_server;
+mod teams;
 mod throughput;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,12 +29,13 @@ use crate::figures::Figures;
 type Bench = fn(&mut Figures) -> Result<()>;
 
 /// In the order in which they run: what is short first.
-const BENCHES: [(&str, Bench); 7] = [
+const BENCHES: [(&str, Bench); 8] = [
     ("throughput", throughput::measure),
     ("latency", latency::measure),
     ("logs", logs::measure),
     ("status", status::measure),
     ("clients", clients::measure),
+    ("teams", teams::measure),
     ("memory", memory::measure),
     ("artifacts", artifacts::measure),
 ];

@@ -5,11 +5,12 @@
 //! to look depends on what is looked for, so that a page costs what is on it and not how
 //! long the history is:
 //!
+//! * what somebody made who made few runs, by age;
 //! * what goes on, among the open experiments, of which there are few — or, if many, by age;
 //! * what is over, by age;
 //! * one way of being over, among the experiments that ended that way, by age.
 
-use grid_core::id::{RunId, TeamId, UserId};
+use grid_core::id::{RunId, TeamId};
 use grid_core::run::{DECISIVE, ENDED, OPEN, WHEN_EMPTY, counted_as};
 use grid_core::time::Timestamp;
 use grid_core::workload::Status;
@@ -24,14 +25,25 @@ use crate::db::tx::Tx;
 
 const DOING: &str = "listing runs";
 
-/// Open runs of which there are many, so that a page is found sooner by age.  Higher: a list
-/// of what goes on sorts so many; lower: it walks through what is over to find few.
-const OPEN_RUNS_MANY: i64 = 5_000;
+/// How many runs are few: that decides where they are looked for, and never what is found.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::db) struct Few {
+    /// Fewer open runs than this are gathered and sorted; of more, a page is found sooner by
+    /// age.  Higher: a list of what goes on sorts so many; lower: it walks through what is
+    /// over to find few.
+    pub(in crate::db) open: i64,
+    /// Fewer runs of one person than this are looked through by age.  Higher: each is asked
+    /// about what it needs, where an index could tell; lower: who has made few runs in a large
+    /// team waits until all that the team's experiments have come to is looked through.
+    pub(in crate::db) own: i64,
+}
 
-/// Runs of one person that are looked through by age for one way of being over.  Higher: each
-/// is asked about what it needs, where an index could tell; lower: who has made few runs in a
-/// large team waits until all that the team's experiments have come to is looked through.
-const OWN_RUNS_FEW: i64 = 5_000;
+impl Few {
+    pub(in crate::db) const USUAL: Self = Self {
+        open: 5_000,
+        own: 5_000,
+    };
+}
 
 /// Most runs that are looked at in one step for one way of being over.  Higher: more is read
 /// than is needed; lower: more statements where the other filters leave little.
@@ -49,7 +61,12 @@ const WITH_OPEN: &str = "(select distinct run from workload \
      cross join run r";
 
 /// At least the first `limit` of the runs, in no order.
-pub(super) async fn find(tx: &mut Tx, filter: &Filter<'_>, limit: u32) -> Result<Vec<Run>> {
+pub(super) async fn find(
+    tx: &mut Tx,
+    filter: &Filter<'_>,
+    limit: u32,
+    few: Few,
+) -> Result<Vec<Run>> {
     let wanted = |all: &[Status]| -> Vec<Status> {
         let is_wanted = |status: &&Status| filter.statuses.contains(*status);
         all.iter().filter(is_wanted).copied().collect()
@@ -61,12 +78,12 @@ pub(super) async fn find(tx: &mut Tx, filter: &Filter<'_>, limit: u32) -> Result
     }
     let mut found = Vec::new();
     if !open.is_empty() {
-        found.extend(going_on(tx, filter, &open, limit).await?);
+        found.extend(going_on(tx, filter, &open, limit, few).await?);
     }
     if ended.len() == ENDED.len() {
         found.extend(by_age(tx, filter, &format!("not {HAS_OPEN}"), limit).await?);
     } else if !ended.is_empty() {
-        found.extend(over(tx, filter, &ended, limit).await?);
+        found.extend(over(tx, filter, &ended, limit, few).await?);
     }
     Ok(found)
 }
@@ -86,9 +103,10 @@ async fn going_on(
     filter: &Filter<'_>,
     statuses: &[Status],
     limit: u32,
+    few: Few,
 ) -> Result<Vec<Run>> {
     let is_any = statuses.len() == OPEN.len();
-    if are_many_open(tx).await? {
+    if has_few_runs(tx, filter, few).await? || are_many_open(tx, few).await? {
         let one_of = if is_any {
             HAS_OPEN.to_owned()
         } else {
@@ -105,20 +123,24 @@ async fn going_on(
 }
 
 /// Whether so many runs have something open that it is better not to gather them.
-async fn are_many_open(tx: &mut Tx) -> Result<bool> {
+async fn are_many_open(tx: &mut Tx, few: Few) -> Result<bool> {
     let sql = "select count(*) from (select distinct run from workload \
               where finished_at is null and deleted_at is null and run is not null limit $1) as a";
-    let row = tx.row(DOING, sql, values![OPEN_RUNS_MANY]).await?;
+    let row = tx.row(DOING, sql, values![few.open]).await?;
     let count = row.as_ref().map(|row| Columns::of(DOING, row).int());
-    Ok(count.transpose()? == Some(OPEN_RUNS_MANY))
+    Ok(count.transpose()?.is_some_and(|count| count >= few.open))
 }
 
-/// Whether somebody has made so few runs that all of them can be looked through.
-async fn has_few_runs(tx: &mut Tx, owner: UserId) -> Result<bool> {
+/// Whether it is about somebody who has made so few runs that all of them can be looked
+/// through.
+async fn has_few_runs(tx: &mut Tx, filter: &Filter<'_>, few: Few) -> Result<bool> {
+    let Some(owner) = filter.scope.owner else {
+        return Ok(false);
+    };
     let sql = "select count(*) from (select 1 from run where creator = $1 limit $2) as own";
-    let row = tx.row(DOING, sql, values![owner, OWN_RUNS_FEW]).await?;
+    let row = tx.row(DOING, sql, values![owner, few.own]).await?;
     let count = row.as_ref().map(|row| Columns::of(DOING, row).int());
-    Ok(count.transpose()?.is_some_and(|count| count < OWN_RUNS_FEW))
+    Ok(count.transpose()?.is_some_and(|count| count < few.own))
 }
 
 /// Runs in some of the statuses of what is over.
@@ -127,11 +149,9 @@ async fn over(
     filter: &Filter<'_>,
     statuses: &[Status],
     limit: u32,
+    few: Few,
 ) -> Result<Vec<Run>> {
-    let is_small = match filter.scope.owner {
-        Some(owner) => has_few_runs(tx, owner).await?,
-        None => false,
-    };
+    let is_small = has_few_runs(tx, filter, few).await?;
     let Some(teams) = filter.scope.few_teams().filter(|_| !is_small) else {
         return by_age(tx, filter, &stands_in(statuses), limit).await;
     };

@@ -5,7 +5,7 @@ use grid_core::workload::{Actor, Event, Status};
 
 use super::place::{a_stored_run, a_team, at, placed, somebody};
 use crate::db::event::{self, Record};
-use crate::db::run::Filter;
+use crate::db::run::{Few, Filter};
 use crate::db::sql::Columns;
 use crate::db::tx::Tx;
 use crate::db::{
@@ -115,8 +115,8 @@ async fn questions_about_runs_walk_indexes() {
     let active = Filter {
         statuses: &OPEN,
         scope: Scope {
-            owner: Some(who.0),
-            teams: None,
+            owner: None,
+            teams: Some(&[who.1]),
         },
         ..Filter::default()
     };
@@ -157,13 +157,16 @@ async fn lists_of_runs_in_a_state_walk_indexes() {
     let (id, _) = a_stored_run(&db, who, "run", 100, 2).await;
     let after = Some(Position { at: at(500), id });
     let one = [who.1];
+    let none = Few { open: 1, own: 1 };
     let mut tx = db.read().await.unwrap();
     let ended = "SEARCH w USING COVERING INDEX workload_ended \
          (team=? AND status=? AND created_at>? AND (created_at,run)<(?,?))";
-    for (owner, statuses, wanted) in [
-        (None, &[Status::Failed][..], &[ended][..]),
+    for (owner, few, statuses, wanted) in [
+        (None, Few::USUAL, &[Status::Failed][..], &[ended][..]),
+        (Some(who.0), none, &[Status::Failed], &[ended]),
         (
             Some(who.0),
+            Few::USUAL,
             &[Status::Succeeded],
             &[
                 "SEARCH run USING COVERING INDEX run_creator_age (creator=?)",
@@ -173,6 +176,7 @@ async fn lists_of_runs_in_a_state_walk_indexes() {
         ),
         (
             None,
+            Few::USUAL,
             &[Status::Stopped],
             &[
                 ended,
@@ -181,6 +185,7 @@ async fn lists_of_runs_in_a_state_walk_indexes() {
         ),
         (
             None,
+            Few::USUAL,
             &ENDED,
             &[
                 "SEARCH r USING INDEX run_team_age (team=? AND created_at>?",
@@ -189,6 +194,7 @@ async fn lists_of_runs_in_a_state_walk_indexes() {
         ),
         (
             None,
+            Few::USUAL,
             &[Status::Running],
             &["SEARCH workload USING COVERING INDEX workload_open_run (run>?)"],
         ),
@@ -202,7 +208,7 @@ async fn lists_of_runs_in_a_state_walk_indexes() {
             after,
             ..Filter::default()
         };
-        run::list(&mut tx, &filter, 50).await.unwrap();
+        run::list_where(&mut tx, &filter, 50, few).await.unwrap();
         let what = format!("the list of what is {statuses:?}");
         check(
             &db,

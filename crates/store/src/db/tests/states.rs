@@ -6,7 +6,7 @@ use grid_core::workload::{Event, Outcome, Status, Workload};
 
 use super::conformance;
 use super::place::{a_stored_run, a_team, at, failed, happen, placed, somebody, succeeded};
-use crate::db::run::Filter;
+use crate::db::run::{Few, Filter};
 use crate::db::{Db, Scope, Trash, purge, run, team, workload};
 
 conformance!(
@@ -81,10 +81,14 @@ async fn a_world(db: &Db) -> [(UserId, TeamId); 2] {
 
 /// The runs of a whole list with their statuses, read in pages of `limit`.
 async fn listed(db: &Db, filter: Filter<'_>, limit: u32) -> Vec<(String, Status)> {
+    listed_where(db, filter, limit, Few::USUAL).await
+}
+
+async fn listed_where(db: &Db, filter: Filter<'_>, limit: u32, few: Few) -> Vec<(String, Status)> {
     let mut tx = db.read().await.unwrap();
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = run::list(&mut tx, &Filter { after, ..filter }, limit)
+        let page = run::list_where(&mut tx, &Filter { after, ..filter }, limit, few)
             .await
             .unwrap();
         let is_full = page.items.len() == limit as usize;
@@ -141,8 +145,10 @@ async fn runs_are_found_by_their_status(db: Db) {
             for statuses in &wanted {
                 let mut expected = everything.clone();
                 expected.retain(|(_, status)| statuses.contains(status));
-                for limit in [2, 1_000] {
-                    let found = listed(&db, Filter { statuses, ..all }, limit).await;
+                let none = Few { open: 1, own: 1 };
+                for (limit, few) in [(2, Few::USUAL), (1_000, none), (2, none)] {
+                    let filter = Filter { statuses, ..all };
+                    let found = listed_where(&db, filter, limit, few).await;
                     assert_eq!(found, expected, "{statuses:?} of {scope:?}, {trash:?}");
                 }
             }
