@@ -249,6 +249,16 @@ impl Caller {
         };
         let Some((team, role)) = found else {
             return Err(match named {
+                // Who runs the server knows of every team, and makes things in their own.
+                Some(name) if self.user.operator => {
+                    let message = format!(
+                        "you are not in a team '{name}': only its members can {}",
+                        Action::Create.verb()
+                    );
+                    let thing = Thing::new("team", "", name);
+                    self.note_refusal(Action::Create.word(), None, thing, &message);
+                    Error::forbidden(message)
+                }
                 Some(name) => Error::NotFound {
                     what: format!("no team '{name}' of yours"),
                     hint: Some("`grid team` lists your teams".to_owned()),
