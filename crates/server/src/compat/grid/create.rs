@@ -95,12 +95,12 @@ impl Create {
             spec: RunSpec {
                 command,
                 params: vec![],
-                sweep: sweep(&spec.sweep_type, spec.sweep_options)?,
+                sweep: sweep(&spec.sweep_type, &spec.sweep_options)?,
                 source,
                 workdir: relative(&spec.relative_work_dir),
                 environment: environment(spec.image, texts(spec.env))?,
                 resources,
-                datastores: datastore::mounts(spec.datastores)?,
+                datastores: datastore::mounts(&spec.datastores)?,
                 actions: spec.actions.read(),
                 auto_resume: spec.auto_resume,
                 retries: 0,
@@ -175,7 +175,7 @@ fn relative(path: &str) -> String {
     }
 }
 
-fn sweep(kind: &str, options: BTreeMap<String, Text>) -> Result<SweepSpec> {
+fn sweep(kind: &str, options: &BTreeMap<String, Text>) -> Result<SweepSpec> {
     let strategy = match kind {
         "" | "grid_search" => Strategy::GridSearch,
         "random_search" => Strategy::RandomSearch,

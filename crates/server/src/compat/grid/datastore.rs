@@ -25,7 +25,7 @@ pub(super) struct Datastores {
 }
 
 /// What a run is to mount.
-pub(super) fn mounts(mounts: Vec<Mount>) -> Result<Vec<DatastoreMount>> {
+pub(super) fn mounts(mounts: &[Mount]) -> Result<Vec<DatastoreMount>> {
     match mounts.first() {
         None => Ok(vec![]),
         Some(mount) => Err(no_such(&mount.id)),
