@@ -47,7 +47,7 @@ fn control(rest: &mut impl Iterator<Item = char>) -> Option<char> {
 }
 
 /// What differs each time, by what it is called instead; in this order.
-const DIFFERENT: [(&str, &str); 13] = [
+const DIFFERENT: [(&str, &str); 15] = [
     (
         r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:?00)?",
         "TIME",
@@ -65,7 +65,11 @@ const DIFFERENT: [(&str, &str); 13] = [
     (r"http://127\.0\.0\.1:\d+", "URL"),
     (r"\d+(\.\d+)?%\|[^|]*\|", "BAR"),
     (r"\[\d\d:\d\d<\d\d:\d\d, +[^\]]*\]", "SPEED"),
-    (r"[─━═-]{4,}", "LINE"),
+    // A spinner is drawn when its thread gets its turn, or not at all.
+    (r"[⠀-⣿] [^\n]*?\.\.\.", ""),
+    // The lines of tables are as long as what happens to be in them.
+    (r"(?m)^[┏┡┌├└╞].*\n", ""),
+    (r"-{4,}", "----"),
     (r"[ \t]+", " "),
 ];
 

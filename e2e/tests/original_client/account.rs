@@ -1,5 +1,6 @@
 //! Signing in, and what is there besides runs: people, clusters, keys, secrets, sessions.
 
+use grid_e2e::Ran;
 use grid_e2e::original::{NEWEST, Person, Story};
 
 use crate::two_teams;
@@ -42,10 +43,10 @@ fn signing_in_and_looking_around() {
 fn a_wrong_key_opens_nothing() {
     let server = two_teams();
     let mallory = Person::new(&server, "mallory", NEWEST);
-    for (name, key) in [("ada", "wrong"), ("nobody", "wrong"), ("bob", "")] {
+    for (name, key) in [("ada", "wrong"), ("nobody", "wrong"), ("bob", " ")] {
         let ran = mallory.grid(&["login", "--username", name, "--key", key]);
         let said = format!("{}{}", ran.stdout, ran.stderr);
-        assert_eq!(ran.code, 1, "{said}");
+        assert_eq!(ran.code, 1, "{name}: {said}");
         assert!(said.contains("401"), "{said}");
         assert!(!said.contains("Login successful"), "{said}");
     }
@@ -71,6 +72,30 @@ fn a_wrong_key_opens_nothing() {
         assert_eq!(output.status.code(), Some(1), "{line}: {said}");
         assert!(!said.contains("vision"), "{line}: {said}");
     }
+}
+
+#[test]
+fn a_program_needs_no_login() {
+    let server = two_teams();
+    let ada = Person::new(&server, "ada", NEWEST);
+    let (id, key) = ada.credentials();
+    // As jobs of continuous integration have it: nothing but the environment.
+    let mut command = ada.command(&["status"]);
+    command.env("GRID_USER_ID", id).env("GRID_API_KEY", key);
+    let ran = Ran::of(&command.output().expect("it starts"));
+    let said = ran.ok();
+    assert!(
+        said.contains("Loading status in prod-2"),
+        "nobody told it another: {said}"
+    );
+    // And whoever signed in with the one program is signed in with the other.
+    let bob = Person::new(&server, "bob", NEWEST);
+    let mut command = bob.command(&["user"]);
+    let home = server.folder.path().join("home/bob");
+    command.env("HOME", home).env_remove("GRID_URL");
+    let ran = Ran::of(&command.output().expect("it starts"));
+    let said = ran.ok();
+    assert!(said.contains("Username        : bob"), "{said}");
 }
 
 #[test]
@@ -132,7 +157,8 @@ fn secrets_are_kept_for_their_owner() {
     let arn = "arn:aws:iam::123456789012:role/grid-s3-access-training";
     let external = "an-external-id-that-nobody-guesses";
     let none = ada.grid(&["credential", "list"]);
-    assert!(none.fails(1).contains("No credentials available"));
+    let said = none.fails(1);
+    assert!(said.contains("No credentials available"), "{said}");
     let created = ada.types(&format!(
         "credential create --s3-external-id {external} --s3-role-arn {arn}"
     ));

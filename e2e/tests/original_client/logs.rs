@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use grid_e2e::Server;
 use grid_e2e::original::{Person, screen};
 
 use crate::two_teams;
@@ -67,17 +68,18 @@ fn what_is_written_while_one_looks_is_shown_whole_and_in_order() {
 
 #[test]
 fn the_end_of_what_runs_and_of_what_waits() {
-    let server = two_teams();
+    let server = Server::start(&["--cpus", "2"]);
+    // All of this machine, as often as somebody asks.
     let ada = Person::signed_in(&server, "ada");
     let gate = server.folder.path().join("gate");
     ada.file("count.sh", COUNT);
     ada.types(&format!(
-        "run -l --name big --cpus 4 count.sh {}",
+        "run -l --name big --cpus 2 count.sh {}",
         gate.display()
     ));
     server.reaches("big-exp0", "running");
     ada.types(&format!(
-        "run -l --name next --cpus 4 count.sh {}",
+        "run -l --name next --cpus 2 count.sh {}",
         gate.display()
     ));
     // It waits for the other; the client says so instead of waiting for ever.

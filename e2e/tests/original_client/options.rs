@@ -195,19 +195,58 @@ fn git(person: &Person<'_>, folder: &str, line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Git's own server, of one folder.
+struct Daemon {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Daemon {
+    fn of(folder: &std::path::Path) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = free.local_addr().expect("a port");
+        drop(free);
+        let child = Command::new("git")
+            .args([
+                "daemon",
+                "--export-all",
+                "--reuseaddr",
+                "--listen=127.0.0.1",
+            ])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--base-path={}", folder.display()))
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("git starts");
+        grid_e2e::wait_for("git's server", || {
+            std::net::TcpStream::connect(address).ok()
+        });
+        let url = format!("git://{address}/");
+        Self { child, url }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        grid_e2e::signal(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_run_from_a_repository_on_github() {
     // The client wants a remote on GitHub, and the server fetches from there.  For both of them
-    // that address stands for a folder beside, by Git's own means.
+    // that address stands for a server beside, by Git's own means.
     let elsewhere = tempfile::tempdir().expect("a folder");
     let bare = elsewhere.path().join("acme/widgets.git");
     let config = elsewhere.path().join("gitconfig");
-    let instead = format!("file://{}/", elsewhere.path().display());
-    std::fs::write(
-        &config,
-        format!("[url \"{instead}\"]\n\tinsteadOf = https://github.com/\n[protocol \"file\"]\n\tallow = always\n"),
-    )
-    .expect("written");
+    let daemon = Daemon::of(elsewhere.path());
+    let instead = format!(
+        "[url \"{}\"]\n\tinsteadOf = https://github.com/\n",
+        daemon.url
+    );
+    std::fs::write(&config, instead).expect("written");
     let server = crate::two_teams_with(&[("GIT_CONFIG_GLOBAL", &config.display().to_string())]);
     let ada = Person::signed_in(&server, "ada");
     ada.file("code/sub/show.py", SHOW);
