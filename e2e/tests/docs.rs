@@ -10,6 +10,7 @@
 //! * a command that ends in `# exit code N` has to end with that code, any other with 0;
 //! * `<!-- $ COMMAND -->` is typed without being shown, to bring about what the page tells of;
 //! * a block whose first line ends in `file=NAME` is written to that file;
+//! * what was drawn over, and colours, are not there;
 //! * what differs each time (times, ids, ports, spaces that fill a column) is not compared.
 //!
 //! `GRID_DOCS=write cargo nextest run -p grid-e2e --test docs` writes the real output into
@@ -18,18 +19,22 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use grid_e2e::original::{Clients, screen};
 use grid_e2e::{Server, grid_program, wait_for};
 use regex::Regex;
 
 /// The pages, each with a test of its own.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 13] = [
     "README.md",
     "docs/guide/api.md",
     "docs/guide/config-file.md",
+    "docs/guide/datastores.md",
     "docs/guide/first-steps.md",
     "docs/guide/json.md",
     "docs/guide/logs-and-artifacts.md",
+    "docs/guide/original-client.md",
     "docs/guide/runs.md",
+    "docs/guide/secrets.md",
     "docs/guide/server.md",
     "docs/guide/sweeps.md",
     "docs/guide/teams.md",
@@ -40,6 +45,9 @@ const HOME: &str = "/home/ada";
 
 /// Where the server of the pages listens.
 const URL: &str = "http://127.0.0.1:8080";
+
+/// The variable with the folder of the original client's programs, on the page about it.
+const ORIGINAL_CLIENT: &str = "ORIGINAL_CLIENT";
 
 /// Ends the text of a file.
 const END_OF_FILE: &str = "END-OF-FILE";
@@ -63,6 +71,11 @@ fn config_file() {
 }
 
 #[test]
+fn datastores() {
+    try_page("docs/guide/datastores.md");
+}
+
+#[test]
 fn first_steps() {
     try_page("docs/guide/first-steps.md");
 }
@@ -78,8 +91,18 @@ fn logs_and_artifacts() {
 }
 
 #[test]
+fn original_client() {
+    try_page("docs/guide/original-client.md");
+}
+
+#[test]
 fn runs() {
     try_page("docs/guide/runs.md");
+}
+
+#[test]
+fn secrets() {
+    try_page("docs/guide/secrets.md");
 }
 
 #[test]
@@ -323,6 +346,7 @@ fn type_all(server: &Server, steps: &[Step]) -> Vec<(i32, String)> {
             ("GIT_COMMITTER_NAME", "Ada"),
             ("GIT_COMMITTER_EMAIL", "ada@example.org"),
         ])
+        .envs(asked_for(steps))
         .stdin(Stdio::null())
         .spawn()
         .expect("bash starts");
@@ -332,12 +356,24 @@ fn type_all(server: &Server, steps: &[Step]) -> Vec<(i32, String)> {
     let read = |n: usize| {
         let output = std::fs::read(said.join(n.to_string())).unwrap_or_default();
         let code = std::fs::read_to_string(said.join(format!("{n}.code"))).unwrap_or_default();
-        let output = String::from_utf8_lossy(&output)
+        let output = screen::shown(&String::from_utf8_lossy(&output))
             .replace(&home.display().to_string(), HOME)
             .replace(&server.url, URL);
         (code.trim().parse().unwrap_or(-1), output)
     };
     (0..steps.len()).map(read).collect()
+}
+
+/// What pages find in their environment only when they ask for it, because it has to be made.
+fn asked_for(steps: &[Step]) -> Option<(&'static str, PathBuf)> {
+    let asked = steps
+        .iter()
+        .any(|step| step.command.contains(ORIGINAL_CLIENT));
+    let programs = || Clients::ready().python().parent().map(Path::to_owned);
+    asked
+        .then(programs)
+        .flatten()
+        .map(|folder| (ORIGINAL_CLIENT, folder))
 }
 
 /// The page with what was said instead of what it says; where both agree, as it is.

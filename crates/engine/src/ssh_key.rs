@@ -22,12 +22,7 @@ fn thing(key: &SshKey) -> Thing {
 }
 
 /// Adds a key of the caller's.
-pub async fn add(
-    engine: &Engine,
-    caller: &Caller,
-    name: &str,
-    public_key: &str,
-) -> Result<SshKey> {
+pub async fn add(engine: &Engine, caller: &Caller, name: &str, public_key: &str) -> Result<SshKey> {
     caller.require_whole("add SSH keys")?;
     let public: PublicKey = public_key
         .parse()

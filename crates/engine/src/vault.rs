@@ -75,7 +75,9 @@ impl Vault {
             ));
         }
         let damaged = || Error::internal(anyhow::anyhow!("{place} is damaged in the database"));
-        let bytes = BASE64_STANDARD.decode(&sealed.text).map_err(|_| damaged())?;
+        let bytes = BASE64_STANDARD
+            .decode(&sealed.text)
+            .map_err(|_| damaged())?;
         let (nonce, closed) = bytes
             .split_first_chunk::<NONCE_BYTES>()
             .ok_or_else(damaged)?;

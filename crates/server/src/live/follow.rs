@@ -287,9 +287,10 @@ impl Follower {
 
     /// Whether the experiment has begun and nothing of its build has come for a while.
     fn is_built(&mut self, now: Instant) -> bool {
-        let begun = self.told.as_ref().is_some_and(|told| {
-            !matches!(told.status, Status::Queued | Status::Pending)
-        });
+        let begun = self
+            .told
+            .as_ref()
+            .is_some_and(|told| !matches!(told.status, Status::Queued | Status::Pending));
         match &mut self.build {
             Some(since) if begun => now >= *since.get_or_insert(now) + BUILD_QUIET,
             Some(since) => {

@@ -77,8 +77,7 @@ pub(super) async fn credential_update(
     JsonBody(update): JsonBody<CredentialUpdate>,
 ) -> Result<Json<CredentialResponse>> {
     let content = content(update.content);
-    let changed =
-        grid_engine::credential::update(&engine, &caller, &credential, &content).await?;
+    let changed = grid_engine::credential::update(&engine, &caller, &credential, &content).await?;
     Ok(answer(changed))
 }
 

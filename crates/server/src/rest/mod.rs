@@ -88,7 +88,16 @@ impl FromRef<App> for Engine {
 
 /// Everything below the prefix but what runners use, with its description.
 fn described() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::begin())
+    let router = OpenApiRouter::with_openapi(openapi::begin());
+    work(teams(people(router)))
+        .routes(routes!(change::change_follow))
+        .routes(routes!(cluster::cluster_list))
+        .routes(routes!(openapi::openapi_get))
+}
+
+/// Users, and what is their own.
+fn people(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+    router
         .routes(routes!(health::health_get))
         .routes(routes!(user::login))
         .routes(routes!(user::user_get))
@@ -107,6 +116,11 @@ fn described() -> OpenApiRouter<App> {
             credential::credential_update,
             credential::credential_delete
         ))
+}
+
+/// Teams, and what is theirs.
+fn teams(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+    router
         .routes(routes!(team::user_set_team))
         .routes(routes!(team::team_list, team::team_create))
         .routes(routes!(team::team_get))
@@ -137,6 +151,11 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(share::share_list))
         .routes(routes!(share::share_revoke))
         .routes(routes!(share::share_open))
+}
+
+/// Code, data, runs, and what comes of them.
+fn work(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+    router
         .routes(routes!(snapshot::snapshot_create))
         .routes(routes!(blob::blob_upload))
         .routes(routes!(blob::blob_missing))
@@ -157,6 +176,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(datastore::datastore_archive_put))
         .routes(routes!(datastore::datastore_file_list))
         .routes(routes!(datastore::datastore_file_download))
+        .routes(routes!(datastore::datastore_file_fetch))
         .routes(routes!(datastore::datastore_diff))
         .routes(routes!(datastore::datastore_user_list))
         .routes(routes!(run::run_list, run::run_create))
@@ -180,9 +200,6 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(artifact::artifact_download))
         .routes(routes!(link::link_create))
         .routes(routes!(link::link_follow))
-        .routes(routes!(change::change_follow))
-        .routes(routes!(cluster::cluster_list))
-        .routes(routes!(openapi::openapi_get))
 }
 
 /// The whole of it.

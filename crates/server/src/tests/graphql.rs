@@ -16,7 +16,8 @@ pub(super) const DOCUMENTS: &str = include_str!("graphql/documents.jsonl");
 pub(super) const INTROSPECTION: &str = include_str!("graphql/introspection.graphql");
 
 /// A public key that was made for this.
-pub(super) const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmYDSXeGl6nvAJpbqiKJIRN/JZjRNxDrfv7MoFgCmq9 root@vm";
+pub(super) const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmYDSXeGl6nvAJpbqiKJIRN/JZjRNxDrfv7MoFgCmq9 root@vm";
 
 fn request(person: &Person, body: impl Into<Body>) -> Request<Body> {
     let request = Request::builder()
@@ -176,7 +177,8 @@ async fn an_experiment_is_found_described_and_read() {
     runner.end(&world, &attempt).await;
     let logs = "query ($experimentId: ID!, $start: DateTime, $stop: DateTime) { getExperimentLogs(experimentId: $experimentId, start: $start, stop: $stop) { success lines { message timestamp } } getBuildLogs(experimentId: $experimentId) { message } }";
     let read = data(&world, &bob, logs, of).await;
-    let line = |text: &str| json!({ "message": text, "timestamp": "2023-11-14T22:13:20.000000+00:00" });
+    let line =
+        |text: &str| json!({ "message": text, "timestamp": "2023-11-14T22:13:20.000000+00:00" });
     assert_eq!(
         read["getExperimentLogs"]["lines"],
         json!([line("one\n"), line("two\n")])
@@ -337,7 +339,8 @@ async fn an_operator_who_looks_is_written_down() {
     run["team"] = json!("lab");
     let made = world.post(&bob, "/runs", &run).await.ok();
     let id = made["experiments"][0]["id"].clone();
-    let logs = "query ($experimentId: ID!) { getExperimentLogs(experimentId: $experimentId) { success } }";
+    let logs =
+        "query ($experimentId: ID!) { getExperimentLogs(experimentId: $experimentId) { success } }";
     data(&world, &world.ada, logs, json!({ "experimentId": id })).await;
     let log = world.get(&bob, "/teams/lab/audit").await.ok();
     assert_eq!(log["events"][0]["action"], "run.logs");

@@ -6,8 +6,8 @@ use grid_core::team::TeamPolicy;
 use serde_json::{Value, json};
 
 use super::matrix::Lab;
-use super::server::{client, of, operator, options};
 use super::place::on_both;
+use super::server::{client, of, operator, options};
 use super::world::{Person, World};
 use crate::serve::Server;
 use crate::upkeep::{backup, doctor};
@@ -162,7 +162,9 @@ async fn credentials_obey_the_table(world: World) {
             let expected = match may(asker.relation, action, policy) {
                 Decision::Allow | Decision::AllowAudited => 200,
                 // Who may delete one sees that it is there.
-                Decision::Deny(_) if method == Method::GET && known == Decision::AllowAudited => 200,
+                Decision::Deny(_) if method == Method::GET && known == Decision::AllowAudited => {
+                    200
+                }
                 Decision::Deny(_) => 403,
                 Decision::Hide => 404,
             };
@@ -226,7 +228,9 @@ async fn no_secret_is_on_disk_in_clear() {
         if path.is_file() {
             let bytes = std::fs::read(&path).expect("read");
             for secret in [SECRET, "AKIA", "an-id-of-ours", "role/of-ours"] {
-                let found = bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+                let found = bytes
+                    .windows(secret.len())
+                    .any(|part| part == secret.as_bytes());
                 assert!(!found, "{secret} is in {}", path.display());
             }
             looked += usize::from(bytes.windows(4).any(|part| part == b"s3_r"));

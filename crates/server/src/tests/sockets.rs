@@ -209,7 +209,10 @@ async fn a_running_log_is_followed_to_its_end(protocol: &'static str) {
     let mut last = of;
     last["limit"] = json!(2);
     socket.ask("3", LOGS, last).await;
-    assert_eq!(socket.lines("3").await.expect("lines"), ["three\n", "four\n"]);
+    assert_eq!(
+        socket.lines("3").await.expect("lines"),
+        ["three\n", "four\n"]
+    );
     assert_eq!(socket.lines("3").await, None);
     socket.say(&json!({ "type": "connection_terminate" })).await;
     assert_eq!(socket.closed().await.0, 1000);
@@ -299,10 +302,14 @@ async fn who_is_removed_from_a_team_reads_no_more() {
     let door = Door::open(&world);
     let mut socket = Socket::open(&door, TRANSPORT, &eve).await;
     socket.ask("1", LOGS, of.clone()).await;
-    runner.write(&world, &attempt, Source::Stdout, "one\n").await;
+    runner
+        .write(&world, &attempt, Source::Stdout, "one\n")
+        .await;
     assert_eq!(socket.lines("1").await.expect("lines"), ["one\n"]);
     world.delete(&bob, "/teams/lab/members/eve").await.ok();
-    runner.write(&world, &attempt, Source::Stdout, "two\n").await;
+    runner
+        .write(&world, &attempt, Source::Stdout, "two\n")
+        .await;
     let said = socket.failure("1").await;
     assert!(said.contains("no experiment"), "{said}");
     socket.ask("2", LOGS, of).await;
@@ -319,9 +326,7 @@ async fn a_revoked_key_asks_nothing_more() {
         .await
         .ok();
     assert!(rotated["api_key"].is_string());
-    socket
-        .ask("1", "{ getUser { username } }", json!({}))
-        .await;
+    socket.ask("1", "{ getUser { username } }", json!({})).await;
     let said = socket.failure("1").await;
     assert!(said.contains("revoked"), "{said}");
 }
@@ -396,7 +401,10 @@ async fn what_breaks_the_protocol_ends_the_socket() {
     let mut socket = Socket::open(&door, TRANSPORT, &world.ada).await;
     let long = json!({ "type": "ping", "payload": { "x": "x".repeat(100_000) } });
     socket.say(&long).await;
-    assert!(matches!(socket.inner.next().await, Some(Ok(Message::Close(_)) | Err(_)) | None));
+    assert!(matches!(
+        socket.inner.next().await,
+        Some(Ok(Message::Close(_)) | Err(_)) | None
+    ));
 }
 
 #[tokio::test]
@@ -412,11 +420,15 @@ async fn one_socket_asks_so_much_at_once() {
     let said = socket.failure("more").await;
     assert!(said.contains("end some"), "{said}");
     socket.say(&json!({ "id": "3", "type": "complete" })).await;
-    socket.ask("more", "{ getUser { username } }", json!({})).await;
+    socket
+        .ask("more", "{ getUser { username } }", json!({}))
+        .await;
     let answer = socket.answer("more").await.expect("an answer");
     assert_eq!(answer["data"]["getUser"]["username"], "ada");
     assert_eq!(socket.answer("more").await, None);
-    socket.say(&json!({ "type": "ping", "payload": { "n": 1 } })).await;
+    socket
+        .say(&json!({ "type": "ping", "payload": { "n": 1 } }))
+        .await;
     assert_eq!(
         socket.hear().await,
         json!({ "type": "pong", "payload": { "n": 1 } })
@@ -459,9 +471,7 @@ async fn cluster_log(
 ) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>, u16> {
     use base64::Engine as _;
     let token = match person {
-        Person::User { id, key } => {
-            base64::prelude::BASE64_STANDARD.encode(format!("{id}:{key}"))
-        }
+        Person::User { id, key } => base64::prelude::BASE64_STANDARD.encode(format!("{id}:{key}")),
         Person::Nobody | Person::Token(_) => String::new(),
     };
     let url = format!(
@@ -508,7 +518,9 @@ async fn the_log_of_the_cluster_is_for_operators() {
         assert_eq!(line.as_object().map(serde_json::Map::len), Some(3));
         told.push(line);
     }
-    let one = told.iter().find(|line| line["message"] == "one of this test");
+    let one = told
+        .iter()
+        .find(|line| line["message"] == "one of this test");
     let one = one.expect("told");
     assert_eq!(one["labels"], json!({ "level": "info" }));
     assert_eq!(one["timestamp"], "2023-11-14T22:13:20.000Z");
@@ -516,7 +528,10 @@ async fn the_log_of_the_cluster_is_for_operators() {
         .await
         .expect("let in");
     let mut next = async || loop {
-        match tokio::time::timeout(LIMIT, live.next()).await.expect("in time") {
+        match tokio::time::timeout(LIMIT, live.next())
+            .await
+            .expect("in time")
+        {
             Some(Ok(Message::Text(text))) if text.contains("of this test") => return Some(text),
             Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
             Some(Ok(_)) => {}

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::extract::State;
-use axum::response::Response;
 use axum::Extension;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use grid_api::error::ErrorCode;
@@ -185,7 +185,10 @@ impl Talk {
 
     /// Whether it was taken.
     async fn send(&mut self, message: Message) -> bool {
-        matches!(timeout(SEND_LIMIT, self.socket.send(message)).await, Ok(Ok(())))
+        matches!(
+            timeout(SEND_LIMIT, self.socket.send(message)).await,
+            Ok(Ok(()))
+        )
     }
 
     async fn close(mut self, why: &str) {

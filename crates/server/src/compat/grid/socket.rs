@@ -21,9 +21,10 @@ use async_graphql::http::ClientMessage;
 use async_graphql::{Response, ServerError};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use grid_api::error::ErrorCode;
 use grid_core::id::UserId;
+use grid_engine::Engine;
 use grid_engine::audit::{Origin, Trail};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -414,17 +415,7 @@ impl Talk {
             caller,
         };
         let answers = graphql::answers(question, asked);
-        let engine = self.app.engine.clone();
-        let answers = answers.then(move |answer| {
-            let (engine, trail) = (engine.clone(), trail.clone());
-            // What was looked at is written down before it is shown.
-            async move {
-                match engine.settle(&trail).await {
-                    Ok(()) => answer,
-                    Err(error) => failed(&words(error)),
-                }
-            }
-        });
+        let answers = settled(answers, self.app.engine.clone(), trail);
         self.asked += 1;
         let number = self.asked;
         let (to, last) = (self.answers.clone(), id.clone());
@@ -543,6 +534,23 @@ fn understand(
             format!("Invalid message received: {error}"),
         )),
     }
+}
+
+/// The same answers, each once what was looked at for it is written down.
+fn settled(
+    answers: impl Stream<Item = Response> + Send,
+    engine: Engine,
+    trail: Trail,
+) -> impl Stream<Item = Response> + Send {
+    answers.then(move |answer| {
+        let (engine, trail) = (engine.clone(), trail.clone());
+        async move {
+            match engine.settle(&trail).await {
+                Ok(()) => answer,
+                Err(error) => failed(&words(error)),
+            }
+        }
+    })
 }
 
 fn failed(why: &str) -> Response {

@@ -22,7 +22,10 @@ pub(crate) const FIELDS: [(&str, Asks); 15] = {
         ("Query.getUserCredentials", SignedIn),
         ("Query.getUserTeams", SignedIn),
         ("Subscription.getLiveBuildLogs", Named(Action::ReadLogs)),
-        ("Subscription.getLiveExperimentLogs", Named(Action::ReadLogs)),
+        (
+            "Subscription.getLiveExperimentLogs",
+            Named(Action::ReadLogs),
+        ),
     ]
 };
 
@@ -57,7 +60,10 @@ mod tests {
             let (body, _) = rest.split_once("\n}").expect("its end");
             // Descriptions stand in quotes, deeper or not: a field begins with a letter.
             for line in body.lines().map(str::trim) {
-                let name: String = line.chars().take_while(char::is_ascii_alphanumeric).collect();
+                let name: String = line
+                    .chars()
+                    .take_while(char::is_ascii_alphanumeric)
+                    .collect();
                 let is_field = line[name.len()..].starts_with(['(', ':']);
                 if is_field && !name.is_empty() {
                     fields.push(format!("{root}.{name}"));
