@@ -185,8 +185,6 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -259,14 +257,13 @@ mod tests {
         file.write_all_at(b"head", 0).unwrap();
         file.write_all_at(b"tail", size - 4).unwrap();
         let mut source = Source::new(file, size).unwrap();
-        let begun = Instant::now();
         let (mut pieces, mut bytes) = (0, 0);
         while let Some(piece) = source.next().unwrap() {
             pieces += 1;
             bytes += piece.bytes.len() as u64 * u64::from(piece.times);
         }
         assert_eq!(bytes, size);
-        assert!(pieces < 50, "{pieces} pieces in {:?}", begun.elapsed());
+        assert!(pieces < 50, "{pieces} pieces");
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::access::Caller;
 use crate::error::{Error, Result};
 
 /// Small blobs are stored together, this many bytes at a time.  Higher: more memory
-/// per upload; lower: more writes.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+/// per upload, of which there may be dozens at once; lower: more writes.
+const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// And at most so many.
 const BATCH_BLOBS_MAX: usize = 4_096;

@@ -20,7 +20,7 @@ const READERS_MAX: usize = 4;
 
 /// Batches that are sent at the same time.  Higher: more memory here and at the server;
 /// lower: the line is idle while the server writes.
-const SENDERS_MAX: usize = 3;
+const SENDERS_MAX: usize = 2;
 
 /// Batches that wait to be sent.
 const WAITING_MAX: usize = 1;

@@ -119,7 +119,9 @@ async fn all_files_arrive_and_nothing_travels_twice() {
     let read = Arc::new(AtomicU64::new(0));
     let progress = {
         let read = Arc::clone(&read);
-        move |bytes| drop(read.fetch_add(bytes, Ordering::SeqCst))
+        move |bytes| {
+            read.fetch_add(bytes, Ordering::SeqCst);
+        }
     };
     let sent = send(&door, files.clone(), progress).await.unwrap();
     for (sent, bytes) in sent.iter().zip(&contents) {
