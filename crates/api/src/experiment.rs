@@ -81,6 +81,7 @@ pub struct ExperimentsQuery {
     pub status: Vec<Status>,
     /// At most this many (1 to 1,000; default 1,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1_000)]
     pub limit: Option<u32>,
     /// Where the last page ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]

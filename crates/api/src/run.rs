@@ -100,6 +100,7 @@ pub struct RunsQuery {
     pub since: Option<String>,
     /// At most this many (1 to 1,000; default 100).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1_000)]
     pub limit: Option<u32>,
     /// Where the last page ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +113,7 @@ pub struct RunsQuery {
 pub struct RunCreate {
     /// Name; made up when absent.
     #[serde(default)]
+    #[schema(min_length = 1)]
     pub name: Option<String>,
     /// Team by name; the user's current one when absent.
     #[serde(default)]
@@ -146,6 +148,7 @@ pub struct RunCreated {
 pub struct RunClone {
     /// Name; `<original>-cl<digits>` when absent.
     #[serde(default)]
+    #[schema(min_length = 1)]
     pub name: Option<String>,
     /// Arguments to change or add, as typed after the script: `["--lr=0.1", "--epochs", "3"]`.
     #[serde(default)]
