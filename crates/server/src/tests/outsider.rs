@@ -16,6 +16,7 @@ use crate::rest::access::{Asks, ROUTES};
 on_both!(
     a_run_of_others_is_like_none_on_every_route,
     a_team_of_others_is_like_none_on_every_route,
+    what_else_others_made_is_like_none_on_every_route,
     what_a_request_names_tells_no_more,
 );
 
@@ -245,6 +246,48 @@ async fn a_team_of_others_is_like_none_on_every_route(world: World) {
                     for sent in bodies(&id) {
                         lab.same(&who, &method, &path, pair, &sent).await;
                     }
+                }
+            }
+        }
+    }
+}
+
+async fn what_else_others_made_is_like_none_on_every_route(world: World) {
+    let lab = Lab::new(world).await;
+    let world = &lab.world;
+    let content =
+        json!({ "kind": "s3_key", "access_key_id": "AKIA", "secret_access_key": "secret" });
+    let new = json!({ "name": "kept", "team": "lab", "content": content });
+    let made = world.post(&lab.olga, "/credentials", &new).await.ok();
+    let credential = made["credential"]["id"].as_str().expect("an id").to_owned();
+    let new = json!({ "name": "kept", "team": "lab", "source": "here", "source_kind": "folder" });
+    let made = world.post(&lab.olga, "/datastores", &new).await.ok();
+    let datastore = made["datastore"]["id"].as_str().expect("an id").to_owned();
+    let by_name = |version: &str| {
+        let (there, none) = (format!("olga:kept{version}"), format!("olga:kepd{version}"));
+        let nobodys = format!("olgi:kept{version}");
+        [
+            pair(&there, &none, ("kept", "kepd")),
+            pair(&there, &nobodys, ("olga", "olgi")),
+        ]
+    };
+    let of = |id: &str, version: &str| {
+        let mut pairs = vec![pair(id, NO_ID, (id, NO_ID))];
+        pairs.extend(by_name(version));
+        pairs
+    };
+    for who in lab.outsiders().await {
+        for (id, method, path) in operations() {
+            let row = ROUTES.iter().find(|(known, _)| *known == id);
+            let (path, pairs) = match row.expect("a row").1 {
+                Asks::Credential(_) => (path.replace("{credential}", "THING"), of(&credential, "")),
+                Asks::Datastore(_) => (path.replace("{datastore}", "THING"), of(&datastore, ":1")),
+                _ => continue,
+            };
+            let path = path.replace("{number}", "0").replace("{path}", "a");
+            for pair in &pairs {
+                for sent in bodies(&id) {
+                    lab.same(&who, &method, &path, pair, &sent).await;
                 }
             }
         }
