@@ -71,6 +71,7 @@ OF_OPERATION = {
     ("datastore_file_list", "path"): "data_path",
     ("datastore_file_list", "after"): "data_path",
     ("datastore_diff", "after"): "data_path",
+    ("datastore_file_fetch", "paths"): "data_path",
     ("datastore_part_list", "after"): "none",
     ("datastore_file_download", "path"): "data_path",
     ("datastore_part_list", "datastore"): "upload",
