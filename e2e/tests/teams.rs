@@ -77,11 +77,23 @@ fn a_team_sees_the_work_of_its_members_and_nobody_else_does() {
         list("bob", "history --global --since 1h --state succeeded").len(),
         1
     );
+    assert_eq!(
+        list("bob", "history --global --state failed --state succeeded"),
+        ["ada:bert-1"]
+    );
+    assert_eq!(
+        list("bob", "status --global --all --state running,succeeded").len(),
+        2
+    );
     for line in [
         "status",
         "history",
         "status --global bob",
+        "status --global --state queued,stopping",
+        "status --global --state failed",
         "history --global --state failed",
+        "history --global --state failed --state stopped",
+        "history --global --since 2120-01-31",
         "history --global --name long",
     ] {
         assert!(list("bob", line).is_empty(), "{line}");

@@ -1,6 +1,7 @@
 //! The engine with a real database, and a runner that the tests play.
 
 mod drafts;
+mod lists;
 mod privacy;
 mod refusals;
 mod running;

@@ -30,6 +30,10 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/runs?limit=x", "", 400, "limit"),
     ("GET", "/runs?active=maybe", "", 400, "active"),
     ("GET", "/runs?cursor=abc", "", 400, "cursor"),
+    ("GET", "/runs?state=sad", "", 400, "'sad' is none of: queued"),
+    ("GET", "/runs?state=failed,", "", 400, "state"),
+    ("GET", "/runs?state=", "", 400, "state"),
+    ("GET", "/runs?since=yesterday", "", 400, "since"),
     ("GET", "/runs/here?x=1", "", 400, "no query parameter 'x'"),
     (
         "POST",

@@ -113,6 +113,41 @@ async fn lists_are_paged_without_gap_or_repeat() {
 }
 
 #[tokio::test]
+async fn lists_are_narrowed_by_state_and_age() {
+    let world = World::new().await;
+    for name in ["first", "second"] {
+        world.run(&world.ada, name, &["--x", "range(2)"]).await;
+    }
+    world
+        .post(&world.ada, "/runs/first/stop", &json!({}))
+        .await
+        .ok();
+    let list = async |query: &str| {
+        let listed = world.get(&world.ada, &format!("/runs?{query}")).await.ok();
+        names(&listed["runs"]).join(" ")
+    };
+    assert_eq!(list("state=stopped").await, "first");
+    assert_eq!(list("state=queued,pending").await, "second");
+    assert_eq!(
+        list("state=failed,stopped,queued,pending").await,
+        "second first"
+    );
+    assert_eq!(list("state=failed").await, "");
+    assert_eq!(list("active=false&state=queued").await, "");
+    assert_eq!(
+        list("since=2020-01-31T12:00:00Z&state=stopped").await,
+        "first"
+    );
+    assert_eq!(list("since=2120-01-31T12:00:00Z").await, "");
+    let path = "/runs/first/experiments?status=stopped,failed";
+    let experiments = world.get(&world.ada, path).await.ok();
+    assert_eq!(names(&experiments["experiments"]).len(), 2);
+    let path = "/runs/first/experiments?status=queued";
+    let experiments = world.get(&world.ada, path).await.ok();
+    assert!(names(&experiments["experiments"]).is_empty());
+}
+
+#[tokio::test]
 async fn sending_a_run_twice_makes_it_once() {
     let world = World::new().await;
     let send = async |body: &Value| {
