@@ -249,6 +249,14 @@ pub struct FilesQuery {
     pub limit: Option<u32>,
 }
 
+/// `POST /datastores/{datastore}/fetch`: the bytes of many small files in one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilesFetch {
+    /// Paths of files, at most 10,000.
+    pub paths: Vec<String>,
+}
+
 /// One difference between two versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileChange {

@@ -7,7 +7,7 @@
 
 mod change;
 mod diff;
-mod fetch;
+mod http;
 mod files;
 mod import;
 mod list;
@@ -31,7 +31,7 @@ use crate::reference;
 
 pub use change::{delete, restore, update};
 pub use diff::{Change, Changes, diff};
-pub use files::{Item, Items, Opened, Wanted, files, open};
+pub use files::{Item, Items, Opened, Wanted, fetch, files, open};
 pub use import::receive;
 pub(crate) use list::referenced;
 pub(crate) use mount::{resolve, still_there};

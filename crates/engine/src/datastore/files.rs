@@ -1,14 +1,15 @@
 //! What is in a version: folder by folder, or all of it, and the bytes of one file.
 
 use grid_core::access::Action;
+use grid_core::blob::BlobId;
 use grid_manifest::{Entry, Node, Totals};
 use grid_store::blobs::BlobReader;
 
 use super::list::List;
 use super::{Found, name};
-use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::{Engine, blob};
 
 /// One line of a listing.
 #[derive(Debug, Clone)]
@@ -144,6 +145,34 @@ fn cursor(item: &Item) -> String {
         Item::Entry(entry) => entry.path.clone(),
         Item::Folder { path, .. } => format!("{path}/"),
     }
+}
+
+/// The bytes of many small files, in their order, as records of blobs.  What is no file, or
+/// is not there, is an error that names it.
+pub async fn fetch(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    paths: &[String],
+) -> Result<Vec<BlobId>> {
+    if paths.len() > blob::BLOBS_MAX {
+        let max = blob::BLOBS_MAX;
+        return Err(Error::invalid(format!("fetch at most {max} files at a time")));
+    }
+    let found = seen(engine, caller, text).await?;
+    let mut list = List::open(engine, &found.version).await?;
+    let mut blobs = Vec::with_capacity(paths.len());
+    for path in paths {
+        let entry = list.get(path).await?;
+        match entry.as_ref().and_then(Entry::blob) {
+            Some(blob) => blobs.push(blob),
+            None => {
+                let called = found.called();
+                return Err(Error::not_found(format!("{called} has no file '{path}'")));
+            }
+        }
+    }
+    Ok(blobs)
 }
 
 /// One file, to read.

@@ -17,7 +17,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::unpack::{Progress, Unpacked, unpack};
 use super::upload::{require_uploading, upload};
 use super::work::{self, Fault, Filing};
-use super::{Version, fetch, one};
+use super::{Version, http, one};
 use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
@@ -33,12 +33,12 @@ const TIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 const ENTRIES_AT_ONCE: usize = 10_000;
 
 /// Fetches the archive of a version, and takes it apart.
-pub(super) async fn http(
+pub(super) async fn fetched(
     engine: &Engine,
     version: &db::datastore_version::Version,
 ) -> Result<Content, Fault> {
     let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
-    let response = fetch::get(&version.source, is_private_allowed).await?;
+    let response = http::get(&version.source, is_private_allowed).await?;
     let total = response.content_length();
     let body = response
         .bytes_stream()

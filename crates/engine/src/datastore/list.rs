@@ -1,7 +1,7 @@
 //! Reading the list of a version: block by block, and only those that are needed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use grid_core::blob::BlobId;
 use grid_manifest::{Entry, Index, Totals, decode};
@@ -15,10 +15,40 @@ use crate::trash::Referenced;
 /// folders begin and end in the same block reads it again.
 const BLOCKS_KEPT: usize = 8;
 
+/// Blocks that are kept for all requests.  Higher: more memory, some 300 KiB each; lower: who
+/// asks for one file after the other has the same block unpacked for each.
+const SHARED_MAX: usize = 64;
+
+/// Indexes that are kept, each of up to some megabytes.
+const INDEXES_MAX: usize = 16;
+
+/// Parts of lists that were read lately.  They never change, so they are never wrong; who may
+/// read them is asked before.
+#[derive(Default)]
+pub(crate) struct Lately {
+    blocks: Mutex<HashMap<BlobId, Arc<Vec<Entry>>>>,
+    indexes: Mutex<HashMap<BlobId, Arc<Index>>>,
+}
+
+impl Lately {
+    fn get<T>(kept: &Mutex<HashMap<BlobId, Arc<T>>>, blob: BlobId) -> Option<Arc<T>> {
+        let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&blob).cloned()
+    }
+
+    fn put<T>(kept: &Mutex<HashMap<BlobId, Arc<T>>>, blob: BlobId, part: &Arc<T>, most: usize) {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= most {
+            kept.clear();
+        }
+        kept.insert(blob, Arc::clone(part));
+    }
+}
+
 /// A list that is read.
 pub(super) struct List {
     engine: Engine,
-    pub(super) index: Index,
+    pub(super) index: Arc<Index>,
     kept: HashMap<usize, Arc<Vec<Entry>>>,
     /// Blocks that were fetched, for those who have a limit.
     pub(super) fetched: usize,
@@ -36,9 +66,18 @@ impl List {
                 version.state
             ))
         })?;
+        let lately = &engine.inner.datastores.lately;
+        let index = match Lately::get(&lately.indexes, manifest) {
+            Some(index) => index,
+            None => {
+                let read = Arc::new(index(engine, manifest).await?);
+                Lately::put(&lately.indexes, manifest, &read, INDEXES_MAX);
+                read
+            }
+        };
         Ok(Self {
             engine: engine.clone(),
-            index: index(engine, manifest).await?,
+            index,
             kept: HashMap::new(),
             fetched: 0,
         })
@@ -52,7 +91,15 @@ impl List {
         let Some(named) = self.index.blocks.get(number) else {
             return Ok(Arc::default());
         };
-        let entries = Arc::new(block(&self.engine, named.blob).await?);
+        let lately = &self.engine.inner.datastores.lately;
+        let entries = match Lately::get(&lately.blocks, named.blob) {
+            Some(entries) => entries,
+            None => {
+                let read = Arc::new(block(&self.engine, named.blob).await?);
+                Lately::put(&lately.blocks, named.blob, &read, SHARED_MAX);
+                read
+            }
+        };
         self.fetched += 1;
         if self.kept.len() >= BLOCKS_KEPT {
             self.kept.clear();

@@ -17,7 +17,7 @@ use grid_store::db;
 use grid_store::db::datastore_version::Content;
 use tokio::sync::watch;
 
-use super::{NewVersion, fetch, import, list};
+use super::{NewVersion, http, import, list};
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -45,9 +45,12 @@ const TRIES_MAX: u32 = 3;
 /// Versions looked at in one step.
 const STEP: u32 = 64;
 
-/// The versions that are worked on now.
+/// The versions that are worked on now, and what was read of others lately.
 #[derive(Default)]
-pub(crate) struct Jobs(Mutex<HashMap<DatastoreVersionId, Job>>);
+pub(crate) struct Jobs {
+    open: Mutex<HashMap<DatastoreVersionId, Job>>,
+    pub(super) lately: list::Lately,
+}
 
 struct Job {
     /// Closed when it is over.
@@ -56,7 +59,7 @@ struct Job {
 
 impl Jobs {
     fn lock(&self) -> MutexGuard<'_, HashMap<DatastoreVersionId, Job>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -295,7 +298,7 @@ async fn content(
 ) -> Result<Content, Fault> {
     match version.source_kind {
         SourceKind::Folder | SourceKind::File => file(engine, version).await,
-        SourceKind::Http => import::http(engine, version).await,
+        SourceKind::Http => import::fetched(engine, version).await,
         SourceKind::Stream | SourceKind::S3 => Err(Fault::Data(
             "this server cannot fetch data from there".to_owned(),
         )),
@@ -392,7 +395,7 @@ impl Filing {
 pub(super) fn check_source(engine: &Engine, new: &NewVersion) -> Result<()> {
     if new.source_kind == SourceKind::Http {
         let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
-        return fetch::checked(&new.source, is_private_allowed).map(drop);
+        return http::checked(&new.source, is_private_allowed).map(drop);
     }
     Err(Error::invalid(format!(
         "this server cannot fetch data from '{}'",

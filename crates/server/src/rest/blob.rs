@@ -3,8 +3,12 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures::TryStreamExt;
 use grid_api::blob::{BlobList, BlobRecipes, BlobRecipesAnswer, BlobsStored, RECIPES_BYTES_MAX};
 use grid_api::error::ErrorCode;
+use grid_core::blob::BlobId;
 use grid_engine::Engine;
 use grid_engine::blob::{self, Upload};
 
@@ -74,6 +78,18 @@ pub(super) async fn blob_recipes(
     caller.require_run_scope("upload files")?;
     let answer = blob::announce(&engine, Some(&caller), &announced.recipes).await?;
     Ok(Json(answer))
+}
+
+/// The records of blobs as a body.
+pub(super) fn records(engine: &Engine, ids: Vec<BlobId>) -> Response {
+    let records = blob::records(engine, ids).map_err(|error| {
+        let message = Failure::from(error).body().error.message;
+        std::io::Error::other(message)
+    });
+    let mut response = Body::from_stream(records).into_response();
+    let bytes = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(header::CONTENT_TYPE, bytes);
+    response
 }
 
 /// Stores the records of a body as they come.

@@ -9,8 +9,8 @@ use grid_api::datastore::{
     DatastoreCommit, DatastoreCreate, DatastorePart, DatastorePartResponse, DatastorePartView,
     DatastorePartsQuery, DatastorePartsResponse, DatastoreResponse, DatastoreUpdate, DatastoreUser,
     DatastoreUsersQuery, DatastoreUsersResponse, DatastoreView, DatastoresQuery,
-    DatastoresResponse, DiffQuery, DiffResponse, FileChange, FileEntry, FileKind, FilesQuery,
-    FilesResponse,
+    DatastoresResponse, DiffQuery, DiffResponse, FileChange, FileEntry, FileKind, FilesFetch,
+    FilesQuery, FilesResponse,
 };
 use grid_core::datastore::SourceKind;
 use grid_core::time::Timestamp;
@@ -18,7 +18,7 @@ use grid_engine::Engine;
 use grid_engine::datastore::{self, Change, Filter, Item, NewVersion, Outcome, Version};
 use grid_manifest::{Entry, Node};
 
-use super::{artifact, cursor};
+use super::{artifact, blob, cursor};
 use crate::auth::Caller;
 use crate::error::{Failure, Result};
 use crate::extract::{JsonBody, Nothing, Path, Pieces, Query};
@@ -294,6 +294,24 @@ pub(super) async fn datastore_file_download(
     let opened = datastore::open(&engine, &caller, &name, path).await?;
     let blob = opened.reader.id();
     Ok(artifact::send(&headers, path, blob, opened.reader))
+}
+
+/// Download many small files
+///
+/// The answer is a sequence of records, in the order asked for: BLAKE3 of the bytes
+/// (32 bytes), their number (8 bytes, little endian), the bytes.
+#[utoipa::path(post, path = "/datastores/{datastore}/fetch", tag = "datastores", request_body = FilesFetch,
+    params(("datastore" = String, Path, description = "`NAME`, `NAME:VERSION`, `USER:NAME`, `USER:NAME:VERSION`, or id")),
+    responses((status = 200, description = "Records", content_type = "application/octet-stream", body = Vec<u8>)))]
+pub(super) async fn datastore_file_fetch(
+    State(engine): State<Engine>,
+    Caller(caller): Caller,
+    Path(name): Path<String>,
+    _: Query<Nothing>,
+    JsonBody(fetch): JsonBody<FilesFetch, PART_BYTES_MAX>,
+) -> Result<Response> {
+    let blobs = datastore::fetch(&engine, &caller, &name, &fetch.paths).await?;
+    Ok(blob::records(&engine, blobs))
 }
 
 /// Compare two versions

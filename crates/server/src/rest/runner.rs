@@ -4,10 +4,8 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post, put};
-use futures::TryStreamExt;
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
 use grid_api::blob::{BlobRecipes, BlobRecipesAnswer, BlobsStored, RECIPES_BYTES_MAX};
 use grid_api::error::ErrorCode;
@@ -146,14 +144,7 @@ async fn fetch(
     _: RunnerNode,
     JsonBody(ask): JsonBody<BlobsFetch, BLOBS_BYTES_MAX>,
 ) -> Result<Response> {
-    let records = blob::records(&engine, ids(&ask.blobs)?).map_err(|error| {
-        let message = Failure::from(error).body().error.message;
-        std::io::Error::other(message)
-    });
-    let mut response = Body::from_stream(records).into_response();
-    let bytes = HeaderValue::from_static("application/octet-stream");
-    response.headers_mut().insert(header::CONTENT_TYPE, bytes);
-    Ok(response)
+    Ok(super::blob::records(&engine, ids(&ask.blobs)?))
 }
 
 async fn snapshot(

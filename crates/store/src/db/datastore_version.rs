@@ -290,9 +290,7 @@ pub async fn set_processing(
     let mut values = values![id];
     values.push(pages.map_or(Value::NoInt, Value::from));
     values.push(Value::from(at));
-    let rows = tx
-        .execute("ending an upload", sql, values)
-        .await?;
+    let rows = tx.execute("ending an upload", sql, values).await?;
     Ok(rows == 1)
 }
 

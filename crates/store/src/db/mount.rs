@@ -54,11 +54,7 @@ pub async fn hold(tx: &mut Tx, version: DatastoreVersionId) -> Result<bool> {
 }
 
 /// Runs that mount a version and are not over, the oldest first.
-pub async fn open_users(
-    tx: &mut Tx,
-    version: DatastoreVersionId,
-    limit: u32,
-) -> Result<Vec<Use>> {
+pub async fn open_users(tx: &mut Tx, version: DatastoreVersionId, limit: u32) -> Result<Vec<Use>> {
     let sql = format!(
         "select r.id, r.name, r.creator, r.created_at, cast(1 as bigint) from run_datastore m \
            join run r on r.id = m.run \

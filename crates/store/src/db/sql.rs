@@ -5,7 +5,9 @@ use std::fmt::Write;
 use std::str::FromStr;
 
 use grid_core::blob::BlobId;
-use grid_core::id::{DatastoreId, DatastoreVersionId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId};
+use grid_core::id::{
+    DatastoreId, DatastoreVersionId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId,
+};
 use grid_core::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -223,10 +223,7 @@ pub async fn list_of_run(
 
 /// The ids of the experiments of runs, by number, but those that are in the trash by
 /// themselves.
-pub async fn ids_of_runs(
-    tx: &mut Tx,
-    runs: &[RunId],
-) -> Result<HashMap<RunId, Vec<WorkloadId>>> {
+pub async fn ids_of_runs(tx: &mut Tx, runs: &[RunId]) -> Result<HashMap<RunId, Vec<WorkloadId>>> {
     const DOING: &str = "listing experiments by id";
     let mut ids: HashMap<RunId, Vec<WorkloadId>> = HashMap::with_capacity(runs.len());
     for (list, values) in lists(runs) {

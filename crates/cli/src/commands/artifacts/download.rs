@@ -260,7 +260,7 @@ fn is_transient(error: &anyhow::Error) -> bool {
 }
 
 /// Mode and time as they were where the file was made.
-fn finish(file: &File, artifact: &ArtifactView) -> io::Result<()> {
+pub(crate) fn finish(file: &File, artifact: &ArtifactView) -> io::Result<()> {
     // Whoever fetched it can read and remove it, whatever the script did.
     file.set_permissions(Permissions::from_mode((artifact.mode & 0o777) | 0o600))?;
     match u64::try_from(artifact.modified_ms) {
@@ -281,7 +281,7 @@ fn part_path(target: &Path, artifact: &ArtifactView) -> PathBuf {
 }
 
 /// Whether the file is there and right.
-fn is_same(target: &Path, artifact: &ArtifactView) -> bool {
+pub(crate) fn is_same(target: &Path, artifact: &ArtifactView) -> bool {
     let is_candidate = fs::symlink_metadata(target)
         .is_ok_and(|found| found.is_file() && found.len() == artifact.size_bytes);
     if !is_candidate {

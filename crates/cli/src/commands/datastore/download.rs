@@ -3,21 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use grid_api::artifact::ArtifactView;
-use grid_api::client::segment;
-use grid_api::datastore::{DatastoreResponse, FileEntry, FileKind, FilesQuery};
+use grid_api::client::{Client, segment};
+use grid_api::datastore::{DatastoreResponse, DatastoreView, FileEntry, FileKind, FilesQuery};
 use grid_core::duration::format_size;
 use serde::Serialize;
 
 use super::change::called;
-use super::files;
+use super::{files, small};
 use crate::commands::artifacts::download::{self, Bundle, FileStatus};
 use crate::commands::artifacts::place::Place;
 use crate::context::Ctx;
 use crate::error::{EXIT_FAILED, Problem, Report};
+use crate::progress::Progress;
 
 /// Fetch a version, or a part of it; what is there already is not fetched again
 #[derive(Debug, Args)]
@@ -54,27 +56,46 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
     runtime.block_on(async {
         let DatastoreResponse { datastore } = client.get(&route, &()).await?;
         // Whatever is made meanwhile, all files are of one version.
-        let route = format!("/datastores/{}/files", segment(&datastore.id));
+        let route = format!("/datastores/{}", segment(&datastore.id));
         let query = FilesQuery {
             path: args.path.clone(),
             recursive: Some(true),
             ..FilesQuery::default()
         };
-        let entries = files::all(&client, &route, query).await?;
+        let entries = files::all(&client, &format!("{route}/files"), query).await?;
         let to = args.to.clone();
         let to = to.unwrap_or_else(|| PathBuf::from(&datastore.name));
-        let place = Place::open(&to)?;
+        let place = Arc::new(Place::open(&to)?);
         require_unique(&entries)?;
         let (wanted, others): (Vec<FileEntry>, Vec<FileEntry>) = entries
             .into_iter()
             .partition(|entry| entry.kind == FileKind::File);
+        let (few, many): (Vec<ArtifactView>, Vec<ArtifactView>) = wanted
+            .into_iter()
+            .map(artifact)
+            .partition(|file| file.size_bytes > small::SMALL_BYTES_MAX);
+        let small = small(ctx, &client, &datastore, &place, many).await?;
         let bundle = Bundle {
             name: called(&datastore),
-            route,
+            route: format!("{route}/files"),
             folder: PathBuf::new(),
-            files: wanted.into_iter().map(artifact).collect(),
+            files: few,
         };
-        let outcome = download::all(ctx, &client, &to, vec![bundle]).await?;
+        let mut outcome = download::all(ctx, &client, &to, vec![bundle]).await?;
+        for (file, target, status) in small {
+            if status == FileStatus::Downloaded {
+                outcome.bytes += file.size_bytes;
+            }
+            outcome.files.push(download::FileDone {
+                experiment: String::new(),
+                path: file.path,
+                file: target.display().to_string(),
+                size_bytes: file.size_bytes,
+                blake3: file.blake3,
+                status,
+            });
+        }
+        outcome.files.sort_by(|a, b| a.path.cmp(&b.path));
         for entry in &others {
             lay(&place, entry)?;
         }
@@ -108,6 +129,29 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
             ExitCode::from(EXIT_FAILED)
         })
     })
+}
+
+/// Fetches the small files; Ctrl-C leaves whole ones only.
+async fn small(
+    ctx: &Ctx,
+    client: &Client,
+    datastore: &DatastoreView,
+    place: &Arc<Place>,
+    files: Vec<ArtifactView>,
+) -> Result<Vec<small::Fetched>> {
+    let bytes = files.iter().map(|file| file.size_bytes).sum();
+    let progress = Progress::new(&ctx.printer, &called(datastore), bytes);
+    let route = format!("/datastores/{}", segment(&datastore.id));
+    let fetched = tokio::select! {
+        fetched = small::all(client, &route, place, files, &progress) => fetched,
+        _ = tokio::signal::ctrl_c() => {
+            Err(Problem::new("interrupted: what was fetched so far is there, whole and checked")
+                .hint("the same command goes on where this one stopped")
+                .into())
+        }
+    };
+    progress.finish();
+    fetched
 }
 
 fn done(file: download::FileDone) -> Done {

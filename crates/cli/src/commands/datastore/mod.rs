@@ -6,6 +6,7 @@ mod download;
 mod files;
 mod list;
 mod remote;
+mod small;
 mod state;
 mod upload;
 

@@ -2,6 +2,7 @@
 //! holds the address of a server where databases may be made.
 
 mod connection;
+mod datastores;
 mod files;
 mod lists;
 mod people;
