@@ -65,7 +65,7 @@ pub(crate) async fn clone(
         .await
         .map_err(Error::internal)??;
     upload(engine, &path, files).await?;
-    let Outcome::Taken(snapshot) = snapshot::create(engine, caller, entries).await? else {
+    let Outcome::Taken(snapshot) = snapshot::of_own(engine, caller, entries).await? else {
         return Err(Error::internal(anyhow::anyhow!(
             "blobs of a clone were stored and are missing"
         )));

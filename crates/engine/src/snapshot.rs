@@ -5,9 +5,9 @@ use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
 use grid_store::db;
 
-use crate::{Engine, blob};
 use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::{Engine, blob};
 
 /// Entries of one tree.  Higher: a home folder captured by mistake takes minutes.
 pub const ENTRIES_MAX: usize = 200_000;
