@@ -7,8 +7,8 @@
 
 mod change;
 mod diff;
-mod http;
 mod files;
+mod http;
 mod import;
 mod list;
 mod mount;

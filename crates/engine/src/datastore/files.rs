@@ -157,7 +157,9 @@ pub async fn fetch(
 ) -> Result<Vec<BlobId>> {
     if paths.len() > blob::BLOBS_MAX {
         let max = blob::BLOBS_MAX;
-        return Err(Error::invalid(format!("fetch at most {max} files at a time")));
+        return Err(Error::invalid(format!(
+            "fetch at most {max} files at a time"
+        )));
     }
     let found = seen(engine, caller, text).await?;
     let mut list = List::open(engine, &found.version).await?;

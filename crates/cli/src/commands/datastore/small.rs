@@ -62,7 +62,11 @@ pub(super) async fn all(
         let (client, route, progress) = (client.clone(), Arc::clone(&route), progress.clone());
         let work = async move { patiently(&client, &route, batch, &progress).await };
         // A task of its own, so that files are checked on all cores.
-        async { tokio::spawn(work).await.unwrap_or_else(|error| Err(error.into())) }
+        async {
+            tokio::spawn(work)
+                .await
+                .unwrap_or_else(|error| Err(error.into()))
+        }
     });
     let mut work = Box::pin(work.buffer_unordered(BATCHES_AT_ONCE));
     while let Some(batch) = work.next().await {
@@ -162,7 +166,10 @@ async fn fetch(
 }
 
 fn is_record_of(buffer: &[u8], file: &ArtifactView) -> bool {
-    let Some(Ok(header)) = buffer.get(..HEADER_BYTES).map(<&[u8; HEADER_BYTES]>::try_from) else {
+    let Some(Ok(header)) = buffer
+        .get(..HEADER_BYTES)
+        .map(<&[u8; HEADER_BYTES]>::try_from)
+    else {
         return false;
     };
     let (hash, length) = parse_header(header);
