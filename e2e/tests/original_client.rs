@@ -24,15 +24,16 @@ mod versions;
 use grid_e2e::{Server, wait_for};
 
 /// A script as people have it: arguments, lines, files, and an end that depends on them.
-const TRAIN: &str = "import argparse, pathlib, sys
+const TRAIN: &str = "import argparse, pathlib, sys, time
 parser = argparse.ArgumentParser()
 parser.add_argument('--lr', type=float)
 parser.add_argument('--flag', action='store_true')
 args = parser.parse_args()
 print('lr', args.lr, 'flag', args.flag)
-print('to the other stream', file=sys.stderr)
 for epoch in range(3):
-    print('epoch', epoch)
+    print('epoch', epoch, flush=True)
+time.sleep(0.1)
+print('to the other stream', file=sys.stderr)
 pathlib.Path('model.txt').write_text(f'{args.lr}\\n')
 pathlib.Path('empty').touch()
 pathlib.Path('deep/er').mkdir(parents=True)

@@ -31,11 +31,13 @@ fn printed(server: &Server, experiment: &str) -> Vec<String> {
 
 /// The arguments of each experiment, sorted.
 fn arguments(server: &Server, run: &str) -> Vec<String> {
-    let mut all: Vec<String> = server
-        .experiments(run)
-        .iter()
-        .map(|it| it["command"].as_str().unwrap_or_default().to_owned())
-        .collect();
+    let words = |it: &serde_json::Value| -> Vec<String> {
+        let words = it["command"].as_array().into_iter().flatten();
+        let words = words.filter_map(|word| word.as_str().map(str::to_owned));
+        words.collect()
+    };
+    let all = server.experiments(run);
+    let mut all: Vec<String> = all.iter().map(|it| words(it).join(" ")).collect();
     all.sort();
     all
 }
@@ -308,5 +310,6 @@ fn what_older_servers_would_have_taken() {
     let own = server
         .grid("ada", &["-o", "json", "status", "sized"])
         .json();
-    assert_eq!(own["run"]["resources"]["cpus"], 2, "{own}");
+    let resources = &own["runs"][0]["spec"]["resources"];
+    assert_eq!(resources["cpus"], 2, "{own}");
 }

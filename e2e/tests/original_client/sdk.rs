@@ -50,7 +50,7 @@ files = list_artifacts('book-exp1', artifact_regex='txt$')
 download_artifacts(files, 'here')
 print(open('here/model.txt').read().strip())
 print([r.name for r in list_runs()], [s.name for s in list_sessions()])
-print(sorted(t.name for t in get_instance_types())[:1] != [])
+print(sorted(t.name for t in get_instance_types('local'))[:1] != [])
 try:
     Run(name='book').start()
 except Exception as error:

@@ -34,11 +34,24 @@ fn older_clients_do_the_same() {
             ada.types(line);
         }
         let status = screen::rows(&ada.types(&format!("status {name}")));
-        assert_eq!(status.len(), 3, "{version}: {status:?}");
-        assert!(
-            status[1..].iter().all(|row| row[1] == "succeeded"),
-            "{version}: {status:?}"
+        let column = |title: &str| status[0].iter().position(|cell| cell == title);
+        let (state, command) = (
+            column("Status").expect("one"),
+            column("Command").expect("one"),
         );
+        assert_eq!(status.len(), 3, "{version}: {status:?}");
+        for row in &status[1..] {
+            assert_eq!(row[state], "succeeded", "{version}: {row:?}");
+            assert!(row[command].contains("train.py"), "{version}: {row:?}");
+        }
+        // The oldest have a column for each parameter.
+        if let Some(lr) = column("lr") {
+            assert_eq!(
+                (&*status[1][lr], &*status[2][lr]),
+                ("0.1", "0.2"),
+                "{version}"
+            );
+        }
         let history = screen::rows(&ada.types("history --global"));
         let own = history
             .iter()

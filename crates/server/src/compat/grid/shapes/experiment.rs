@@ -90,7 +90,7 @@ impl Experiment {
                 actions: Actions::of(&spec.actions),
                 auto_resume: spec.auto_resume,
                 cluster_id: cluster.to_owned(),
-                command: experiment.command,
+                command: with_interpreter(experiment.command),
                 datastores: Mount::of(spec),
                 desired_state: desired(&workload.state),
                 dry_run: false,
@@ -141,5 +141,39 @@ fn desired(state: &State) -> &'static str {
             ..
         } => "EXPERIMENT_STATE_CANCELLED",
         _ => "EXPERIMENT_STATE_SUCCEEDED",
+    }
+}
+
+/// The command with what runs the script before it.  Clients up to 0.8.20 take the first word
+/// for that and the second for the script, and fail when there is no second.
+fn with_interpreter(mut command: Vec<String>) -> Vec<String> {
+    let ending = command.first().and_then(|script| script.rsplit_once('.'));
+    let interpreter = match ending {
+        Some((_, "py")) => "python",
+        Some((_, "sh")) => "bash",
+        Some((_, "jl")) => "julia",
+        _ => return command,
+    };
+    command.insert(0, interpreter.to_owned());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_interpreter;
+
+    #[test]
+    fn a_script_has_its_interpreter_before_it() {
+        let shown = |words: &[&str]| {
+            let words = words.iter().map(|word| (*word).to_owned()).collect();
+            with_interpreter(words).join(" ")
+        };
+        assert_eq!(
+            shown(&["sub/train.py", "--lr", "1"]),
+            "python sub/train.py --lr 1"
+        );
+        assert_eq!(shown(&["a.sh"]), "bash a.sh");
+        assert_eq!(shown(&["sleep", "1"]), "sleep 1");
+        assert_eq!(shown(&[]), "");
     }
 }
