@@ -4,6 +4,7 @@
 mod access;
 mod artifacts;
 mod audited;
+mod audited_changes;
 mod audited_routes;
 mod bad_input;
 mod common_member;
