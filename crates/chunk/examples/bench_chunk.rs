@@ -1,6 +1,9 @@
 //! How fast content is cut and hashed, how long chunks are, and what a change costs.
 
-#![expect(clippy::disallowed_methods, reason = "measuring time is what this is for")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "measuring time is what this is for"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;

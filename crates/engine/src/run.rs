@@ -20,8 +20,8 @@ use crate::{Engine, artifact, reference};
 pub(crate) use change::creator;
 pub use change::{clone, delete, restore, retry, stop};
 pub use create::{Created, NewRun, create};
-pub(crate) use name::{Reserved, taken};
 pub(crate) use create::{checked, create_reserved};
+pub(crate) use name::{Reserved, taken};
 
 /// A run with what is derived from its experiments.
 #[derive(Debug, Clone)]

@@ -109,7 +109,7 @@ fn foreign_type(line: &str) -> Option<String> {
     let first = words.next();
     let declares = !matches!(
         first,
-        Some("create" | "insert" | "update" | "select" | "values" | "where")
+        Some("create" | "insert" | "update" | "select" | "values" | "where" | "primary" | "unique")
     );
     words
         .find(|word| declares && FOREIGN_TYPES.contains(word))

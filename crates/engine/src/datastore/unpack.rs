@@ -133,6 +133,7 @@ impl Form {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "stands in `map_err`")]
 fn broken(error: io::Error) -> Fault {
     match error.kind() {
         io::ErrorKind::ConnectionReset
@@ -145,6 +146,7 @@ fn broken(error: io::Error) -> Fault {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "stands in `map_err`")]
 fn full(error: io::Error) -> Fault {
     Fault::Ours(crate::Error::Full(format!(
         "an archive could not be kept on the server's disk: {error}"
@@ -213,7 +215,7 @@ fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
         let modified_ms = i64::try_from(modified_ms)
             .unwrap_or_default()
             .saturating_mul(1_000);
-        let target = entry.link_name_bytes().map(|name| name.into_owned());
+        let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
         let head = Head {
             name: &name,
             mode,

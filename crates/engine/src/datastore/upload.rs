@@ -7,6 +7,7 @@ use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
 use grid_core::id::{DatastoreId, DatastoreVersionId};
 use grid_core::name::DatastoreName;
+use grid_core::time::Timestamp;
 use grid_manifest::{Check, Entry, digest, encode};
 use grid_store::db;
 
@@ -86,31 +87,11 @@ pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<
     let mut tx = engine.inner.db.write().await?;
     let store = db::datastore::insert_or_get(&mut tx, &store).await?;
     let number = db::datastore::next_number(&mut tx, store.id).await?;
-    let version = db::datastore_version::Version {
-        id: DatastoreVersionId::from_parts(now, engine.inner.clock.entropy()),
-        datastore: store.id,
-        number: number.ok_or_else(|| Error::conflict("the datastore went away; try again"))?,
-        owner: store.creator,
-        owner_team: store.team,
-        state: State::Uploading,
-        source: new.source,
-        source_kind: new.source_kind,
-        description: new.description,
-        pages: None,
-        manifest: None,
-        files: 0,
-        size_bytes: 0,
-        new_bytes: 0,
-        progress_bytes: 0,
-        progress_total: None,
-        message: None,
-        created_at: now,
-        updated_at: now,
-        finished_at: None,
-        deleted: None,
-    };
-    db::datastore_version::insert(&mut tx, &version).await?;
+    let number = number.ok_or_else(|| Error::conflict("the datastore went away; try again"))?;
+    let id = DatastoreVersionId::from_parts(now, engine.inner.clock.entropy());
     let is_fetched = !new.source_kind.is_sent_in_parts() && new.source_kind != SourceKind::Stream;
+    let version = empty(id, &store, number, new, now);
+    db::datastore_version::insert(&mut tx, &version).await?;
     if is_fetched {
         db::datastore_version::set_processing(&mut tx, version.id, None, now).await?;
     }
@@ -135,6 +116,39 @@ pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<
     let mut tx = engine.inner.db.read().await?;
     let row = db::datastore_version::by_id(&mut tx, found.version.id).await?;
     one(&mut tx, caller, row.unwrap_or(found.version)).await
+}
+
+/// A version of which nothing has come yet.
+fn empty(
+    id: DatastoreVersionId,
+    store: &db::datastore::Datastore,
+    number: u32,
+    new: NewVersion,
+    now: Timestamp,
+) -> db::datastore_version::Version {
+    db::datastore_version::Version {
+        id,
+        datastore: store.id,
+        number,
+        owner: store.creator,
+        owner_team: store.team,
+        state: State::Uploading,
+        source: new.source,
+        source_kind: new.source_kind,
+        description: new.description,
+        pages: None,
+        manifest: None,
+        files: 0,
+        size_bytes: 0,
+        new_bytes: 0,
+        progress_bytes: 0,
+        progress_total: None,
+        message: None,
+        created_at: now,
+        updated_at: now,
+        finished_at: None,
+        deleted: None,
+    }
 }
 
 fn require_same_team(

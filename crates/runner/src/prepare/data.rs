@@ -83,9 +83,9 @@ impl Error {
     }
 
     fn is_full(&self) -> bool {
-        let cause = match self {
-            Self::Write { source, .. } | Self::Fetch(code::Error::Write(source)) => source,
-            _ => return false,
+        let (Self::Write { source: cause, .. } | Self::Fetch(code::Error::Write(cause))) = self
+        else {
+            return false;
         };
         matches!(
             cause.kind(),
@@ -214,7 +214,7 @@ impl Versions {
         if is_there(&whole) {
             return Ok(whole);
         }
-        attempt.set_note(&format!("fetching datastore {}", mount.datastore));
+        attempt.set_note(format!("fetching datastore {}", mount.datastore));
         let fresh = self.trees.join(format!("{}.new", version.id));
         folder::remove_all(&fresh).map_err(Error::write(&fresh))?;
         fs::create_dir(&fresh).map_err(Error::write(&fresh))?;

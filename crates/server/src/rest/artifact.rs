@@ -84,12 +84,7 @@ pub(crate) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobRea
 }
 
 /// The bytes of a file, or those that were asked for.
-pub(super) fn send(
-    request: &HeaderMap,
-    path: &str,
-    blob: BlobId,
-    reader: BlobReader,
-) -> Response {
+pub(super) fn send(request: &HeaderMap, path: &str, blob: BlobId, reader: BlobReader) -> Response {
     let tag = format!("\"{blob}\"");
     let mut headers = HeaderMap::new();
     if let Ok(tag) = HeaderValue::from_str(&tag) {

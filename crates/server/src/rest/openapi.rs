@@ -141,7 +141,11 @@ fn finish(operation: &mut Operation, may_be_empty: &[String]) {
         .any(|open| operation.operation_id.as_deref() == Some(open));
     if let Some(RefOr::T(body)) = &mut operation.request_body {
         body.content.iter_mut().for_each(bytes_are_bytes);
-        if body.content.values().all(|content| can_be_left_out(content, may_be_empty)) {
+        if body
+            .content
+            .values()
+            .all(|content| can_be_left_out(content, may_be_empty))
+        {
             body.required = Some(Required::False);
         }
     }

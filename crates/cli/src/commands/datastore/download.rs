@@ -99,35 +99,45 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
         for entry in &others {
             lay(&place, entry)?;
         }
-        let failed = outcome.failed.len();
-        for (path, error) in &outcome.failed {
-            let mut report = Report::of(error);
-            report.message = format!("{path}: {}", report.message);
-            ctx.printer.error(&report);
-        }
-        let unchanged = outcome
-            .files
-            .iter()
-            .filter(|file| file.status == FileStatus::Unchanged)
-            .count();
-        if ctx.printer.is_json() {
-            let files: Vec<Done> = outcome.files.into_iter().map(done).collect();
-            let body = serde_json::json!({ "datastore": datastore, "files": files });
-            ctx.printer.json(&body)?;
-        } else {
-            ctx.printer.line(&format!(
-                "{} file(s) of {}, {} downloaded to {}; {unchanged} unchanged",
-                outcome.files.len(),
-                called(&datastore),
-                format_size(outcome.bytes),
-                to.display(),
-            ))?;
-        }
-        Ok(if failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(EXIT_FAILED)
-        })
+        tell(ctx, &datastore, &to, outcome)
+    })
+}
+
+/// Says what was fetched and what was not.
+fn tell(
+    ctx: &Ctx,
+    datastore: &DatastoreView,
+    to: &Path,
+    outcome: download::Outcome,
+) -> Result<ExitCode> {
+    let failed = outcome.failed.len();
+    for (path, error) in &outcome.failed {
+        let mut report = Report::of(error);
+        report.message = format!("{path}: {}", report.message);
+        ctx.printer.error(&report);
+    }
+    let unchanged = outcome
+        .files
+        .iter()
+        .filter(|file| file.status == FileStatus::Unchanged)
+        .count();
+    if ctx.printer.is_json() {
+        let files: Vec<Done> = outcome.files.into_iter().map(done).collect();
+        let body = serde_json::json!({ "datastore": datastore, "files": files });
+        ctx.printer.json(&body)?;
+    } else {
+        ctx.printer.line(&format!(
+            "{} file(s) of {}, {} downloaded to {}; {unchanged} unchanged",
+            outcome.files.len(),
+            called(datastore),
+            format_size(outcome.bytes),
+            to.display(),
+        ))?;
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(EXIT_FAILED)
     })
 }
 
