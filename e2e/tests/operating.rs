@@ -44,15 +44,18 @@ fn damage_is_found_and_named() {
             let meta = entry.metadata().expect("there");
             if meta.is_dir() {
                 folders.push(entry.path());
-            } else if meta.len() >= 3_000_000 {
+            } else if entry.path().extension().is_some_and(|kind| kind == "pack") {
                 let mut bytes = std::fs::read(entry.path()).expect("read");
-                bytes[1_000_000] ^= 1;
-                std::fs::write(entry.path(), bytes).expect("written");
-                damaged = true;
+                let run = bytes.windows(1_000).position(|part| part == [b'x'; 1_000]);
+                if let Some(at) = run {
+                    bytes[at + 500] ^= 1;
+                    std::fs::write(entry.path(), bytes).expect("written");
+                    damaged = true;
+                }
             }
         }
     }
-    assert!(damaged, "the artifact has a file of its own");
+    assert!(damaged, "the artifact is in a pack");
     let data = server.data();
     let data = data.to_str().expect("UTF-8");
     let found = server.grid("ada", &["server", "doctor", "--deep", "--data", data]);

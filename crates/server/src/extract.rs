@@ -268,7 +268,7 @@ mod tests {
         assert!(
             error
                 .hint
-                .is_some_and(|hint| hint.contains("created_by, name, limit"))
+                .is_some_and(|hint| hint.contains("created_by, name, state, since, limit"))
         );
         let error = query("limit=many").expect_err("refused");
         assert!(

@@ -98,8 +98,13 @@ fn code_that_does_not_arrive_whole_is_not_run() {
         )
         .json()
     };
-    let torn = shown();
-    assert_eq!(torn["status"]["phase"], "RUN_STATE_PENDING", "{torn}");
+    // The reason is shown, and the code may be sent again.
+    let torn = wait_for("the server to see that no more comes", || {
+        let run = shown();
+        (run["status"]["phase"] == "RUN_STATE_FAILED").then_some(run)
+    });
+    let why = torn["status"]["message"].as_str().expect("a reason");
+    assert!(why.contains("cut off"), "{why}");
     assert_eq!(torn["status"]["experimentIds"], json!([]), "{torn}");
     // What is no archive is said to be none, and the right one may still come.
     let garbage = put(&server, &path, b"this is no archive");

@@ -293,7 +293,7 @@ async fn changes_of_credentials(all: &mut Changes, bob: (&str, &Person)) {
 
 /// A tar archive of one small file.
 fn archive() -> String {
-    let mut head = format!("{:\0<100}0000644\0{:0<14}\0", "a.txt", "0000000\x000000000");
+    let mut head = format!("{:\0<100}0000644\0{:0<14}\0", "a.txt", "0000000\x00000000");
     head.push_str("\x0000000000002\x0000000000000\0");
     head.push_str(&format!("{:<8}0{:\0<100}ustar\x0000", "", ""));
     let sum: u32 = head.bytes().map(u32::from).sum();

@@ -87,7 +87,7 @@ async fn a_run_waits_for_its_code(world: World) {
     assert_eq!(experiment["name"], "my-run-exp0");
     assert_eq!(
         experiment["spec"]["command"],
-        json!(["train.py", "--lr", "0.1"])
+        json!(["python", "train.py", "--lr", "0.1"])
     );
     let stop = json!({ "name": "my-run", "spec": { "desiredState": "RUN_STATE_CANCELED",
         "resources": { "cpu": "0" } } });

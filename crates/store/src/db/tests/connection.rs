@@ -297,7 +297,7 @@ async fn a_full_disk_is_told_and_survived() {
         let run = super::place::a_run(who, &format!("run-{made}"), 100 + made);
         let written = async {
             let mut tx = db.write().await?;
-            run::insert(&mut tx, &run, experiments(50, 100), Actor::Engine).await?;
+            run::insert(&mut tx, &run, experiments(50, 100 + made), Actor::Engine).await?;
             tx.commit().await
         };
         match written.await {
