@@ -64,7 +64,7 @@ fn older_clients_do_the_same() {
         let log = ada.types(&format!("logs {name}-exp1"));
         assert!(log.contains("lr 0.2"), "{version}: {log}");
         ada.types(&format!("artifacts {name} --download_dir {name}"));
-        // Those before 0.8.50 write the files of all experiments over each other.
+        // Seen with 0.8.20: it writes the files of all experiments over each other.
         let mut files = Vec::new();
         all_files(&ada.work().join(&name), &mut files);
         let first = format!("{name}-exp0/model.txt");
