@@ -12,7 +12,7 @@ use grid_core::blob::BlobId;
 
 use super::pack::Kind;
 use super::packs::Record;
-use super::{BlobError, Inner, recipe};
+use super::{BlobError, Health, Inner, recipe};
 
 /// Blobs of one request that are read and hashed at the same time.
 /// Higher: one request may take more of the machine.  Lower: storing takes longer.
@@ -120,6 +120,24 @@ impl Inner {
             Ok(None) | Err(BlobError::Corrupt { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// How a blob is, as far as that is known without reading what it is made of.
+    pub(super) fn known_health(&self, id: BlobId) -> Result<Health, BlobError> {
+        let is_damaged = |id: &BlobId| self.packs.is_known_damaged(*id);
+        if self.has(id)? {
+            return Ok(Health::Ok);
+        }
+        let is_part_damaged = match self.recipe(id) {
+            Ok(Some(recipe)) => self.lacks(&recipe)?.iter().any(is_damaged),
+            Ok(None) => false,
+            Err(BlobError::Corrupt { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        Ok(match is_part_damaged || is_damaged(&id) {
+            true => Health::Corrupt,
+            false => Health::Missing,
+        })
     }
 
     /// Stores what can be stored of these large blobs.

@@ -23,7 +23,8 @@ use grid_core::blob::BlobId;
 use tokio::sync::OwnedMutexGuard;
 
 use super::index::{PARTS, Place};
-use super::pack::{At, HEADER_BYTES, Header, Key, PackFiles, key};
+use super::pack::{At, HEADER_BYTES, Key, PackFiles, key};
+use super::packs::Packs;
 use super::{BlobError, Blobs, Inner};
 use crate::logs::blocking;
 
@@ -60,7 +61,7 @@ impl Blobs {
     pub async fn collection(&self) -> Collection {
         let alone = Arc::clone(&self.inner.collecting).lock_owned().await;
         // All that was marked before is not any more.
-        self.inner.packs.index.unmark_all();
+        self.inner.packs.index().unmark_all();
         self.inner.grace.tick();
         Collection {
             inner: Arc::clone(&self.inner),
@@ -93,9 +94,12 @@ impl Collection {
     pub async fn sweep(self, is_dry: bool) -> Result<Collected, BlobError> {
         blocking(move || {
             let mut collected = Collected::default();
+            if !is_dry {
+                self.inner.packs.begin_sweep()?;
+            }
             let sweep = Sweep {
                 inner: &self.inner,
-                mark: self.inner.packs.index.current(),
+                mark: self.inner.packs.index().current(),
                 is_dry,
             };
             sweep.recipes(&mut collected)?;
@@ -108,9 +112,9 @@ impl Collection {
                 &mut collected,
             )?;
             if !is_dry {
-                self.inner.rewrite()?;
+                self.inner.packs.rewrite()?;
             }
-            collected.kept += self.inner.packs.index.len();
+            collected.kept += self.inner.packs.index().len();
             if is_dry {
                 collected.kept = collected.kept.saturating_sub(collected.removed);
             }
@@ -123,7 +127,7 @@ impl Collection {
 impl Inner {
     /// Marks a blob and what it is made of; says whether it is here.
     fn mark(&self, id: BlobId) -> Result<bool, BlobError> {
-        let Some((place, is_new)) = self.packs.index.mark(&key(&id)) else {
+        let Some((place, is_new)) = self.packs.index().mark(&key(&id)) else {
             return Ok(false);
         };
         if is_new && place.at.is_recipe() {
@@ -142,14 +146,14 @@ impl Inner {
     fn mark_all(&self, recipe: &Recipe) -> Result<(), BlobError> {
         let mark = |entries: &[Entry]| {
             for entry in entries {
-                self.packs.index.mark(&key(&entry.id));
+                self.packs.index().mark(&key(&entry.id));
             }
         };
         match recipe {
             Recipe::Chunks(entries) => mark(entries),
             Recipe::Pages(pages) => {
                 for page in pages {
-                    self.packs.index.mark(&key(&page.id));
+                    self.packs.index().mark(&key(&page.id));
                     match self.page(page) {
                         Ok(entries) => mark(&entries.unwrap_or_default()),
                         Err(BlobError::Corrupt { .. }) => {}
@@ -173,79 +177,6 @@ impl Inner {
         }
         Ok(())
     }
-
-    /// Rewrites packs that are more than half dead, so that their room is free again.
-    fn rewrite(&self) -> Result<(), BlobError> {
-        let doing = |source| BlobError::storing("the rest of a pack", source);
-        let half_dead: Vec<u32> = {
-            let sizes = self.packs.sizes();
-            let is_half_dead = |live: u64, len: u64| live * 2 < len;
-            sizes
-                .iter()
-                .filter(|(_, sizes)| is_half_dead(sizes.live, sizes.len))
-                .map(|(number, _)| *number)
-                .collect()
-        };
-        for number in half_dead {
-            self.rewrite_one(number).map_err(doing)?;
-        }
-        Ok(())
-    }
-
-    fn rewrite_one(&self, number: u32) -> io::Result<()> {
-        self.packs.leave(number)?;
-        let Some(mut records) = self.packs.records(number)? else {
-            return Ok(());
-        };
-        let file = Arc::clone(&records.pack);
-        let mut keys: Vec<Key> = Vec::new();
-        loop {
-            let mut some = Vec::with_capacity(REWRITE_RECORDS);
-            let mut is_over = false;
-            while some.len() < REWRITE_RECORDS {
-                let Some((at, header)) = records.next()? else {
-                    is_over = true;
-                    break;
-                };
-                let key = key(&header.id);
-                let place = self.packs.index.get(&key);
-                if !place.is_some_and(|place| place.is(number, at)) {
-                    continue;
-                }
-                let mut bytes = vec![0; header.len as usize];
-                let start = at.offset() + HEADER_BYTES as u64;
-                std::os::unix::fs::FileExt::read_exact_at(&*file, &mut bytes, start)?;
-                keys.push(key);
-                some.push((at, header, bytes.into()));
-            }
-            self.packs.move_records(number, &some)?;
-            if is_over {
-                break;
-            }
-        }
-        // What was safe on disk must be so at its new place before the old one goes.
-        self.packs.sync()?;
-        self.forget(number);
-        self.packs.remove(number)
-    }
-
-    /// Forgets what could not be moved out of a pack: its header is damaged.
-    fn forget(&self, number: u32) {
-        let mut lost = 0;
-        for part in 0..PARTS {
-            for (key, _) in self.packs.index.part(part, |place| place.pack() == number) {
-                let is_here = |place: Place| place.pack() == number;
-                lost += u64::from(self.packs.index.remove_if(&key, is_here).is_some());
-            }
-        }
-        if lost > 0 {
-            tracing::error!(
-                pack = number,
-                lost,
-                "blobs were damaged on disk and are gone"
-            );
-        }
-    }
 }
 
 /// One way through the index.
@@ -256,7 +187,7 @@ struct Sweep<'a> {
 }
 
 /// What is deleted of each pack: where records begin, and their lengths.
-type Gone = BTreeMap<u32, Vec<(At, u32)>>;
+pub(super) type Gone = BTreeMap<u32, Vec<(At, u32)>>;
 
 impl Sweep<'_> {
     /// Deletes recipes, and keeps what young ones are made of.
@@ -264,7 +195,7 @@ impl Sweep<'_> {
         let mut removed = Vec::new();
         for part in 0..PARTS {
             let unmarked = |place: Place| place.at.is_recipe() && place.mark() != self.mark;
-            for (key, place) in self.inner.packs.index.part(part, unmarked) {
+            for (key, place) in self.inner.packs.index().part(part, unmarked) {
                 if self.inner.grace.covers(&key) {
                     collected.young += 1;
                     self.keep_young(place)?;
@@ -277,22 +208,20 @@ impl Sweep<'_> {
         for (_, place, len) in &removed {
             gone.entry(place.pack()).or_default().push((place.at, *len));
         }
-        if let Err(error) = self.bury(&gone, true) {
-            // As long as they are there after a restart, their chunks must be, too.
+        let is_forced = self.inner.settings.sync_large;
+        let buried = self.bury(&gone, is_forced || self.inner.settings.bucket.is_some());
+        if buried.is_err() && self.inner.settings.bucket.is_none() {
+            // As long as they are there after a restart, their chunks must be, too.  Of a
+            // bucket it is not known what arrived: the next sweep begins with them.
             for (key, place, _) in removed {
-                self.inner.packs.index.insert(key, place);
+                self.inner.packs.index().insert(key, place);
             }
-            return Err(BlobError::storing("a list of deleted blobs", error));
         }
-        Ok(())
+        buried
     }
 
     fn keep_young(&self, place: Place) -> Result<(), BlobError> {
-        let doing = |source| BlobError::io("read what a young blob is made of", source);
-        let Some(file) = self.inner.packs.pack(place.pack()).map_err(doing)? else {
-            return Ok(());
-        };
-        if let Some(header) = Header::read(&file, place.at.offset()).map_err(doing)? {
+        if let Some(header) = self.inner.packs.header(place)? {
             self.inner.mark(header.id)?;
         }
         Ok(())
@@ -303,7 +232,7 @@ impl Sweep<'_> {
         for part in 0..PARTS {
             let mut gone = Gone::new();
             let unmarked = |place: Place| place.mark() != self.mark;
-            for (key, place) in self.inner.packs.index.part(part, unmarked) {
+            for (key, place) in self.inner.packs.index().part(part, unmarked) {
                 if place.at.is_recipe() {
                     // A dry sweep left it, and its chunks are counted.
                     continue;
@@ -329,13 +258,8 @@ impl Sweep<'_> {
         place: Place,
         collected: &mut Collected,
     ) -> Result<Option<u32>, BlobError> {
-        let doing = |source| BlobError::io("read the length of a blob", source);
         let packs = &self.inner.packs;
-        let file = packs.pack(place.pack()).map_err(doing)?;
-        let header = match file {
-            Some(file) => Header::read(&file, place.at.offset()).map_err(doing)?,
-            None => None,
-        };
+        let header = packs.header(place)?;
         // A damaged record can be deleted like any other; its length is not known.
         let len = header.map_or(0, |header| header.len);
         let bytes = HEADER_BYTES as u64 + u64::from(len);
@@ -345,35 +269,107 @@ impl Sweep<'_> {
                     && now.mark() != self.mark
                     && !self.inner.grace.covers(key)
             };
-            if packs.index.remove_if(key, is_to_go).is_none() {
+            if packs.index().remove_if(key, is_to_go).is_none() {
                 return Ok(None);
             }
-            if let Some(sizes) = packs.sizes().get_mut(&place.pack()) {
-                sizes.live = sizes.live.saturating_sub(bytes);
-            }
+            packs.shrink(place.pack(), bytes);
         }
         collected.removed += 1;
         collected.removed_bytes += bytes;
         Ok(Some(len))
     }
 
-    fn bury(&self, gone: &Gone, is_forced: bool) -> io::Result<()> {
-        if self.is_dry {
-            return Ok(());
+    fn bury(&self, gone: &Gone, is_forced: bool) -> Result<(), BlobError> {
+        match self.is_dry {
+            true => Ok(()),
+            false => self.inner.packs.bury(gone, is_forced),
         }
-        let packs = &self.inner.packs;
-        for (pack, records) in gone {
-            // An offset fits.
-            let records: Vec<(u32, u32)> = records
-                .iter()
-                .map(|(at, len)| (at.offset() as u32, *len))
-                .collect();
-            let files = PackFiles::new(&packs.dir, *pack);
-            files.bury(&packs.disk, &records)?;
-            if is_forced && self.inner.settings.sync_large {
-                files.sync_dead(&packs.disk)?;
-            }
-        }
-        Ok(())
     }
+}
+
+/// Rewrites packs that are more than half dead, so that their room is free again.
+pub(super) fn rewrite(packs: &Packs) -> Result<(), BlobError> {
+    let doing = |source| BlobError::storing("the rest of a pack", source);
+    let half_dead: Vec<u32> = {
+        let sizes = packs.sizes();
+        let is_half_dead = |live: u64, len: u64| live * 2 < len;
+        sizes
+            .iter()
+            .filter(|(_, sizes)| is_half_dead(sizes.live, sizes.len))
+            .map(|(number, _)| *number)
+            .collect()
+    };
+    for number in half_dead {
+        rewrite_one(packs, number).map_err(doing)?;
+    }
+    Ok(())
+}
+
+fn rewrite_one(packs: &Packs, number: u32) -> io::Result<()> {
+    packs.leave(number)?;
+    let Some(mut records) = packs.records(number)? else {
+        return Ok(());
+    };
+    let file = Arc::clone(&records.pack);
+    loop {
+        let mut some = Vec::with_capacity(REWRITE_RECORDS);
+        let mut is_over = false;
+        while some.len() < REWRITE_RECORDS {
+            let Some((at, header)) = records.next()? else {
+                is_over = true;
+                break;
+            };
+            let place = packs.index.get(&key(&header.id));
+            if !place.is_some_and(|place| place.is(number, at)) {
+                continue;
+            }
+            let mut bytes = vec![0; header.len as usize];
+            let start = at.offset() + HEADER_BYTES as u64;
+            std::os::unix::fs::FileExt::read_exact_at(&*file, &mut bytes, start)?;
+            some.push((at, header, bytes.into()));
+        }
+        packs.move_records(number, &some)?;
+        if is_over {
+            break;
+        }
+    }
+    // What was safe on disk must be so at its new place before the old one goes.
+    packs.sync()?;
+    forget(packs, number);
+    packs.remove(number)
+}
+
+/// Forgets what could not be moved out of a pack: its header is damaged.
+fn forget(packs: &Packs, number: u32) {
+    let mut lost = 0;
+    for part in 0..PARTS {
+        for (key, _) in packs.index.part(part, |place| place.pack() == number) {
+            let is_here = |place: Place| place.pack() == number;
+            lost += u64::from(packs.index.remove_if(&key, is_here).is_some());
+        }
+    }
+    if lost > 0 {
+        tracing::error!(
+            pack = number,
+            lost,
+            "blobs were damaged on disk and are gone"
+        );
+    }
+}
+
+/// Notes records of a folder as deleted.
+pub(super) fn bury(packs: &Packs, gone: &Gone, is_forced: bool) -> io::Result<()> {
+    for (pack, records) in gone {
+        // An offset fits.
+        let records: Vec<(u32, u32)> = records
+            .iter()
+            .map(|(at, len)| (at.offset() as u32, *len))
+            .collect();
+        let files = PackFiles::new(&packs.dir, *pack);
+        files.bury(&packs.disk, &records)?;
+        if is_forced {
+            files.sync_dead(&packs.disk)?;
+        }
+    }
+    Ok(())
 }

@@ -18,12 +18,15 @@ use std::sync::{
 pub(super) struct Disk {
     #[cfg(test)]
     pub(super) steps_left: Option<Arc<AtomicI64>>,
+    /// Whether what is sent last arrives.
+    #[cfg(test)]
+    pub(super) last_arrives: bool,
 }
 
 impl Disk {
     /// Whether this step is done: a process that died does nothing more.
     #[cfg(test)]
-    fn step(&self) -> io::Result<()> {
+    pub(super) fn step(&self) -> io::Result<()> {
         let Some(left) = &self.steps_left else {
             return Ok(());
         };
@@ -36,7 +39,7 @@ impl Disk {
     #[cfg(not(test))]
     #[expect(clippy::unused_self, reason = "in tests it counts")]
     #[expect(clippy::unnecessary_wraps, reason = "in tests it fails")]
-    fn step(&self) -> io::Result<()> {
+    pub(super) fn step(&self) -> io::Result<()> {
         Ok(())
     }
 
@@ -80,6 +83,12 @@ impl Disk {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step()?;
         fs::rename(from, to)
+    }
+
+    /// Whether the step that was just not done is done all the same.
+    #[cfg(test)]
+    pub(super) fn does_last(&self) -> bool {
+        self.last_arrives && self.is_dying()
     }
 
     #[cfg(test)]

@@ -17,9 +17,11 @@
 //! ([`Settings`]): a blob that a loss of power took is found by its hash, and said to be
 //! missing.
 //!
-//! The surface is small on purpose: an object store has the same operations.
-//! The server process is the only writer of the folder.
+//! What is stored is in files of a folder, or in a bucket ([`bucket`]).  The server process
+//! is the only writer of either.
 
+mod backend;
+mod bucket;
 mod chunked;
 mod collect;
 mod disk;
@@ -45,6 +47,7 @@ use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 use tokio::sync::mpsc;
 
+pub use bucket::{Bucket, BucketError, BucketOptions, CACHE_BYTES, Moved};
 pub use chunked::Announced;
 pub use collect::{Collected, Collection};
 pub use grid_chunk::Recipe;
@@ -52,11 +55,12 @@ pub use reader::{BlobReader, READ_ALL_BYTES_MAX};
 pub use writer::BlobWriter;
 
 use crate::logs::blocking;
+use backend::Backend;
 use disk::Disk;
 use grace::Grace;
 use large::LargeFiles;
 use pack::{Kind, key};
-use packs::{Packs, Record};
+use packs::Record;
 use reader::Chunks;
 
 /// Largest small blob in bytes: what is larger is cut into chunks of at most this.
@@ -85,9 +89,15 @@ pub struct Settings {
     pub sync_small: bool,
     /// See [`GC_GRACE`].
     pub grace: Duration,
+    /// Keep what is stored in this bucket; the folder then has what is known of it, and
+    /// a part of it.
+    pub bucket: Option<Bucket>,
     /// After how many steps on the file system the process dies.
     #[cfg(test)]
     pub(crate) steps_left: Option<Arc<std::sync::atomic::AtomicI64>>,
+    /// Whether what it sends to a bucket at its death arrives.
+    #[cfg(test)]
+    pub(crate) last_arrives: bool,
 }
 
 impl Settings {
@@ -98,8 +108,11 @@ impl Settings {
             sync_large: true,
             sync_small: false,
             grace: GC_GRACE,
+            bucket: None,
             #[cfg(test)]
             steps_left: None,
+            #[cfg(test)]
+            last_arrives: false,
         }
     }
 
@@ -107,6 +120,8 @@ impl Settings {
         Disk {
             #[cfg(test)]
             steps_left: self.steps_left.clone(),
+            #[cfg(test)]
+            last_arrives: self.last_arrives,
         }
     }
 }
@@ -139,9 +154,28 @@ pub enum BlobError {
     /// The disk is full.  Of a large blob, what is stored shortens the next attempt.
     #[error("no room on disk to store {what}: make room, then try again")]
     Full { what: String, source: io::Error },
+    /// The bucket did not do what it was asked.
+    #[error(transparent)]
+    Bucket(BucketError),
+    /// The folder is that of another store.
+    #[error(
+        "the blobs of this server are in the bucket {there}: name that one, or empty the folder of the blobs if it is really another server"
+    )]
+    Elsewhere { there: String },
+    /// The folder has blobs that are not in the bucket.
+    #[error(
+        "the blobs of this server are still in its folder: move them to {bucket} with `grid server blobs move`, or start it without a bucket"
+    )]
+    Unmoved { bucket: String },
     /// The file system failed.
     #[error("could not {doing}")]
     Io { doing: String, source: io::Error },
+}
+
+impl From<BucketError> for BlobError {
+    fn from(error: BucketError) -> Self {
+        Self::Bucket(error)
+    }
 }
 
 impl BlobError {
@@ -197,7 +231,7 @@ pub struct Blobs {
 struct Inner {
     settings: Settings,
     grace: Grace,
-    packs: Packs,
+    packs: Backend,
     large: LargeFiles,
     /// Large blobs that are being read: what they are made of stays.
     readers: Mutex<Vec<Weak<Chunks>>>,
@@ -209,8 +243,12 @@ impl Blobs {
     /// Opens the folder, makes it if it is not there, and repairs what a killed
     /// process left behind.  This blocks.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, BlobError> {
+        let packs = Backend::open(dir, &settings, &settings.disk())?;
+        Self::over(dir, settings, packs)
+    }
+
+    fn over(dir: &Path, settings: Settings, packs: Backend) -> Result<Self, BlobError> {
         let disk = settings.disk();
-        let packs = Packs::open(&dir.join("packs"), settings.sync_small, &disk)?;
         let large = LargeFiles::open(dir, &disk)?;
         let grace = Grace::open(&dir.join("grace"), settings.grace, &disk);
         let grace = grace.map_err(|source| {
@@ -302,6 +340,24 @@ impl Blobs {
         .await
     }
 
+    /// Reads all that is in the bucket and compares it with its name, a pack at a time, so
+    /// that [`Blobs::known_health`] says how it is.  Blobs of a folder are better read one
+    /// at a time ([`Blobs::check`]): for these it does nothing, and says so.
+    pub async fn reread(&self) -> Result<bool, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || match &inner.packs {
+            Backend::Folder(_) => Ok(false),
+            Backend::Bucket(packs) => packs.reread().map(|()| true),
+        })
+        .await
+    }
+
+    /// How a blob is, as far as that is known without reading it.
+    pub async fn known_health(&self, id: BlobId) -> Result<Health, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.known_health(id)).await
+    }
+
     /// All blobs and chunks, in no order.  What is stored or deleted meanwhile may be among them
     /// or not.
     pub fn list(&self) -> impl Stream<Item = Result<BlobInfo, BlobError>> + Send + use<> {
@@ -365,7 +421,7 @@ impl Inner {
         let (reader, chunks) = BlobReader::of_chunks(id, self, recipe);
         self.is_read(&chunks);
         // A collection that did not see the reader yet has removed the recipe before.
-        let is_here = self.packs.index.get(&key(&id)).is_some();
+        let is_here = self.packs.index().get(&key(&id)).is_some();
         Ok(is_here.then_some(reader))
     }
 

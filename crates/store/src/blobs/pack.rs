@@ -30,7 +30,7 @@ const RECIPE_MAGIC: [u8; 4] = *b"GBR1";
 const MAGIC_BEGIN: [u8; 2] = *b"GB";
 
 /// Set in an offset of a recipe.  Offsets are below [`super::packs::PACK_BYTES_MAX`].
-const RECIPE_BIT: u32 = 1 << 31;
+pub(super) const RECIPE_BIT: u32 = 1 << 31;
 
 const INDEX_ENTRY_BYTES: usize = 24;
 const DEAD_ENTRY_BYTES: usize = 12;
@@ -129,7 +129,7 @@ impl Header {
     }
 
     /// Whether these are the bytes of this record.
-    fn fits(&self, bytes: &[u8]) -> bool {
+    pub(super) fn fits(&self, bytes: &[u8]) -> bool {
         match self.kind {
             Kind::Bytes => super::hash(bytes) == self.id,
             Kind::Recipe => recipe::is_whole(self.id, bytes),

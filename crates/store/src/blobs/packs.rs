@@ -76,16 +76,36 @@ impl<'a> Record<'a> {
 /// A record that was found.
 pub(super) struct Found {
     pub(super) header: Header,
-    pub(super) file: Arc<File>,
-    /// Where its bytes begin.
-    pub(super) start: u64,
+    stored: Stored,
+}
+
+enum Stored {
+    /// Its bytes begin here.
+    At(Arc<File>, u64),
+    /// They were fetched.
+    Here(Bytes),
 }
 
 impl Found {
+    fn at(header: Header, file: Arc<File>, start: u64) -> Self {
+        let stored = Stored::At(file, start);
+        Self { header, stored }
+    }
+
+    pub(super) fn here(header: Header, bytes: Bytes) -> Self {
+        let stored = Stored::Here(bytes);
+        Self { header, stored }
+    }
+
     pub(super) fn bytes(&self) -> io::Result<Bytes> {
-        let mut bytes = BytesMut::zeroed(self.header.len as usize);
-        self.file.read_exact_at(&mut bytes, self.start)?;
-        Ok(bytes.freeze())
+        match &self.stored {
+            Stored::At(file, start) => {
+                let mut bytes = BytesMut::zeroed(self.header.len as usize);
+                file.read_exact_at(&mut bytes, *start)?;
+                Ok(bytes.freeze())
+            }
+            Stored::Here(bytes) => Ok(bytes.clone()),
+        }
     }
 }
 
@@ -227,6 +247,11 @@ impl Packs {
 
     fn damaged(&self) -> MutexGuard<'_, HashSet<Key>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a record was found to be damaged.
+    pub(super) fn is_known_damaged(&self, id: BlobId) -> bool {
+        self.is_damaged(&key(&id))
     }
 
     /// Notes that a record is damaged: who has its bytes may store them again.
@@ -377,11 +402,10 @@ impl Packs {
             };
             let offset = place.at.offset();
             return match Header::read(&file, offset).map_err(doing)? {
-                Some(header) if header.id == id => Ok(Some(Found {
-                    header,
-                    file,
-                    start: offset + HEADER_BYTES as u64,
-                })),
+                Some(header) if header.id == id => {
+                    let start = offset + HEADER_BYTES as u64;
+                    Ok(Some(Found::at(header, file, start)))
+                }
                 _ => {
                     self.is_found_damaged(id);
                     Err(BlobError::Corrupt { id })
@@ -486,11 +510,8 @@ impl Packs {
                 if !place.is_some_and(|place| place.is(pack, at)) {
                     continue;
                 }
-                let found = Found {
-                    header,
-                    file: Arc::clone(&records.pack),
-                    start: at.offset() + HEADER_BYTES as u64,
-                };
+                let start = at.offset() + HEADER_BYTES as u64;
+                let found = Found::at(header, Arc::clone(&records.pack), start);
                 if !tell(info(&found).map_err(doing)?) {
                     return Ok(());
                 }
