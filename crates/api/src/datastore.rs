@@ -25,6 +25,9 @@ pub struct DatastoreView {
     pub source: String,
     /// What kind of place that is.
     pub source_kind: SourceKind,
+    /// Whether the objects of a bucket were left where they are, and are only listed here.
+    #[serde(default)]
+    pub no_copy: bool,
     /// What its creator says about it.
     pub description: String,
     /// How many files it has; while it is uploaded, how many are there.
@@ -116,6 +119,16 @@ pub struct DatastoreCreate {
     /// For people.
     #[serde(default)]
     pub description: String,
+    /// What opens a bucket: `NAME`, `USER:NAME` or an id; without one it has to be open, or one
+    /// of the credentials that the caller may use has to open it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// Where the server of a bucket is; that of the credential, or Amazon's, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Leave the objects of a bucket where they are, and only list them.
+    #[serde(default)]
+    pub no_copy: bool,
 }
 
 /// `PUT /datastores/{datastore}`; what is absent stays as it is.

@@ -6,16 +6,19 @@
 //! - **Where a chunk ends depends on the bytes before its end alone**, so that a change
 //!   costs the chunks around it, and what was moved or appended to costs nothing.
 //! - **The same content has the same [`Recipe`]**, whoever cut it.
-//! - **A hole of a file is never read**: its chunks are known.
+//! - **A hole of a file is never read**: its chunks are known; and where a file is made of
+//!   its bytes again, [`Holes`] are left where they were.
 //!
 //! A store must not believe that others cut where it would: it checks what a chunk and
 //! the whole are by their hashes, and accepts any cut up to [`CHUNK_BYTES_MAX`].
 
 mod chunker;
+mod holes;
 mod recipe;
 mod source;
 
 pub use chunker::{Chunk, Chunker, cut};
+pub use holes::Holes;
 pub use recipe::{
     Builder, ENTRY_BYTES, Entry, PAGE_ENTRIES_MAX, Page, PageEntry, Recipe, RecipeError,
 };

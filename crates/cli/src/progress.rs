@@ -60,11 +60,6 @@ impl Progress {
         });
     }
 
-    /// So many bytes need not be done: they are there.
-    pub(crate) fn settle(&self, bytes: u64) {
-        self.add(bytes);
-    }
-
     /// Begins again with something else.
     pub(crate) fn restart(&self, label: &str, total: u64) {
         self.with(|inner| {

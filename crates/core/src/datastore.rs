@@ -91,6 +91,11 @@ impl SourceKind {
     pub const fn is_sent_in_parts(self) -> bool {
         matches!(self, Self::Folder | Self::File)
     }
+
+    /// Whether the server fetches it by itself.
+    pub const fn is_fetched(self) -> bool {
+        matches!(self, Self::Http | Self::S3)
+    }
 }
 
 impl fmt::Display for SourceKind {

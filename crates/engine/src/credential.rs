@@ -353,6 +353,31 @@ pub async fn open(engine: &Engine, caller: &Caller, which: &str) -> Result<Opene
     })
 }
 
+/// Opens the credential that a thing was made with, in the name of whoever made that: as long
+/// as it is there, and they may use it.
+pub(crate) async fn open_of(engine: &Engine, id: CredentialId, user: UserId) -> Result<S3> {
+    let mut tx = engine.inner.db.read().await?;
+    let row = db::credential::by_id(&mut tx, id).await?;
+    let Some(row) = row else {
+        return Err(Error::conflict(
+            "the credential that opens it was deleted: make another version of it",
+        ));
+    };
+    let maker = db::user::by_id(&mut tx, user).await?;
+    let maker = match maker {
+        Some(maker) => Some(Caller::load(&mut tx, maker, None).await?),
+        None => None,
+    };
+    drop(tx);
+    if !maker.is_some_and(|maker| maker.would(&row, Action::UseCredential)) {
+        return Err(Error::conflict(format!(
+            "whoever made it may not use credential '{}' any more",
+            row.name
+        )));
+    }
+    unseal(engine, &row)
+}
+
 /// How many credentials the key of this server does not open.
 pub async fn sealed_otherwise(engine: &Engine) -> Result<u64> {
     let mut tx = engine.inner.db.read().await?;

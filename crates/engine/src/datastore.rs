@@ -5,14 +5,18 @@
 //! so that an upload may be cut at any moment and go on.  When the list is whole it is filed
 //! as a manifest (`grid_manifest`), and from then on the version is available.
 
+mod bucket;
 mod change;
+mod copy;
 mod diff;
+mod elsewhere;
 mod files;
 mod http;
 mod import;
 mod list;
 mod mount;
 mod name;
+pub mod staging;
 mod unpack;
 mod upload;
 mod work;
@@ -31,11 +35,15 @@ use crate::reference;
 
 pub use change::{delete, restore, update};
 pub use diff::{Change, Changes, diff};
+pub use elsewhere::{Reader, Remote, open_for_node};
 pub use files::{Item, Items, Opened, Wanted, fetch, files, open};
 pub use import::receive;
-pub(crate) use list::referenced;
+pub(crate) use list::{List, referenced};
 pub(crate) use mount::{resolve, still_there};
-pub use upload::{NewVersion, Outcome, PART_ENTRIES_MAX, begin, commit, parts, put_part};
+pub(crate) use name::store;
+pub use upload::{
+    BucketWish, NewVersion, Outcome, PART_ENTRIES_MAX, begin, commit, parts, put_part,
+};
 pub(crate) use work::Jobs;
 
 /// Users of a version that a list names.  More: tables get wide.

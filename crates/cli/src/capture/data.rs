@@ -1,10 +1,11 @@
-//! Taking data along: a folder or a file as it is, in parts, each hashed and sent by itself.
+//! Taking data along: a folder or a file as it is, in parts, each sent by itself.
 //!
 //! Unlike code, nothing is left out, and the list may be long: it is cut into parts, so
-//! that what was sent of one is kept whatever happens to the next.  Hashes are remembered
-//! as for code, and also while it goes on: whoever is interrupted does not read again.
+//! that what was sent of one is kept whatever happens to the next.  A file is read once: it
+//! is hashed and sent as it is read.  Hashes are remembered as for code, and also while it
+//! goes on: whoever is interrupted does not read again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,16 +14,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use grid_api::client::Client;
 use grid_api::datastore::{FileEntry, FileKind};
+use grid_api::upload::{FileError, FileToSend};
 use grid_core::blob::BlobId;
 use ignore::WalkBuilder;
 
 use super::cache::Cache;
 use super::inspect::{self, Found, Kind, Stamp};
-use super::upload::{self, Part};
-use super::{hash, not_utf8, shown};
+use super::{not_utf8, shown};
 use crate::clock;
 use crate::error::Problem;
 use crate::progress::Progress;
+use crate::upload::upload_blobs;
 
 /// Entries of a part; what the server takes at a time.
 pub(crate) const PART_ENTRIES: usize = 5_000;
@@ -30,6 +32,13 @@ pub(crate) const PART_ENTRIES: usize = 5_000;
 /// How often hashes are remembered while it goes on.  Higher: more is read again after an
 /// interruption; lower: the list is written again and again.
 const REMEMBER_EVERY: Duration = Duration::from_secs(20);
+
+/// A file that somebody writes to while it is read.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} changed while it was read")]
+struct Changed {
+    path: String,
+}
 
 /// Data that can be sent.
 pub(crate) struct Data {
@@ -87,32 +96,69 @@ impl Data {
             .collect()
     }
 
-    /// Hashes what is not known of a part, and lists it.
-    pub(crate) fn list(
+    /// Lists a part.  The files of it whose hashes are not known are read, and sent as they
+    /// are; and those that are `missing`.
+    pub(crate) async fn bring(
         &mut self,
+        client: &Client,
         part: &Range<usize>,
+        missing: &[String],
         progress: &Progress,
     ) -> Result<Vec<FileEntry>> {
-        let mut unknown = Vec::new();
+        let mut missing: HashSet<&str> = missing.iter().map(String::as_str).collect();
+        let mut wanted = Vec::new();
         for index in part.clone() {
-            if self.hashes[index].is_none() && self.found[index].kind == Kind::File {
-                self.hashes[index] = self.cache.get(&self.found[index]);
-                match self.hashes[index] {
-                    Some(_) => progress.add(self.found[index].size_bytes),
-                    None => unknown.push(index),
+            if self.found[index].kind != Kind::File {
+                continue;
+            }
+            let known = self.hashes[index].is_some();
+            self.hashes[index] = self.hashes[index].or_else(|| self.cache.get(&self.found[index]));
+            match self.hashes[index] {
+                // Of files that are alike one is sent.
+                Some(hash) if missing.remove(BlobId::from_bytes(hash).to_string().as_str()) => {
+                    wanted.push(index);
                 }
+                Some(_) if known => {}
+                Some(_) => progress.add(self.found[index].size_bytes),
+                None => wanted.push(index),
             }
         }
-        for (index, read) in hash::read_all(&self.root, &self.found, &unknown, progress)? {
-            self.hashes[index] = Some(read.hash);
-            self.found[index].size_bytes = read.size_bytes;
-            self.found[index].stamp = read.stamp;
-            self.seen[index] = read.stamp;
+        if !wanted.is_empty() {
+            self.send(client, &wanted, progress).await?;
         }
         if self.remembered.elapsed() > REMEMBER_EVERY {
-            self.remember();
+            tokio::task::block_in_place(|| self.remember());
         }
         Ok(part.clone().map(|index| self.entry(index)).collect())
+    }
+
+    /// Reads files once, and sends what the server lacks of them.
+    async fn send(&mut self, client: &Client, wanted: &[usize], progress: &Progress) -> Result<()> {
+        let files = wanted.iter().map(|&index| FileToSend {
+            path: self.root.join(&self.found[index].path),
+            known: None,
+        });
+        let sent = upload_blobs(client, files.collect(), progress).await?;
+        for (&index, sent) in wanted.iter().zip(sent) {
+            let found = &mut self.found[index];
+            let sent = match sent {
+                Ok(sent) => sent,
+                Err(FileError::Changed) => {
+                    let path = found.path.clone();
+                    return Err(Changed { path }.into());
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("sending {}", found.path));
+                }
+            };
+            self.hashes[index] = Some(*sent.blob.as_bytes());
+            if let Some(read) = sent.metadata {
+                found.size_bytes = read.len();
+                found.stamp = Stamp::of(&read);
+                self.seen[index] = found.stamp;
+            }
+        }
+        Ok(())
     }
 
     fn entry(&self, index: usize) -> FileEntry {
@@ -136,36 +182,9 @@ impl Data {
         }
     }
 
-    /// Sends the bytes of a part that the server lacks.
-    pub(crate) async fn send(
-        &self,
-        client: &Client,
-        part: &Range<usize>,
-        missing: &[String],
-        progress: &Progress,
-    ) -> Result<()> {
-        let missing: HashSet<&str> = missing.iter().map(String::as_str).collect();
-        let mut files: HashMap<[u8; 32], Part> = HashMap::new();
-        for index in part.clone() {
-            if let Some(hash) = self.hashes[index]
-                && missing.contains(BlobId::from_bytes(hash).to_string().as_str())
-            {
-                files.entry(hash).or_insert_with(|| Part {
-                    path: self.root.join(&self.found[index].path),
-                    hash,
-                    size_bytes: self.found[index].size_bytes,
-                });
-            }
-        }
-        // In the order of the list: neighbours are read together later, too.
-        let mut files: Vec<Part> = files.into_values().collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        upload::send_parts(client, files, progress).await
-    }
-
-    /// Whether a part that could not be sent may be sent after another look.
-    pub(crate) fn is_worth_another_round(error: &anyhow::Error) -> bool {
-        upload::is_worth_another_round(error)
+    /// Whether a file changed while it was read: another look may help.
+    pub(crate) fn is_changed(error: &anyhow::Error) -> bool {
+        error.is::<Changed>()
     }
 
     /// Looks at the files of a part again, of which some changed while they were sent.

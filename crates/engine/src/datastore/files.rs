@@ -3,8 +3,8 @@
 use grid_core::access::Action;
 use grid_core::blob::BlobId;
 use grid_manifest::{Entry, Node, Totals};
-use grid_store::blobs::BlobReader;
 
+use super::elsewhere::{self, Reader};
 use super::list::List;
 use super::{Found, name};
 use crate::access::Caller;
@@ -40,7 +40,7 @@ pub struct Opened {
     /// Its line in the list.
     pub entry: Entry,
     /// Its bytes.
-    pub reader: BlobReader,
+    pub reader: Reader,
 }
 
 async fn seen(engine: &Engine, caller: &Caller, text: &str) -> Result<Found> {
@@ -203,9 +203,9 @@ pub async fn open(engine: &Engine, caller: &Caller, text: &str, path: &str) -> R
             )));
         }
         Node::Elsewhere { .. } => {
-            return Err(Error::Unavailable(format!(
-                "the bytes of '{path}' are not stored here, only where they are"
-            )));
+            let remote = elsewhere::open(engine, &found.version, entry.clone()).await?;
+            let reader = Reader::Elsewhere(remote);
+            return Ok(Opened { entry, reader });
         }
     };
     let reader = engine.inner.blobs.get(blob).await?;
@@ -214,5 +214,6 @@ pub async fn open(engine: &Engine, caller: &Caller, text: &str, path: &str) -> R
             "the bytes of '{path}' ({blob}) are missing"
         ))
     })?;
+    let reader = Reader::Stored(reader);
     Ok(Opened { entry, reader })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, ClientBuilder, Response, Url};
 
 use crate::error::{Error, Result};
 
@@ -44,15 +44,8 @@ pub(super) async fn get(url: &str, is_private_allowed: bool) -> Result<Response>
             Err(error) => attempt.error(error.to_string()),
         }
     });
-    let client = Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
+    let client = builder(is_private_allowed)
         .redirect(policy)
-        .referer(false)
-        // A proxy would look names up by itself, and reach what is refused here.
-        .no_proxy()
-        .user_agent(concat!("grid/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(Arc::new(Guarded { is_private_allowed }))
         .build()
         .map_err(Error::internal)?;
     let response = client.get(url).send().await.map_err(refused)?;
@@ -64,6 +57,22 @@ pub(super) async fn get(url: &str, is_private_allowed: bool) -> Result<Response>
         return Err(Error::Unavailable(format!("the address answered {status}")));
     }
     Err(Error::invalid(format!("the address answered {status}")))
+}
+
+/// Makes connections to where the server may look, and follows nobody elsewhere.
+pub(super) fn client(is_private_allowed: bool) -> reqwest::Result<Client> {
+    builder(is_private_allowed).redirect(Policy::none()).build()
+}
+
+fn builder(is_private_allowed: bool) -> ClientBuilder {
+    Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .referer(false)
+        // A proxy would look names up by itself, and reach what is refused here.
+        .no_proxy()
+        .user_agent(concat!("grid/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(Guarded { is_private_allowed }))
 }
 
 fn refused(error: reqwest::Error) -> Error {

@@ -86,7 +86,7 @@ impl Drop for GiveUp {
 }
 
 /// Writes down how far it is, until the version is over for other reasons.
-async fn note(
+pub(super) async fn note(
     engine: &Engine,
     id: DatastoreVersionId,
     progress: &Progress,
@@ -95,6 +95,8 @@ async fn note(
     loop {
         tokio::time::sleep(NOTE_EVERY).await;
         let received = progress.received.load(Ordering::Relaxed);
+        let known = progress.total.load(Ordering::Relaxed);
+        let total = total.or((known > 0).then_some(known));
         let now = engine.inner.clock.now();
         let noted = async {
             let mut tx = engine.inner.db.write().await?;

@@ -46,17 +46,17 @@ impl Lately {
 }
 
 /// A list that is read.
-pub(super) struct List {
+pub(crate) struct List {
     engine: Engine,
     pub(super) index: Arc<Index>,
     kept: HashMap<usize, Arc<Vec<Entry>>>,
     /// Blocks that were fetched, for those who have a limit.
-    pub(super) fetched: usize,
+    pub(crate) fetched: usize,
 }
 
 impl List {
     /// Opens the list that a version names.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         engine: &Engine,
         version: &db::datastore_version::Version,
     ) -> Result<Self> {
@@ -66,6 +66,11 @@ impl List {
                 version.state
             ))
         })?;
+        Self::of(engine, manifest).await
+    }
+
+    /// Opens the list of this name.
+    pub(crate) async fn of(engine: &Engine, manifest: BlobId) -> Result<Self> {
         let lately = &engine.inner.datastores.lately;
         let index = match Lately::get(&lately.indexes, manifest) {
             Some(index) => index,
@@ -109,14 +114,14 @@ impl List {
     }
 
     /// The entry of a path.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Option<Entry>> {
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Option<Entry>> {
         let block = self.block(self.index.block_of(path)).await?;
         let at = block.binary_search_by(|entry| entry.path.as_str().cmp(path));
         Ok(at.ok().map(|at| block[at].clone()))
     }
 
     /// The first entry at or, when `is_after`, behind `path`.
-    pub(super) async fn seek(&mut self, path: &str, is_after: bool) -> Result<Option<Entry>> {
+    pub(crate) async fn seek(&mut self, path: &str, is_after: bool) -> Result<Option<Entry>> {
         let mut number = self.index.block_of(path);
         while number < self.index.blocks.len() {
             let block = self.block(number).await?;
@@ -187,6 +192,7 @@ pub(super) async fn block(engine: &Engine, blob: BlobId) -> Result<Vec<Entry>> {
 ///
 /// Blocks that versions share are read once.
 pub(crate) async fn referenced(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
+    of_staged(engine, live).await?;
     let mut after = None;
     loop {
         let mut tx = engine.inner.db.read().await?;
@@ -198,6 +204,22 @@ pub(crate) async fn referenced(engine: &Engine, live: &mut Referenced<'_>) -> Re
                 None => of_upload(engine, version, live).await?,
             }
         }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Parts of files first, then files: what is put together meanwhile is seen in one of them.
+async fn of_staged(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
+    let mut after = None;
+    loop {
+        let mut tx = engine.inner.db.read().await?;
+        let limit = db::PAGE_ROWS_MAX;
+        let page = db::staged::blobs_referenced(&mut tx, after.as_ref(), limit).await?;
+        drop(tx);
+        live.add(page.items).await?;
         match page.next {
             Some(next) => after = Some(next),
             None => return Ok(()),

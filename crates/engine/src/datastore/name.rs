@@ -71,7 +71,7 @@ async fn by_name(tx: &mut Tx, caller: &Caller, text: &str) -> Result<Found> {
 }
 
 /// The datastore that is named, whatever its versions are.
-pub(super) async fn store(
+pub(crate) async fn store(
     tx: &mut Tx,
     caller: &Caller,
     named: &DatastoreRef,

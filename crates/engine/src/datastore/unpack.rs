@@ -55,6 +55,8 @@ const NAMES_MAX: usize = 10;
 pub(super) struct Progress {
     /// Bytes of the archive that came.
     pub(super) received: AtomicU64,
+    /// Of how many, where that is known by now.
+    pub(super) total: AtomicU64,
     /// Nobody wants the rest any more.
     pub(super) is_given_up: AtomicBool,
 }

@@ -11,7 +11,7 @@ use grid_core::time::Timestamp;
 use grid_manifest::{Check, Entry, digest, encode};
 use grid_store::db;
 
-use super::{Found, Version, change, name, one, work};
+use super::{Found, Version, change, elsewhere, name, one, work};
 use crate::access::Caller;
 use crate::error::{Error, Result};
 use crate::{Engine, blob};
@@ -21,7 +21,7 @@ use crate::{Engine, blob};
 pub const PART_ENTRIES_MAX: usize = 10_000;
 
 /// Parts of one version: a hundred million entries.
-const PARTS_MAX: u32 = 10_000;
+pub(super) const PARTS_MAX: u32 = 10_000;
 
 /// Longest text about where data comes from, in bytes.
 const SOURCE_BYTES_MAX: usize = 4_096;
@@ -39,6 +39,19 @@ pub struct NewVersion {
     pub source_kind: SourceKind,
     /// For people.
     pub description: String,
+    /// Of a bucket: how it is read.
+    pub bucket: BucketWish,
+}
+
+/// How a bucket is to be read.
+#[derive(Debug, Clone, Default)]
+pub struct BucketWish {
+    /// With which credential: `NAME`, `USER:NAME` or an id.
+    pub credential: Option<String>,
+    /// Where its server is; that of the credential, or Amazon's, when absent.
+    pub endpoint: Option<String>,
+    /// Leave the objects where they are, and only list them.
+    pub is_index: bool,
 }
 
 /// What became of a part.
@@ -51,7 +64,7 @@ pub enum Outcome {
 }
 
 /// Begins a version: it has its number from now on, whatever becomes of it.
-pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<Version> {
+pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Result<Version> {
     let named = DatastoreName::parse(&new.name).map_err(|e| Error::invalid(e.to_string()))?;
     change::check_description(&new.description)?;
     if new.source.len() > SOURCE_BYTES_MAX || new.source.contains('\0') {
@@ -59,8 +72,16 @@ pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<
             "where data comes from is said in at most {SOURCE_BYTES_MAX} bytes"
         )));
     }
-    if !new.source_kind.is_sent_in_parts() && new.source_kind != SourceKind::Stream {
-        work::check_source(engine, &new)?;
+    let is_fetched = new.source_kind.is_fetched();
+    match new.source_kind {
+        SourceKind::Http => work::check_address(engine, &new)?,
+        SourceKind::S3 => {}
+        _ if new.bucket.is_index => {
+            return Err(Error::invalid(
+                "only the objects of a bucket can stay where they are",
+            ));
+        }
+        _ => {}
     }
     let mut tx = engine.inner.db.read().await?;
     let known = db::datastore::by_name(&mut tx, caller.id(), named.as_str()).await?;
@@ -75,6 +96,14 @@ pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<
         None => caller.team_for_new(new.team.as_deref())?.id,
     };
     drop(tx);
+    let credential = match new.source_kind {
+        SourceKind::S3 => {
+            let chosen = elsewhere::choose(engine, caller, &new).await?;
+            (new.source, new.bucket.endpoint) = (chosen.source, chosen.endpoint);
+            chosen.credential
+        }
+        _ => None,
+    };
     let now = engine.inner.clock.now();
     let store = db::datastore::Datastore {
         id: DatastoreId::from_parts(now, engine.inner.clock.entropy()),
@@ -89,8 +118,10 @@ pub async fn begin(engine: &Engine, caller: &Caller, new: NewVersion) -> Result<
     let number = db::datastore::next_number(&mut tx, store.id).await?;
     let number = number.ok_or_else(|| Error::conflict("the datastore went away; try again"))?;
     let id = DatastoreVersionId::from_parts(now, engine.inner.clock.entropy());
-    let is_fetched = !new.source_kind.is_sent_in_parts() && new.source_kind != SourceKind::Stream;
-    let version = empty(id, &store, number, new, now);
+    let version = db::datastore_version::Version {
+        credential,
+        ..empty(id, &store, number, new, now)
+    };
     db::datastore_version::insert(&mut tx, &version).await?;
     if is_fetched {
         db::datastore_version::set_processing(&mut tx, version.id, None, now).await?;
@@ -135,6 +166,9 @@ fn empty(
         state: State::Uploading,
         source: new.source,
         source_kind: new.source_kind,
+        endpoint: new.bucket.endpoint,
+        credential: None,
+        is_index: new.bucket.is_index,
         description: new.description,
         pages: None,
         manifest: None,

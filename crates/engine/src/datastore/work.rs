@@ -15,9 +15,9 @@ use grid_core::time::Timestamp;
 use grid_manifest::{Builder, Entry, Stored, Totals};
 use grid_store::db;
 use grid_store::db::datastore_version::Content;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-use super::{NewVersion, http, import, list};
+use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -35,26 +35,49 @@ const EVERY: Duration = Duration::from_secs(30);
 /// connection; lower: clients ask again for what is nearly done.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// Versions that are worked on at a time.  Higher: they take memory and disk from each
-/// other; lower: a small one waits behind large ones.
-const JOBS_MAX: usize = 4;
+/// Uploads that are filed at a time, and sources that are fetched.  Higher: they take memory
+/// and disk from each other; lower: a small one waits behind large ones.  The two do not wait
+/// for each other: fetching may take hours, and filing seconds.
+const FILED_MAX: usize = 4;
+const FETCHED_MAX: usize = 4;
 
 /// How often a job is begun before its fault is taken for one that stays.
 const TRIES_MAX: u32 = 3;
+
+/// The pause after the first try; after each further one it is as much longer.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Versions looked at in one step.
 const STEP: u32 = 64;
 
 /// The versions that are worked on now, and what was read of others lately.
-#[derive(Default)]
 pub(crate) struct Jobs {
+    /// Also those that wait for their turn: whoever waits for one hears of its end.
     open: Mutex<HashMap<DatastoreVersionId, Job>>,
+    filing: Semaphore,
+    fetching: Semaphore,
     pub(super) lately: list::Lately,
+    pub(super) buckets: elsewhere::Lately,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            filing: Semaphore::new(FILED_MAX),
+            fetching: Semaphore::new(FETCHED_MAX),
+            lately: list::Lately::default(),
+            buckets: elsewhere::Lately::default(),
+        }
+    }
 }
 
 struct Job {
     /// Closed when it is over.
     over: watch::Receiver<()>,
+    /// Somebody asked for it while it was worked on: what they want it to see may have come
+    /// after it looked.
+    is_wanted_again: bool,
 }
 
 impl Jobs {
@@ -77,9 +100,11 @@ pub(super) enum Fault {
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         match error {
-            Error::Invalid { .. } | Error::TooLarge { .. } | Error::Conflict { .. } => {
-                Self::Data(error.to_string())
-            }
+            Error::Invalid { .. }
+            | Error::TooLarge { .. }
+            | Error::Conflict { .. }
+            | Error::Forbidden { .. }
+            | Error::NotFound { .. } => Self::Data(error.to_string()),
             other => Self::Ours(other),
         }
     }
@@ -97,27 +122,56 @@ impl From<db::Error> for Fault {
     }
 }
 
-/// Has a version worked on, unless somebody does.
+/// Has a version worked on, as soon as it is its turn.
 pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
     let mut jobs = engine.inner.datastores.lock();
-    if jobs.contains_key(&id) || jobs.len() >= JOBS_MAX {
-        // It is found again by the next look.
+    if let Some(job) = jobs.get_mut(&id) {
+        job.is_wanted_again = true;
         return;
     }
     let (done, over) = watch::channel(());
-    jobs.insert(id, Job { over });
+    let job = Job {
+        over,
+        is_wanted_again: false,
+    };
+    jobs.insert(id, job);
     drop(jobs);
     let engine = engine.clone();
     tokio::spawn(async move {
         let _done = done;
-        // As a task, so that a panic does not leave it in the list.
-        let worker = engine.clone();
-        let work = tokio::spawn(async move { process(&worker, id).await });
-        if let Err(error) = work.await {
-            tracing::error!(version = %id, %error, "filing a datastore version failed");
+        let jobs = &engine.inner.datastores;
+        let turns = match is_fetched(&engine, id).await {
+            true => &jobs.fetching,
+            false => &jobs.filing,
+        };
+        // Nobody closes it.
+        let _turn = turns.acquire().await;
+        loop {
+            // As a task, so that a panic does not leave it in the list.
+            let worker = engine.clone();
+            let work = tokio::spawn(async move { process(&worker, id).await });
+            if let Err(error) = work.await {
+                tracing::error!(version = %id, %error, "filing a datastore version failed");
+            }
+            let mut open = jobs.lock();
+            match open.get_mut(&id) {
+                Some(job) if job.is_wanted_again => job.is_wanted_again = false,
+                _ => {
+                    open.remove(&id);
+                    return;
+                }
+            }
         }
-        engine.inner.datastores.lock().remove(&id);
     });
+}
+
+/// Whether it takes long; what cannot be read is found out by who works on it.
+async fn is_fetched(engine: &Engine, id: DatastoreVersionId) -> bool {
+    let Ok(mut tx) = engine.inner.db.read().await else {
+        return false;
+    };
+    let version = db::datastore_version::by_id(&mut tx, id).await;
+    matches!(version, Ok(Some(version)) if version.source_kind.is_fetched())
 }
 
 /// That somebody works on a version which no job does; over when it is dropped.
@@ -140,7 +194,11 @@ pub(super) fn busy(engine: &Engine, id: DatastoreVersionId) -> Option<Busy> {
         return None;
     }
     let (done, over) = watch::channel(());
-    jobs.insert(id, Job { over });
+    let job = Job {
+        over,
+        is_wanted_again: false,
+    };
+    jobs.insert(id, job);
     drop(jobs);
     Some(Busy {
         engine: engine.clone(),
@@ -250,6 +308,12 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
         };
         let settled = match fault {
             Fault::Data(message) => give_up(engine, &version, &message).await,
+            Fault::Incomplete if version.source_kind.is_fetched() => {
+                match begin_anew(engine, &version).await {
+                    Ok(()) if number < TRIES_MAX => continue,
+                    settled => settled,
+                }
+            }
             Fault::Incomplete => reopen(engine, &version).await,
             Fault::Ours(error) if number == TRIES_MAX => {
                 tracing::warn!(
@@ -259,7 +323,11 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
                 );
                 Ok(())
             }
-            Fault::Ours(_) => continue,
+            Fault::Ours(error) => {
+                tracing::debug!(version = %id, error = &error as &dyn std::error::Error, "trying again");
+                tokio::time::sleep(PAUSE * number).await;
+                continue;
+            }
         };
         if let Err(error) = settled {
             tracing::warn!(
@@ -269,6 +337,13 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
         }
         return;
     }
+}
+
+async fn begin_anew(engine: &Engine, version: &db::datastore_version::Version) -> Result<()> {
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.write().await?;
+    db::datastore_version::begin_anew(&mut tx, version.id, now).await?;
+    Ok(tx.commit().await?)
 }
 
 async fn reopen(engine: &Engine, version: &db::datastore_version::Version) -> Result<()> {
@@ -297,23 +372,31 @@ async fn content(
     version: &db::datastore_version::Version,
 ) -> Result<Content, Fault> {
     match version.source_kind {
-        SourceKind::Folder | SourceKind::File => file(engine, version).await,
+        // Whose list was not sent in parts was sent file by file.
+        SourceKind::Folder | SourceKind::File if version.pages.is_none() => {
+            staging::filed(engine, version).await
+        }
+        SourceKind::Folder | SourceKind::File => {
+            file(engine, version.id, version.pages.unwrap_or_default()).await
+        }
         SourceKind::Http => import::fetched(engine, version).await,
-        SourceKind::Stream | SourceKind::S3 => Err(Fault::Data(
-            "this server cannot fetch data from there".to_owned(),
-        )),
+        SourceKind::S3 => copy::copied(engine, version).await,
+        SourceKind::Stream => Err(Fault::Data("the stream was cut".to_owned())),
     }
 }
 
-/// Files the parts of an upload.
-async fn file(engine: &Engine, version: &db::datastore_version::Version) -> Result<Content, Fault> {
+/// Files the first `wanted` parts of a list.
+pub(super) async fn file(
+    engine: &Engine,
+    id: DatastoreVersionId,
+    wanted: u32,
+) -> Result<Content, Fault> {
     let mut filing = Filing::new(engine);
     let mut new_bytes = 0;
     let mut after = None;
-    let wanted = version.pages.unwrap_or_default();
     loop {
         let mut tx = engine.inner.db.read().await?;
-        let page = db::datastore_page::list(&mut tx, version.id, after, STEP).await?;
+        let page = db::datastore_page::list(&mut tx, id, after, STEP).await?;
         drop(tx);
         for part in page.items.iter().filter(|part| part.number < wanted) {
             let blob = part.blob.ok_or(Fault::Incomplete)?;
@@ -391,14 +474,8 @@ impl Filing {
     }
 }
 
-/// Refuses a source that cannot be fetched, before anything is made.
-pub(super) fn check_source(engine: &Engine, new: &NewVersion) -> Result<()> {
-    if new.source_kind == SourceKind::Http {
-        let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
-        return http::checked(&new.source, is_private_allowed).map(drop);
-    }
-    Err(Error::invalid(format!(
-        "this server cannot fetch data from '{}'",
-        new.source
-    )))
+/// Refuses an address that cannot be fetched, before anything is made.
+pub(super) fn check_address(engine: &Engine, new: &NewVersion) -> Result<()> {
+    let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
+    http::checked(&new.source, is_private_allowed).map(drop)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -16,6 +16,7 @@ use grid_api::blob::{HEADER_BYTES, parse_header};
 use grid_api::client;
 use grid_api::runner::BlobsFetch;
 use grid_api::snapshot::{SnapshotTree, TreeKind};
+use grid_chunk::Holes;
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
 use reqwest::Method;
@@ -351,6 +352,7 @@ struct Incoming {
     left: u64,
     hasher: blake3::Hasher,
     file: tempfile::NamedTempFile,
+    holes: Holes,
 }
 
 impl<'a> Receiver<'a> {
@@ -383,7 +385,8 @@ impl<'a> Receiver<'a> {
                         .min(bytes.len());
                     let (part, rest) = bytes.split_at(count);
                     incoming.hasher.update(part);
-                    incoming.file.write_all(part).map_err(Error::Write)?;
+                    let file = incoming.file.as_file();
+                    incoming.holes.write(file, part).map_err(Error::Write)?;
                     incoming.left -= count as u64;
                     self.received += count as u64;
                     bytes = rest;
@@ -406,6 +409,7 @@ impl<'a> Receiver<'a> {
             left,
             hasher: blake3::Hasher::new(),
             file,
+            holes: Holes::default(),
         });
         Ok(())
     }
@@ -417,6 +421,8 @@ impl<'a> Receiver<'a> {
         if *incoming.hasher.finalize().as_bytes() != incoming.hash {
             return Err(Error::Wrong);
         }
+        let file = incoming.file.as_file();
+        incoming.holes.finish(file).map_err(Error::Write)?;
         let path = blob_path(self.blobs, &BlobId::from_bytes(incoming.hash).to_string());
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Error::Write)?;

@@ -5,7 +5,8 @@
 //! is here is ready at once.  What was not used for longest goes when the cache is full.
 //!
 //! ```text
-//! DIR/cache/data/blobs/HH/HASH      bytes by their hash; HASH-x where they are executable
+//! DIR/cache/data/blobs/HH/HASH      bytes by their hash; HASH.x where they are executable;
+//!                                   of what was left in a bucket, by what it is called
 //! DIR/cache/data/versions/ID/       a version; there only when it is whole
 //! DIR/cache/data/versions/ID.new/   one on its way
 //! ```
@@ -25,6 +26,7 @@ use grid_manifest::{Check, Entry, Index, Node, decode};
 use serde::{Deserialize, Serialize};
 
 use super::code::{self, fetch_blobs};
+use super::elsewhere;
 use super::tree::blob_path;
 use crate::attempt::Attempt;
 use crate::context::Context;
@@ -64,8 +66,8 @@ pub(crate) enum Error {
     Fetch(#[source] code::Error),
     #[error("the list of its files is damaged")]
     List(#[source] grid_manifest::Error),
-    #[error("'{0}' of the datastore is not stored by the server")]
-    Elsewhere(String),
+    #[error("the datastore, which was left in a bucket, could not be fetched")]
+    Elsewhere(#[source] elsewhere::Error),
     #[error("cannot write {path}")]
     Write {
         path: PathBuf,
@@ -83,7 +85,9 @@ impl Error {
     }
 
     fn is_full(&self) -> bool {
-        let (Self::Write { source: cause, .. } | Self::Fetch(code::Error::Write(cause))) = self
+        let (Self::Write { source: cause, .. }
+        | Self::Fetch(code::Error::Write(cause))
+        | Self::Elsewhere(elsewhere::Error::Write(cause))) = self
         else {
             return false;
         };
@@ -233,8 +237,13 @@ impl Versions {
             let wanted = entries.iter().filter_map(Entry::blob);
             let wanted = wanted.map(|blob| blob.to_string()).collect();
             self.fetch_all(context, wanted).await?;
+            let count = |more| self.add_bytes(more);
+            elsewhere::fetch(context, &self.blobs, version.id, &entries, count)
+                .await
+                .map_err(Error::Elsewhere)?;
             let (blobs, fresh) = (self.blobs.clone(), fresh.clone());
-            let laid = tokio::task::spawn_blocking(move || lay_out(&blobs, &fresh, &entries));
+            let id = version.id;
+            let laid = tokio::task::spawn_blocking(move || lay_out(&blobs, &fresh, id, &entries));
             laid.await
                 .map_err(|error| Error::write(&self.trees)(io::Error::other(error)))??;
         }
@@ -308,7 +317,12 @@ fn is_there(whole: &Path) -> bool {
 }
 
 /// Makes the files of a block.
-fn lay_out(blobs: &Path, fresh: &Path, entries: &[Entry]) -> Result<(), Error> {
+fn lay_out(
+    blobs: &Path,
+    fresh: &Path,
+    id: DatastoreVersionId,
+    entries: &[Entry],
+) -> Result<(), Error> {
     let mut parent: Option<&Path> = None;
     for entry in entries {
         let relative = Path::new(&entry.path);
@@ -326,16 +340,19 @@ fn lay_out(blobs: &Path, fresh: &Path, entries: &[Entry]) -> Result<(), Error> {
             Node::Link { target } => {
                 std::os::unix::fs::symlink(target, &path).map_err(Error::write(&path))?;
             }
-            Node::File { blob, .. } => link(blobs, *blob, entry, &path)?,
-            Node::Elsewhere { .. } => return Err(Error::Elsewhere(entry.path.clone())),
+            Node::File { blob, .. } => link(blobs, &blob.to_string(), entry, &path)?,
+            Node::Elsewhere { tag, .. } => {
+                let name = elsewhere::name(id, &entry.path, tag);
+                link(blobs, &name, entry, &path)?;
+            }
         }
     }
     Ok(())
 }
 
 /// Gives a content a name in a version.
-fn link(blobs: &Path, blob: BlobId, entry: &Entry, path: &Path) -> Result<(), Error> {
-    let plain = blob_path(blobs, &blob.to_string());
+fn link(blobs: &Path, name: &str, entry: &Entry, path: &Path) -> Result<(), Error> {
+    let plain = blob_path(blobs, name);
     let is_program = entry.mode & 0o111 != 0;
     let from = if is_program {
         let program = plain.with_extension("x");
@@ -485,7 +502,8 @@ mod tests {
     fn version(dir: &Path, name: &str, entries: &[Entry]) -> PathBuf {
         let (blobs, fresh) = (dir.join("blobs"), dir.join(format!("versions/{name}.new")));
         fs::create_dir_all(&fresh).expect("made");
-        lay_out(&blobs, &fresh, entries).expect("laid out");
+        let id = DatastoreVersionId::from_parts(grid_core::time::Timestamp::from_millis(1), 1);
+        lay_out(&blobs, &fresh, id, entries).expect("laid out");
         let whole = dir.join("versions").join(name);
         close(&fresh, &whole).expect("closed");
         whole

@@ -4,6 +4,7 @@
 pub(crate) mod code;
 pub(crate) mod container;
 pub(crate) mod data;
+pub(crate) mod elsewhere;
 pub(crate) mod environment;
 mod restore;
 pub(crate) mod substitute;

@@ -85,49 +85,77 @@ pub(crate) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobRea
 
 /// The bytes of a file, or those that were asked for.
 pub(super) fn send(request: &HeaderMap, path: &str, blob: BlobId, reader: BlobReader) -> Response {
-    let tag = format!("\"{blob}\"");
-    let mut headers = HeaderMap::new();
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
-    }
-    // The same address always has the same bytes only while nobody overwrites the file.
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache"),
-    );
-    if names(request, &header::IF_NONE_MATCH, &tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
-    let name = path.rsplit('/').next().unwrap_or("artifact");
-    headers.insert(header::CONTENT_DISPOSITION, attachment(name));
-    let len = reader.len();
-    let same = !request.contains_key(header::IF_RANGE) || names(request, &header::IF_RANGE, &tag);
-    let range = request
-        .get(header::RANGE)
-        .filter(|_| same)
-        .and_then(|value| value.to_str().ok());
-    match range.map_or(Range::All, |text| Range::parse(text, len)) {
-        Range::All => {
-            headers.insert(header::CONTENT_LENGTH, len.into());
-            (headers, Body::from_stream(reader.stream())).into_response()
+    match Plan::of(request, path, &blob.to_string(), reader.len()) {
+        Plan::Answer(response) => *response,
+        Plan::Send { head, range: None } => (head, Body::from_stream(reader.stream())).into_response(),
+        Plan::Send { head, range: Some(range) } => {
+            let body = Body::from_stream(reader.stream_range(range));
+            (StatusCode::PARTIAL_CONTENT, head, body).into_response()
         }
-        Range::Part { from, to } => {
-            headers.insert(header::CONTENT_LENGTH, (to - from).into());
-            insert_range(&mut headers, &format!("bytes {from}-{}/{len}", to - 1));
-            let body = Body::from_stream(reader.stream_range(from..to));
-            (StatusCode::PARTIAL_CONTENT, headers, body).into_response()
+    }
+}
+
+/// What becomes of a request for a file, before its bytes are read.
+pub(super) enum Plan {
+    /// It is answered without them.
+    Answer(Box<Response>),
+    /// They are sent, or a range of them.
+    Send {
+        /// With this at the head.
+        head: HeaderMap,
+        /// Nothing: all of them.
+        range: Option<std::ops::Range<u64>>,
+    },
+}
+
+impl Plan {
+    /// For a file of `len` bytes, whose content is called `tag`.
+    pub(super) fn of(request: &HeaderMap, path: &str, tag: &str, len: u64) -> Self {
+        let tag = format!("\"{tag}\"");
+        let mut head = HeaderMap::new();
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            head.insert(header::ETAG, tag);
         }
-        Range::Outside => {
-            let failure = Failure::invalid(format!("'{path}' has only {len} bytes"));
-            let mut response = failure.into_response();
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            insert_range(response.headers_mut(), &format!("bytes */{len}"));
-            response
+        // The same address always has the same bytes only while nobody overwrites the file.
+        head.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        );
+        if names(request, &header::IF_NONE_MATCH, &tag) {
+            let response = (StatusCode::NOT_MODIFIED, head).into_response();
+            return Self::Answer(Box::new(response));
+        }
+        head.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        head.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+        let name = path.rsplit('/').next().unwrap_or("artifact");
+        head.insert(header::CONTENT_DISPOSITION, attachment(name));
+        let same =
+            !request.contains_key(header::IF_RANGE) || names(request, &header::IF_RANGE, &tag);
+        let range = request
+            .get(header::RANGE)
+            .filter(|_| same)
+            .and_then(|value| value.to_str().ok());
+        match range.map_or(Range::All, |text| Range::parse(text, len)) {
+            Range::All => {
+                head.insert(header::CONTENT_LENGTH, len.into());
+                Self::Send { head, range: None }
+            }
+            Range::Part { from, to } => {
+                head.insert(header::CONTENT_LENGTH, (to - from).into());
+                insert_range(&mut head, &format!("bytes {from}-{}/{len}", to - 1));
+                let range = Some(from..to);
+                Self::Send { head, range }
+            }
+            Range::Outside => {
+                let failure = Failure::invalid(format!("'{path}' has only {len} bytes"));
+                let mut response = failure.into_response();
+                *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+                insert_range(response.headers_mut(), &format!("bytes */{len}"));
+                Self::Answer(Box::new(response))
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use grid_api::datastore::{
     DatastoreCommit, DatastoreCreate, DatastorePart, DatastorePartResponse, DatastorePartView,
     DatastorePartsQuery, DatastorePartsResponse, DatastoreResponse, DatastoreUpdate, DatastoreUser,
@@ -15,9 +15,12 @@ use grid_api::datastore::{
 use grid_core::datastore::SourceKind;
 use grid_core::time::Timestamp;
 use grid_engine::Engine;
-use grid_engine::datastore::{self, Change, Filter, Item, NewVersion, Outcome, Version};
+use grid_engine::datastore::{
+    self, BucketWish, Change, Filter, Item, NewVersion, Outcome, Reader, Remote, Version,
+};
 use grid_manifest::{Entry, Node};
 
+use super::artifact::Plan;
 use super::{artifact, blob, cursor};
 use crate::auth::Caller;
 use crate::error::{Failure, Result};
@@ -86,6 +89,11 @@ pub(super) async fn datastore_create(
         source: create.source,
         source_kind: create.source_kind,
         description: create.description,
+        bucket: BucketWish {
+            credential: create.credential,
+            endpoint: create.endpoint,
+            is_index: create.no_copy,
+        },
     };
     let version = datastore::begin(&engine, &caller, new).await?;
     Ok((StatusCode::CREATED, Json(one(version))))
@@ -292,8 +300,28 @@ pub(super) async fn datastore_file_download(
 ) -> Result<Response> {
     let path = artifact::inside(&path)?;
     let opened = datastore::open(&engine, &caller, &name, path).await?;
-    let blob = opened.reader.id();
-    Ok(artifact::send(&headers, path, blob, opened.reader))
+    match opened.reader {
+        Reader::Stored(reader) => Ok(artifact::send(&headers, path, reader.id(), reader)),
+        Reader::Elsewhere(remote) => send_remote(&headers, path, &remote).await,
+    }
+}
+
+/// The bytes of an object, or those that were asked for, through this server.
+pub(super) async fn send_remote(
+    request: &HeaderMap,
+    path: &str,
+    remote: &Remote,
+) -> Result<Response> {
+    let (head, range) = match Plan::of(request, path, remote.tag(), remote.len()) {
+        Plan::Answer(response) => return Ok(*response),
+        Plan::Send { head, range } => (head, range),
+    };
+    let status = match range {
+        Some(_) => StatusCode::PARTIAL_CONTENT,
+        None => StatusCode::OK,
+    };
+    let pieces = remote.stream(range).await?;
+    Ok((status, head, Body::from_stream(pieces)).into_response())
 }
 
 /// Download many small files
@@ -380,6 +408,7 @@ fn view(version: Version) -> DatastoreView {
         state: row.state,
         source: shown_source(row.source_kind, row.source),
         source_kind: row.source_kind,
+        no_copy: row.is_index,
         description: row.description,
         files: row.files,
         size_bytes: row.size_bytes,

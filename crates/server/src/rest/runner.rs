@@ -4,6 +4,7 @@ use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
@@ -14,7 +15,7 @@ use grid_api::runner::{ArtifactsPut, BlobsFetch, BlobsMissing, LogLength, LogPut
 use grid_api::snapshot::SnapshotTree;
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
-use grid_engine::{Engine, blob, runner};
+use grid_engine::{Engine, blob, datastore, runner};
 use grid_store::logs::APPEND_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/runner/blobs/recipes", post(recipes))
         .route("/runner/blobs/fetch", post(fetch))
         .route("/runner/snapshots/{snapshot}", get(snapshot))
+        .route("/runner/datastores/{version}/files/{*path}", get(elsewhere))
 }
 
 async fn sync(
@@ -157,6 +159,19 @@ async fn snapshot(
     Ok(Json(SnapshotTree {
         entries: runner::snapshot(&engine, &node, id).await?,
     }))
+}
+
+/// A file of a version that was left in a bucket.
+async fn elsewhere(
+    State(engine): State<Engine>,
+    RunnerNode(node): RunnerNode,
+    Path((version, path)): Path<(String, String)>,
+    _: Query<Nothing>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let version = parse(&version)?;
+    let remote = datastore::open_for_node(&engine, &node, version, &path).await?;
+    super::datastore::send_remote(&headers, &path, &remote).await
 }
 
 fn parse<T: std::str::FromStr<Err = grid_core::id::IdError>>(text: &str) -> Result<T> {

@@ -2,7 +2,7 @@
 
 use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
-use grid_core::id::{DatastoreId, DatastoreVersionId, TeamId, UserId};
+use grid_core::id::{CredentialId, DatastoreId, DatastoreVersionId, TeamId, UserId};
 use grid_core::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
@@ -11,6 +11,7 @@ use super::error::Result;
 use super::page::{Deletion, Page, Position, Trash, before, greater, one_more};
 use super::scope::Scope;
 use super::sql::{Columns, Value, values};
+use super::staged;
 use super::tx::Tx;
 
 /// A version.
@@ -32,6 +33,12 @@ pub struct Version {
     pub source: String,
     /// What kind of place that is.
     pub source_kind: SourceKind,
+    /// Where the server of its bucket is, unless it is Amazon's.
+    pub endpoint: Option<String>,
+    /// What opens its bucket.
+    pub credential: Option<CredentialId>,
+    /// Whether its files were left where they are, and only their list is stored.
+    pub is_index: bool,
     /// What its creator says about it.
     pub description: String,
     /// Of how many parts the list of its files was sent, once that is known.
@@ -76,7 +83,7 @@ pub struct Filter<'a> {
 }
 
 const COLUMNS: &str = "v.id, v.datastore, v.number, v.owner, v.owner_team, v.state, v.source, \
-     v.source_kind, v.description, v.pages, v.manifest, v.files, v.size_bytes, v.new_bytes, \
+     v.source_kind, v.endpoint, v.credential, v.is_index, v.description, v.pages, v.manifest, v.files, v.size_bytes, v.new_bytes, \
      v.progress_bytes, v.progress_total, v.message, v.created_at, v.updated_at, v.finished_at, \
      v.deleted_at, v.deleted_by";
 
@@ -91,6 +98,9 @@ fn of_row(row: &AnyRow) -> Result<Version> {
         state: columns.word(State::parse)?,
         source: columns.text()?,
         source_kind: columns.word(SourceKind::parse)?,
+        endpoint: columns.opt_text()?,
+        credential: columns.opt_parse()?,
+        is_index: columns.flag()?,
         description: columns.text()?,
         pages: columns.opt_number()?,
         manifest: columns.opt_parse()?,
@@ -111,8 +121,8 @@ fn of_row(row: &AnyRow) -> Result<Version> {
 pub async fn insert(tx: &mut Tx, version: &Version) -> Result<()> {
     let sql = "insert into datastore_version (id, datastore, number, owner, owner_team, state, \
          source, source_kind, description, files, size_bytes, new_bytes, progress_bytes, \
-         created_at, updated_at) \
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $10)";
+         created_at, updated_at, endpoint, credential, is_index) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0, 0, $10, $10, $11, $12, $13)";
     let values = values![
         version.id,
         version.datastore,
@@ -124,6 +134,9 @@ pub async fn insert(tx: &mut Tx, version: &Version) -> Result<()> {
         version.source_kind.as_str(),
         version.description.as_str(),
         version.created_at,
+        version.endpoint.as_deref(),
+        version.credential,
+        version.is_index,
     ];
     tx.execute("adding a datastore version", sql, values)
         .await?;
@@ -294,6 +307,32 @@ pub async fn set_processing(
     Ok(rows == 1)
 }
 
+/// Of what is processed it is known by now of how many parts its list is.
+pub async fn set_pages(
+    tx: &mut Tx,
+    id: DatastoreVersionId,
+    pages: u32,
+    at: Timestamp,
+) -> Result<bool> {
+    let sql = "update datastore_version set pages = $2, updated_at = $3 \
+          where id = $1 and state = 'processing'";
+    let rows = tx
+        .execute("noting the length of a list", sql, values![id, pages, at])
+        .await?;
+    Ok(rows == 1)
+}
+
+/// What the server fetches is begun anew: nothing of its list is kept.
+pub async fn begin_anew(tx: &mut Tx, id: DatastoreVersionId, at: Timestamp) -> Result<()> {
+    const DOING: &str = "beginning a datastore version anew";
+    let sql = "update datastore_version set pages = null, updated_at = $2 \
+          where id = $1 and state = 'processing'";
+    tx.execute(DOING, sql, values![id, at]).await?;
+    let sql = "delete from datastore_page where version = $1";
+    tx.execute(DOING, sql, values![id]).await?;
+    Ok(())
+}
+
 /// What was processed goes back to being uploaded: something of it is missing.
 pub async fn set_uploading(tx: &mut Tx, id: DatastoreVersionId, at: Timestamp) -> Result<bool> {
     let sql = "update datastore_version set state = 'uploading', pages = null, updated_at = $2 \
@@ -342,6 +381,7 @@ pub async fn finish(
     }
     let sql = "delete from datastore_page where version = $1";
     tx.execute(DOING, sql, values![id]).await?;
+    staged::forget(tx, id).await?;
     Ok(true)
 }
 
@@ -360,6 +400,7 @@ pub async fn fail(
     }
     let sql = "delete from datastore_page where version = $1";
     tx.execute(DOING, sql, values![id]).await?;
+    staged::forget(tx, id).await?;
     Ok(true)
 }
 

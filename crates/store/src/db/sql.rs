@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use grid_core::blob::BlobId;
 use grid_core::id::{
-    DatastoreId, DatastoreVersionId, KeyId, NodeId, RunId, SnapshotId, TeamId, UserId, WorkloadId,
+    CredentialId, DatastoreId, DatastoreVersionId, KeyId, NodeId, RunId, SnapshotId, TeamId,
+    UploadId, UserId, WorkloadId,
 };
 use grid_core::time::Timestamp;
 use serde::Serialize;
@@ -194,6 +195,7 @@ macro_rules! displayed {
 }
 displayed!(
     BlobId,
+    CredentialId,
     DatastoreId,
     DatastoreVersionId,
     KeyId,
@@ -201,6 +203,7 @@ displayed!(
     RunId,
     SnapshotId,
     TeamId,
+    UploadId,
     UserId,
     WorkloadId
 );

@@ -21,8 +21,8 @@ use crate::progress::Progress;
 /// Make the next version of a datastore
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
-    /// A folder, a file, an http(s) address of an archive, s3://BUCKET/PREFIX, or - for a tar
-    /// on standard input
+    /// A folder, a file, an http(s) address of an archive, s3://BUCKET/PREFIX of a bucket, or -
+    /// for a tar on standard input
     #[arg(required_unless_present = "old_source")]
     source: Option<String>,
 
@@ -50,6 +50,14 @@ pub(super) struct CreateArgs {
     /// Leave the objects of a bucket where they are, and only list them
     #[arg(long = "no-copy")]
     no_copy: bool,
+
+    /// What opens the bucket: NAME or USER:NAME [default: nothing, or one of yours that does]
+    #[arg(long, value_name = "CREDENTIAL", alias = "grid_credential")]
+    credential: Option<String>,
+
+    /// Address of the server of the bucket [default: that of the credential, or Amazon's]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
 
     /// Begin a new version even if an upload from there was interrupted
     #[arg(long)]
@@ -82,6 +90,12 @@ pub(super) fn run(args: &CreateArgs, ctx: &Ctx) -> Result<()> {
     if args.no_copy && kind != SourceKind::S3 {
         return Err(Problem::usage("--no-copy is for buckets: s3://BUCKET/PREFIX").into());
     }
+    if (args.credential.is_some() || args.endpoint.is_some()) && kind != SourceKind::S3 {
+        return Err(Problem::usage(
+            "--credential and --endpoint are for buckets: s3://BUCKET/PREFIX",
+        )
+        .into());
+    }
     let name = name(args, source)?;
     let client = ctx.client()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -113,7 +127,10 @@ fn kind_of(source: &str) -> SourceKind {
         SourceKind::Stream
     } else if lower.starts_with("http://") || lower.starts_with("https://") {
         SourceKind::Http
-    } else if lower.starts_with("s3://") {
+    } else if ["s3://", "gs://", "az://"]
+        .iter()
+        .any(|bucket| lower.starts_with(bucket))
+    {
         SourceKind::S3
     } else if Path::new(source).is_file() {
         SourceKind::File
@@ -196,6 +213,9 @@ fn wish(
         source: source.to_owned(),
         source_kind,
         description: args.description.clone(),
+        credential: args.credential.clone(),
+        endpoint: args.endpoint.clone(),
+        no_copy: args.no_copy,
     }
 }
 
@@ -227,7 +247,7 @@ async fn go_on(ctx: &Ctx, client: &Client, held: Held) -> Result<DatastoreView> 
         let cache_dir = ctx.settings.cache_dir();
         let mut data = tokio::task::block_in_place(|| Data::scan(source, cache_dir))?;
         let (_, bytes) = data.size();
-        let progress = Progress::new(&ctx.printer, &called, bytes.saturating_mul(2));
+        let progress = Progress::new(&ctx.printer, &called, bytes);
         let sent = upload::send(client, &upload.id, &mut data, &progress).await;
         progress.finish();
         tokio::task::block_in_place(|| data.remember());
@@ -320,13 +340,17 @@ fn tell(ctx: &Ctx, made: &DatastoreView) -> Result<()> {
     if ctx.printer.is_json() {
         return ctx.printer.json(&serde_json::json!({ "datastore": made }));
     }
+    let what = if made.no_copy {
+        "which stay where they are".to_owned()
+    } else {
+        format!("of which {} were new", format_size(made.new_bytes))
+    };
     ctx.printer.line(&format!(
-        "Datastore {} is {}: {} file(s), {}, of which {} were new",
+        "Datastore {} is {}: {} file(s), {}, {what}",
         called(made),
         made.state,
         made.files,
         format_size(made.size_bytes),
-        format_size(made.new_bytes),
     ))?;
     ctx.printer.note(&format!(
         "Use it: grid run --datastore_name {} SCRIPT, which finds it at /datastores/{}",

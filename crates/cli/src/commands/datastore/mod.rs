@@ -31,6 +31,8 @@ Examples:
   grid datastore create data/cats                    version 1 of cats
   grid datastore create data/cats                    version 2: only what is new is sent
   grid datastore create https://example.org/cats.tar.gz
+  grid datastore create s3://data/cats/ --credential lab
+  grid datastore create s3://data/cats/ --no-copy    only listed: bytes stay in the bucket
   tar c cats | grid datastore create - --name cats
   grid datastore files cats:2 train
   grid datastore diff cats:1 cats:2

@@ -38,33 +38,38 @@ pub(super) async fn send(
     progress: &Progress,
 ) -> Result<DatastoreView> {
     let route = format!("/datastores/{}", segment(id));
-    let kept = kept(client, &route).await?;
+    let upload = Upload {
+        client,
+        kept: kept(client, &route).await?,
+        progress,
+        route: &route,
+    };
     let parts = data.parts();
+    // While the files of one part are sent, the list of the one before is taken.
+    let mut before: Option<(usize, DatastorePart)> = None;
     for (number, part) in parts.iter().enumerate() {
-        let mut pause = PAUSE;
-        for round in 1.. {
-            let entries = tokio::task::block_in_place(|| data.list(part, progress))?;
-            let bytes: u64 = entries.iter().map(|entry| entry.size_bytes).sum();
-            if kept.get(number).and_then(Option::as_ref) == Some(&called(&entries)?) {
-                progress.add(bytes);
-                break;
-            }
-            let put = format!("{route}/parts/{number}");
-            let body = DatastorePart { entries };
-            let offered = offer(client, &put, &body, data, part, progress).await;
-            match offered {
-                Ok(0) => break,
-                // Its bytes are there: it is offered once more, and kept then.
-                Ok(_) if round < ROUNDS_MAX => {}
-                Err(error) if round < ROUNDS_MAX && Data::is_worth_another_round(&error) => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                    data.look_again(part)?;
-                }
-                Ok(_) => return Err(restless().into()),
-                Err(error) => return Err(error),
-            }
+        let (offered, brought) = futures::join!(
+            upload.offer(before.as_ref()),
+            data.bring(client, part, &[], progress)
+        );
+        if let Some((number, _)) = before.take_if(|_| !offered) {
+            upload.insist(data, number, &parts[number]).await?;
         }
+        match brought {
+            Ok(entries) if upload.is_kept(number, &entries)? => before = None,
+            Ok(entries) => before = Some((number, DatastorePart { entries })),
+            Err(error) if Data::is_changed(&error) => {
+                data.look_again(part)?;
+                before = None;
+                upload.insist(data, number, part).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !upload.offer(before.as_ref()).await
+        && let Some((number, _)) = before
+    {
+        upload.insist(data, number, &parts[number]).await?;
     }
     let commit = DatastoreCommit {
         parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
@@ -78,29 +83,82 @@ pub(super) async fn send(
     Ok(answer.datastore)
 }
 
-/// Offers a part, and sends what is missing of it; says how much that was.
-async fn offer(
-    client: &Client,
-    route: &str,
-    body: &DatastorePart,
-    data: &Data,
-    part: &std::ops::Range<usize>,
-    progress: &Progress,
-) -> Result<usize> {
-    let answer: DatastorePartResponse = client.put(route, body).await?;
-    let bytes_of = |wanted: bool| -> u64 {
-        let missing: std::collections::HashSet<&str> =
-            answer.missing.iter().map(String::as_str).collect();
-        let entries = body.entries.iter();
-        let those = entries.filter(|entry| missing.contains(entry.content.as_str()) == wanted);
-        those.map(|entry| entry.size_bytes).sum()
-    };
-    if answer.missing.is_empty() {
-        progress.settle(bytes_of(false));
-        return Ok(0);
+/// An upload whose parts are sent.
+struct Upload<'a> {
+    client: &'a Client,
+    route: &'a str,
+    /// Digests of the parts that the server has, by number.
+    kept: Vec<Option<String>>,
+    progress: &'a Progress,
+}
+
+impl Upload<'_> {
+    fn is_kept(&self, number: usize, entries: &[FileEntry]) -> Result<bool> {
+        match self.kept.get(number).and_then(Option::as_ref) {
+            Some(digest) => Ok(*digest == called(entries)?),
+            None => Ok(false),
+        }
     }
-    data.send(client, part, &answer.missing, progress).await?;
-    Ok(answer.missing.len())
+
+    /// Offers a part; says whether the server keeps it.
+    async fn offer(&self, part: Option<&(usize, DatastorePart)>) -> bool {
+        match part {
+            Some((number, part)) => {
+                let missing = self.put(*number, part).await;
+                missing.is_ok_and(|missing| missing.is_empty())
+            }
+            None => true,
+        }
+    }
+
+    async fn put(&self, number: usize, part: &DatastorePart) -> Result<Vec<String>> {
+        let put = format!("{}/parts/{number}", self.route);
+        let answer: DatastorePartResponse = self.client.put(&put, part).await?;
+        Ok(answer.missing)
+    }
+
+    /// Offers a part until the server keeps it: files change, and lines break.
+    async fn insist(
+        &self,
+        data: &mut Data,
+        number: usize,
+        part: &std::ops::Range<usize>,
+    ) -> Result<()> {
+        let (mut pause, mut missing) = (PAUSE, Vec::new());
+        for round in 1.. {
+            let brought = data.bring(self.client, part, &missing, self.progress).await;
+            // What sends files has tried for long already when a line breaks.
+            let (offered, is_passing) = match brought {
+                Ok(entries) => {
+                    let offered = self.put(number, &DatastorePart { entries }).await;
+                    let is_passing = offered.as_ref().err().is_some_and(is_transient);
+                    (offered, is_passing)
+                }
+                Err(error) => {
+                    let is_passing = Data::is_changed(&error);
+                    (Err(error), is_passing)
+                }
+            };
+            match offered {
+                Ok(lacking) if lacking.is_empty() => return Ok(()),
+                Ok(_) if round >= ROUNDS_MAX => break,
+                Ok(lacking) => missing = lacking,
+                Err(_) if is_passing && round < ROUNDS_MAX => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                    data.look_again(part)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(restless().into())
+    }
+}
+
+fn is_transient(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<grid_api::client::Error>()
+        .is_some_and(grid_api::client::Error::is_transient)
 }
 
 fn restless() -> Problem {

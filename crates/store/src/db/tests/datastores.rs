@@ -1,7 +1,7 @@
 //! Datastores: numbers, states, parts of uploads, who mounts what.
 
 use grid_core::datastore::{SourceKind, State};
-use grid_core::id::{DatastoreId, DatastoreVersionId, TeamId, UserId};
+use grid_core::id::{CredentialId, DatastoreId, DatastoreVersionId, TeamId, UserId};
 
 use super::conformance;
 use super::place::{a_stored_run, at, entropy, somebody};
@@ -20,7 +20,7 @@ conformance!(
 
 type Who = (UserId, TeamId);
 
-fn a_store((creator, team): Who, name: &str) -> Datastore {
+pub(super) fn a_store((creator, team): Who, name: &str) -> Datastore {
     Datastore {
         id: DatastoreId::from_parts(at(9), entropy()),
         team,
@@ -31,7 +31,7 @@ fn a_store((creator, team): Who, name: &str) -> Datastore {
     }
 }
 
-async fn a_version(tx: &mut Tx, store: &Datastore, made: i64) -> Version {
+pub(super) async fn a_version(tx: &mut Tx, store: &Datastore, made: i64) -> Version {
     let number = datastore::next_number(tx, store.id).await.unwrap();
     let version = Version {
         id: DatastoreVersionId::from_parts(at(made), entropy()),
@@ -42,6 +42,9 @@ async fn a_version(tx: &mut Tx, store: &Datastore, made: i64) -> Version {
         state: State::Uploading,
         source: "/data/größe".to_owned(),
         source_kind: SourceKind::Folder,
+        endpoint: Some("https://s3.example.org".to_owned()),
+        credential: Some(CredentialId::from_parts(at(made), entropy())),
+        is_index: true,
         description: "雪".to_owned(),
         pages: None,
         manifest: None,
@@ -62,7 +65,7 @@ async fn a_version(tx: &mut Tx, store: &Datastore, made: i64) -> Version {
     version
 }
 
-async fn finished(tx: &mut Tx, version: &Version) {
+pub(super) async fn finished(tx: &mut Tx, version: &Version) {
     let content = Content {
         manifest: a_blob(1),
         files: 3,

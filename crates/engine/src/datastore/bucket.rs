@@ -1,0 +1,436 @@
+//! Buckets elsewhere: their objects are listed and read, and never changed.
+//!
+//! What was listed is read only as it was then: every read says which content is meant (by
+//! its `ETag`, or where a server lists none, by its time and size), and one that changed or
+//! went away meanwhile is an error that names it.
+//!
+//! As with archives, a bucket is asked for by the server, which can reach what people
+//! cannot; so addresses inside are refused unless whoever runs the server allows them, and
+//! nothing is ever signed with what the machine itself could get.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use grid_core::credential::S3;
+use grid_manifest::{Entry, Node};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{HttpClient, HttpConnector};
+use object_store::path::Path;
+use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig};
+
+use super::http;
+use crate::error::{Error, Result};
+
+/// How often a request is tried that fails for no lasting reason, and for how long.
+/// Higher: a server that is gone holds a job; lower: one that is busy makes it fail.
+const TRIES_MAX: usize = 6;
+const TRYING_MAX: Duration = Duration::from_secs(90);
+
+/// The region where nobody says.
+const REGION: &str = "us-east-1";
+
+/// Where Google's buckets speak the same protocol.
+const GOOGLE: &str = "https://storage.googleapis.com";
+
+/// Longest name of a bucket, and longest prefix; what S3 allows.
+const BUCKET_LEN_MAX: usize = 255;
+const PREFIX_LEN_MAX: usize = 1_024;
+
+/// Most of a message of the other side that is repeated.
+const SAID_CHARS: usize = 300;
+
+/// What stands before a time that names a content, where a server lists no `ETag`.
+const TIME_MARK: char = '@';
+
+/// A bucket, and what of it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    scheme: &'static str,
+    bucket: String,
+    /// What all keys begin with: empty, or a folder with its `/`; or the key of one object.
+    prefix: String,
+    endpoint: Option<String>,
+}
+
+impl Place {
+    /// Reads `s3://BUCKET/PREFIX`.
+    pub(super) fn parse(source: &str, endpoint: Option<&str>) -> Result<Self> {
+        let (scheme, rest) = source.split_once("://").unwrap_or_default();
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "s3" => "s3",
+            "gs" => "gs",
+            _ => {
+                return Err(Error::invalid_hint(
+                    format!("'{source}' is no bucket that this server can read"),
+                    "write s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX",
+                ));
+            }
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_bucket = (1..=BUCKET_LEN_MAX).contains(&bucket.len())
+            && bucket.chars().all(is_letter)
+            && !bucket.starts_with('.');
+        if !is_bucket {
+            return Err(Error::invalid(format!("'{bucket}' is no name of a bucket")));
+        }
+        let bare = prefix.strip_suffix('/').unwrap_or(prefix);
+        let is_good = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        if !bare.is_empty() && !bare.split('/').all(is_good) || bare.len() > PREFIX_LEN_MAX {
+            return Err(Error::invalid(format!(
+                "'{prefix}' is no prefix that can be read: it has empty parts, dots, or is too long"
+            )));
+        }
+        let endpoint = match (endpoint, scheme) {
+            (Some(endpoint), _) => Some(endpoint.trim_end_matches('/').to_owned()),
+            (None, "gs") => Some(GOOGLE.to_owned()),
+            (None, _) => None,
+        };
+        Ok(Self {
+            scheme,
+            bucket: bucket.to_owned(),
+            prefix: if bare.is_empty() {
+                String::new()
+            } else {
+                prefix.to_owned()
+            },
+            endpoint,
+        })
+    }
+
+    /// As people write it.
+    pub(super) fn shown(&self) -> String {
+        format!("{}://{}/{}", self.scheme, self.bucket, self.prefix)
+    }
+
+    /// Where its server is, unless it is Amazon's.
+    pub(super) fn endpoint(&self) -> Option<&str> {
+        self.endpoint.as_deref()
+    }
+
+    /// Whether everything below the prefix is meant, and not one object.
+    pub(super) fn is_folder(&self) -> bool {
+        self.prefix.is_empty() || self.prefix.ends_with('/')
+    }
+
+    /// The same, with everything below it.
+    pub(super) fn as_folder(&self) -> Self {
+        let mut folder = self.clone();
+        if !folder.is_folder() {
+            folder.prefix.push('/');
+        }
+        folder
+    }
+
+    /// The key of what is called `path` in a version.
+    fn key(&self, path: &str) -> String {
+        if self.is_folder() {
+            return format!("{}{path}", self.prefix);
+        }
+        self.prefix.clone()
+    }
+
+    /// What an object is called in a version.
+    fn path_of<'k>(&self, key: &'k str) -> Option<&'k str> {
+        if self.is_folder() {
+            return key.strip_prefix(&self.prefix);
+        }
+        key.rsplit('/').next().filter(|_| key == self.prefix)
+    }
+}
+
+/// A bucket that is read.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    store: AmazonS3,
+    place: Place,
+}
+
+/// Makes connections that lead only to where the server may look.
+#[derive(Debug)]
+struct Guarded {
+    is_private_allowed: bool,
+}
+
+impl HttpConnector for Guarded {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = http::client(self.is_private_allowed);
+        let client = client.map_err(|source| object_store::Error::Generic {
+            store: "S3",
+            source: source.into(),
+        })?;
+        Ok(HttpClient::new(client))
+    }
+}
+
+/// Bytes of an object as they come.
+pub(super) type Pieces = BoxStream<'static, Result<Bytes>>;
+
+impl Bucket {
+    /// Opens a bucket; nothing is asked yet.
+    pub(super) fn open(place: Place, keys: Option<&S3>, is_private_allowed: bool) -> Result<Self> {
+        if let Some(endpoint) = place.endpoint() {
+            http::checked(endpoint, is_private_allowed)?;
+        }
+        let retry = RetryConfig {
+            max_retries: TRIES_MAX,
+            retry_timeout: TRYING_MAX,
+            ..RetryConfig::default()
+        };
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&place.bucket)
+            .with_region(REGION)
+            .with_retry(retry)
+            .with_allow_http(true)
+            .with_http_connector(Guarded { is_private_allowed });
+        if let Some(endpoint) = place.endpoint() {
+            builder = builder.with_endpoint(endpoint);
+        }
+        builder = match keys {
+            // What this machine could sign with by itself is nobody's here.
+            None => builder.with_skip_signature(true),
+            Some(S3::Role { .. }) => {
+                return Err(Error::invalid_hint(
+                    "this server cannot take on the role of a credential: it has no identity at Amazon",
+                    "make a credential of an access key: grid credential create --access-key-id ID",
+                ));
+            }
+            Some(S3::Key {
+                access_key_id,
+                secret_access_key,
+                session_token,
+                region,
+                ..
+            }) => {
+                let mut signed = builder
+                    .with_access_key_id(access_key_id)
+                    .with_secret_access_key(secret_access_key)
+                    .with_region(region.as_deref().unwrap_or(REGION));
+                if let Some(token) = session_token {
+                    signed = signed.with_token(token);
+                }
+                signed
+            }
+        };
+        let store = builder.build().map_err(Error::internal)?;
+        Ok(Self { store, place })
+    }
+
+    /// What is read.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// All objects, by key, as entries of a version that are elsewhere.
+    pub(super) fn list(&self) -> BoxStream<'_, Result<Entry>> {
+        let place = &self.place;
+        if !place.is_folder() {
+            let one = async move {
+                let key = &place.prefix;
+                let options = GetOptions {
+                    head: true,
+                    ..GetOptions::default()
+                };
+                let found = self.store.get_opts(&self.path(key)?, options).await;
+                let found = found.map_err(|error| self.fault(key, error))?;
+                self.entry(&found.meta)
+            };
+            let one = futures::stream::once(one);
+            return one.try_filter_map(async |entry| Ok(entry)).boxed();
+        }
+        let prefix = place.prefix.trim_end_matches('/');
+        let prefix = match self.path(prefix) {
+            Ok(prefix) => prefix,
+            Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
+        };
+        let prefix = (!place.prefix.is_empty()).then_some(&prefix);
+        let listed = self.store.list(prefix);
+        listed
+            .map(move |object| match object {
+                Ok(object) => self.entry(&object),
+                Err(error) => Err(self.fault("", error)),
+            })
+            .try_filter_map(async |entry| Ok(entry))
+            .boxed()
+    }
+
+    /// Bytes of an object as it was when it was listed, or of a part of it.
+    pub(super) async fn read(&self, entry: &Entry, range: Option<Range<u64>>) -> Result<Pieces> {
+        let Node::Elsewhere { size_bytes, tag } = &entry.node else {
+            return Err(Error::internal(anyhow::anyhow!(
+                "'{}' is not in a bucket",
+                entry.path
+            )));
+        };
+        let key = self.place.key(&entry.path);
+        let is_strong = tag.starts_with('"');
+        let options = GetOptions {
+            if_match: is_strong.then(|| tag.clone()),
+            range: range.map(GetRange::Bounded),
+            ..GetOptions::default()
+        };
+        let got = self.store.get_opts(&self.path(&key)?, options).await;
+        let got = got.map_err(|error| self.fault(&key, error))?;
+        // Not every server heeds what it was asked for.
+        if got.meta.size != *size_bytes || !is_same(tag, &got.meta) {
+            return Err(self.changed(&key));
+        }
+        let pieces = got.into_stream().map_err(move |error| {
+            Error::Unavailable(format!("reading '{key}' broke off: {}", said(&error)))
+        });
+        Ok(pieces.boxed())
+    }
+
+    fn path(&self, key: &str) -> Result<Path> {
+        Path::parse(key).map_err(|_| {
+            Error::invalid(format!(
+                "'{key}' in {} has a name that no file can have",
+                self.place.shown()
+            ))
+        })
+    }
+
+    /// An object as an entry; nothing for the one that stands for the folder itself.
+    fn entry(&self, object: &ObjectMeta) -> Result<Option<Entry>> {
+        let key = object.location.as_ref();
+        if self.place.prefix.strip_suffix('/') == Some(key) {
+            return Ok(None);
+        }
+        let path = self.place.path_of(key).ok_or_else(|| {
+            Error::invalid(format!(
+                "the server of {} lists '{key}', which it was not asked for",
+                self.place.shown()
+            ))
+        })?;
+        let modified_ms = object.last_modified.timestamp_millis();
+        let tag = match &object.e_tag {
+            Some(tag) => tag.clone(),
+            None => format!("{TIME_MARK}{modified_ms}"),
+        };
+        Ok(Some(Entry {
+            path: path.to_owned(),
+            mode: 0o644,
+            modified_ms,
+            node: Node::Elsewhere {
+                size_bytes: object.size,
+                tag,
+            },
+        }))
+    }
+
+    fn changed(&self, key: &str) -> Error {
+        Error::Conflict {
+            message: format!(
+                "'{key}' of {} is not any more what it was when it was listed",
+                self.place.shown()
+            ),
+            hint: Some("another `grid datastore create` makes a version of what it is now".into()),
+        }
+    }
+
+    fn fault(&self, key: &str, error: object_store::Error) -> Error {
+        use object_store::Error as E;
+        let shown = self.place.shown();
+        match error {
+            E::Precondition { .. } => self.changed(key),
+            E::NotFound { .. } if key.is_empty() => {
+                Error::invalid(format!("there is no bucket of {shown}"))
+            }
+            E::NotFound { .. } => Error::Conflict {
+                message: format!("'{key}' of {shown} is not there any more"),
+                hint: Some(
+                    "another `grid datastore create` makes a version of what is there now".into(),
+                ),
+            },
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Forbidden {
+                message: format!("the server of {shown} does not let us read it"),
+                hint: Some(
+                    "name a credential that may: --credential NAME; `grid credential` lists them"
+                        .into(),
+                ),
+            },
+            E::InvalidPath { source } => Error::invalid(format!(
+                "{shown} has an object with a name that no file can have: {source}"
+            )),
+            other => Error::Unavailable(format!("{shown} cannot be read: {}", said(&other))),
+        }
+    }
+}
+
+/// Whether an object is still what a tag says.
+fn is_same(tag: &str, now: &ObjectMeta) -> bool {
+    if let Some(listed_ms) = tag.strip_prefix(TIME_MARK) {
+        // A header tells whole seconds, a list often more.
+        let listed_s = listed_ms.parse::<i64>().map(|ms| ms.div_euclid(1_000));
+        return listed_s.is_ok_and(|listed| listed == now.last_modified.timestamp());
+    }
+    now.e_tag.as_ref().is_none_or(|now| now == tag)
+}
+
+/// What an error says, with its causes, in a bounded line.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words.chars().take(SAID_CHARS).collect()
+}
+
+/// A bucket that requests share.
+pub(super) type Shared = Arc<Bucket>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_meant_is_read_from_its_address() {
+        for (source, folder, key) in [
+            ("s3://data", true, "a/b"),
+            ("s3://data/", true, "a/b"),
+            ("s3://data/cats/", true, "cats/a/b"),
+            ("S3://data/cats/train/", true, "cats/train/a/b"),
+            ("gs://data/cats/", true, "cats/a/b"),
+            ("s3://data/cats.tar", false, "cats.tar"),
+        ] {
+            let place = Place::parse(source, None).expect(source);
+            assert_eq!(place.is_folder(), folder, "{source}");
+            assert_eq!(place.key("a/b"), key, "{source}");
+            let again = Place::parse(&place.shown(), place.endpoint()).expect("shown");
+            assert_eq!(again, place, "{source}");
+        }
+        let one = Place::parse("s3://data/x/cats.tar", None).expect("an object");
+        assert_eq!(one.path_of("x/cats.tar"), Some("cats.tar"));
+        assert_eq!(one.as_folder().path_of("x/cats.tar/a"), Some("a"));
+        for source in [
+            "s3://",
+            "s3:///a",
+            "s3://a b/c",
+            "s3://data//x",
+            "s3://data/../x",
+            "s3://.x/a",
+            "az://container/x",
+            "data",
+        ] {
+            assert!(Place::parse(source, None).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn the_machines_own_neighbours_are_not_asked() {
+        let place = Place::parse("s3://data/x", Some("http://127.0.0.1:9000")).expect("read");
+        assert!(Bucket::open(place.clone(), None, false).is_err());
+        assert!(Bucket::open(place, None, true).is_ok());
+        let cloud = Place::parse("s3://data/x", Some("http://169.254.169.254")).expect("read");
+        assert!(Bucket::open(cloud, None, true).is_err());
+    }
+}
