@@ -7,6 +7,9 @@
 //! | `DELETE /user/keys/{key}` (name or id) | | [`KeyResponse`], revoked |
 //! | `POST /user/rotate-key` | | replaces all keys by one ([`crate::user::UserKey`]) |
 //!
+//! A key with `"s3": true` signs requests of S3 and is good for nothing else; the others
+//! are sent, and do not sign.
+//!
 //! A key of the scope `read` answers reads only, `run` also makes and changes runs, `all`
 //! does everything its user may.  A request beyond the scope is answered `403`.
 
@@ -37,6 +40,9 @@ pub struct KeyView {
     /// Whether this request was made with it.
     #[serde(default)]
     pub current: bool,
+    /// What it is known by where it signs requests of S3; none for keys that are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
 }
 
 /// `GET /user/keys`.
@@ -75,6 +81,9 @@ pub struct KeyCreate {
     /// After how many seconds it ends; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
+    /// Whether it signs requests of S3 instead of being sent; `false` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<bool>,
 }
 
 /// A new key, shown this once.
@@ -86,8 +95,32 @@ pub struct KeyCreated {
     pub user_id: String,
     /// The key without its secret.
     pub key: KeyView,
-    /// The secret; the server keeps only a hash of it.
-    pub api_key: String,
+    /// The secret, of which the server keeps only a hash; absent for keys of S3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// What signs requests of S3, for such keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Secret>,
+}
+
+/// What signs requests of S3, shown this once; the server keeps the secret encrypted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct S3Secret {
+    /// The access key id.
+    pub access_key_id: String,
+    /// The secret access key.
+    pub secret_access_key: String,
+    /// Where the server speaks S3; absent when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+impl std::fmt::Debug for S3Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Secret")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
+    }
 }
 
 // The secret never reaches a log by way of `{:?}`.

@@ -1,6 +1,8 @@
 //! API keys: several per user, each with a name, a scope and an end; and accounts for
 //! programs, which are nothing but keys that a team owns.
 
+mod signing;
+
 use grid_core::access::{Action, Scope};
 use grid_core::id::{KeyId, UserId};
 use grid_core::name::UserName;
@@ -14,6 +16,8 @@ use crate::error::{Error, Result};
 use crate::secret::hash_key;
 use crate::{Engine, team, user};
 
+pub use signing::{Signer, signer};
+
 /// Keys of one user that work.  Higher: nobody knows any more what they are for.
 const KEYS_MAX: usize = 100;
 
@@ -26,6 +30,8 @@ pub(crate) const LIFE_S_MAX: u64 = 10 * 365 * 24 * 60 * 60;
 /// What a new key is to be.
 #[derive(Debug, Clone)]
 pub struct NewKey {
+    /// Whether it signs requests of S3 instead of being sent.
+    pub signs: bool,
     /// What to call it.
     pub name: String,
     /// What it is good for.
@@ -41,7 +47,7 @@ pub struct Created {
     /// The key without its secret.
     pub key: Key,
     /// The secret.
-    pub api_key: String,
+    pub secret: String,
 }
 
 /// When something ends that lives so many seconds from now.
@@ -90,8 +96,6 @@ pub(crate) async fn insert(
             "there are {KEYS_MAX} keys, which is the limit: revoke some first"
         )));
     }
-    // The shape of a UUID, as the original's keys have.
-    let api_key = UserId::from_entropy(clock.entropy()).to_string();
     let key = Key {
         id: KeyId::from_parts(now, clock.entropy()),
         user,
@@ -101,7 +105,16 @@ pub(crate) async fn insert(
         expires_at: end(now, new.expires_in_s)?,
         last_used_at: None,
         revoked_at: None,
+        access_key: new.signs.then(|| signing::access_key(&**clock)),
     };
+    if new.signs {
+        let secret = signing::secret(&**clock);
+        let sealed = signing::seal(engine, &key, &secret)?;
+        db::key::insert_signing(tx, &key, &sealed).await?;
+        return Ok((key, secret));
+    }
+    // The shape of a UUID, as the original's keys have.
+    let api_key = UserId::from_entropy(clock.entropy()).to_string();
     db::key::insert(tx, &key, &hash_key(&api_key)).await?;
     Ok((key, api_key))
 }
@@ -110,16 +123,22 @@ pub(crate) async fn insert(
 pub async fn create(engine: &Engine, caller: &Caller, new: &NewKey) -> Result<Created> {
     caller.require_whole("make keys")?;
     let mut tx = engine.inner.db.write().await?;
-    let (key, api_key) = insert(engine, &mut tx, caller.id(), new).await?;
+    let (key, secret) = insert(engine, &mut tx, caller.id(), new).await?;
     let event = caller.did("key.create", None, thing(&key));
-    let event = event.detail(format!("scope {}", key.scope));
+    let event = event.detail(format!("scope {}{}", key.scope, kind(&key)));
     event.write(engine, &mut tx).await?;
     tx.commit().await?;
     Ok(Created {
         user: caller.user.clone(),
         key,
-        api_key,
+        secret,
     })
+}
+
+/// What kind of key it is, behind its scope in the audit log.
+fn kind(key: &Key) -> String {
+    let access_key = key.access_key.as_ref();
+    access_key.map_or_else(String::new, |id| format!(", for S3 as {id}"))
 }
 
 fn thing(key: &Key) -> Thing {
@@ -150,7 +169,8 @@ pub async fn revoke(engine: &Engine, caller: &Caller, which: &str) -> Result<Key
         });
     };
     let mut key = Key::clone(key);
-    if working.len() == 1 {
+    let is_sent = |key: &&&Key| key.access_key.is_none();
+    if key.access_key.is_none() && working.iter().filter(is_sent).count() == 1 {
         return Err(Error::Conflict {
             message: format!(
                 "'{}' is your only key: you could not sign in any more",
@@ -249,7 +269,7 @@ pub async fn create_account(
         other => other.into(),
     })?;
     db::team::set_role(&mut tx, found.team.id, account.id, role, now).await?;
-    let (key, api_key) = insert(engine, &mut tx, account.id, key).await?;
+    let (key, secret) = insert(engine, &mut tx, account.id, key).await?;
     let thing = Thing::user(&account);
     let event = caller.did("service_account.create", Some(found.team.id), thing);
     let event = event.detail(format!("as {role}, key of scope {}", key.scope));
@@ -259,7 +279,7 @@ pub async fn create_account(
     Ok(Created {
         user: account,
         key,
-        api_key,
+        secret,
     })
 }
 
@@ -297,12 +317,17 @@ pub async fn create_account_key(
     let found = team::locked(&mut tx, caller, team, Action::ManageTeam).await?;
     require_narrow(new)?;
     let user = account(&mut tx, &found.team, name).await?;
-    let (key, api_key) = insert(engine, &mut tx, user.id, new).await?;
+    let (key, secret) = insert(engine, &mut tx, user.id, new).await?;
     let event = caller.did("key.create", Some(found.team.id), thing(&key));
-    let event = event.detail(format!("for {}, scope {}", user.username, key.scope));
+    let event = event.detail(format!(
+        "for {}, scope {}{}",
+        user.username,
+        key.scope,
+        kind(&key)
+    ));
     event.write(engine, &mut tx).await?;
     tx.commit().await?;
-    Ok(Created { user, key, api_key })
+    Ok(Created { user, key, secret })
 }
 
 /// Closes an account for programs: its keys end at once.  Its runs stay.

@@ -28,6 +28,7 @@ pub mod experiment;
 pub mod invitation;
 pub mod key;
 pub mod log;
+pub mod objects;
 pub mod reference;
 pub mod run;
 pub mod runner;

@@ -174,6 +174,7 @@ async fn new_key(tx: &mut Tx, clock: &dyn Clock, user: UserId, now: Timestamp) -
         expires_at: None,
         last_used_at: None,
         revoked_at: None,
+        access_key: None,
     };
     db::key::insert(tx, &key, &hash_key(&api_key)).await?;
     Ok(api_key)
@@ -236,6 +237,17 @@ pub async fn authenticate(engine: &Engine, user_id: Option<&str>, api_key: &str)
         return Err(wrong());
     }
     usable(&key, &user, now)?;
+    admit(engine, tx, key, user, now).await
+}
+
+/// The caller whose key was right, and notes that it was used.
+pub(crate) async fn admit(
+    engine: &Engine,
+    mut tx: Tx,
+    key: db::key::Key,
+    user: db::user::User,
+    now: Timestamp,
+) -> Result<Caller> {
     let stale = key
         .last_used_at
         .is_none_or(|at| now.millis_since(at) > TOUCH_EVERY_MS);
@@ -244,6 +256,7 @@ pub async fn authenticate(engine: &Engine, user_id: Option<&str>, api_key: &str)
     // What is not understood is good for the least.
     caller.scope = Scope::parse(&key.scope).unwrap_or(Scope::Read);
     drop(tx);
+    let inner = &engine.inner;
     if stale && !inner.touching.swap(true, Ordering::AcqRel) {
         // Beside the request: who reads need not wait for those who write, nor fail
         // because the disk is full.
@@ -333,7 +346,7 @@ pub(crate) async fn again(engine: &Engine, tx: &mut Tx, caller: &Caller) -> Resu
 }
 
 /// Whether a key still opens anything.
-fn usable(key: &db::key::Key, user: &db::user::User, now: Timestamp) -> Result<()> {
+pub(crate) fn usable(key: &db::key::Key, user: &db::user::User, now: Timestamp) -> Result<()> {
     if key.revoked_at.is_some() {
         return Err(Error::Unauthenticated(
             "this API key has been revoked; ask for a new one, or sign in with the one that replaced it".to_owned(),

@@ -40,6 +40,10 @@ pub struct Options {
     pub tls_key: Option<PathBuf>,
     /// The address that users reach the server under (`GRID_SERVER_URL`; default: where it listens).
     pub url: Option<String>,
+    /// `HOST:PORT` to speak S3 on (`GRID_SERVER_S3_LISTEN`; default: nowhere).
+    pub s3_listen: Option<String>,
+    /// The address that users reach S3 under (`GRID_SERVER_S3_URL`; default: where it listens).
+    pub s3_url: Option<String>,
     /// Another database than the SQLite file in the data folder (`GRID_SERVER_DATABASE_URL`).
     pub database_url: Option<String>,
     /// Reverse proxies, `ADDRESS` or `ADDRESS/BITS`, whose `X-Forwarded-For` says who is
@@ -57,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) gpus: Option<u32>,
     pub(crate) tls: Option<Tls>,
     pub(crate) url: Option<String>,
+    pub(crate) s3_listen: Option<SocketAddr>,
+    pub(crate) s3_url: Option<String>,
     pub(crate) database_url: Option<String>,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: Option<u32>,
@@ -126,6 +132,8 @@ struct File {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     url: Option<String>,
+    s3_listen: Option<String>,
+    s3_url: Option<String>,
     database_url: Option<String>,
     audit_days: Option<u32>,
     fetch_private: Option<bool>,
@@ -178,6 +186,14 @@ pub(crate) fn settings(
         .url
         .or(variables.text("GRID_SERVER_URL")?)
         .or(file.url);
+    let s3_listen = options
+        .s3_listen
+        .or(variables.text("GRID_SERVER_S3_LISTEN")?)
+        .or(file.s3_listen);
+    let s3_url = options
+        .s3_url
+        .or(variables.text("GRID_SERVER_S3_URL")?)
+        .or(file.s3_url);
     let database = options
         .database_url
         .or(variables.text("GRID_SERVER_DATABASE_URL")?);
@@ -194,6 +210,8 @@ pub(crate) fn settings(
             .or(file.gpus),
         tls: tls(cert, key)?,
         url: url.as_deref().map(public_url).transpose()?,
+        s3_listen: s3_listen.as_deref().map(address).transpose()?,
+        s3_url: s3_url.as_deref().map(public_url).transpose()?,
         database_url: database.or(file.database_url),
         trusted_proxies: trusted_proxies(options.trusted_proxies, proxies, file.trusted_proxies)?,
         audit_days: variables

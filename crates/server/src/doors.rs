@@ -15,11 +15,15 @@ pub(crate) struct Doors {
     listener: TcpListener,
     /// With TLS the runner comes in by a door of its own: no certificate names loopback.
     local: Option<TcpListener>,
+    /// S3, if it is spoken.
+    s3: Option<TcpListener>,
     pub(crate) tls: Option<axum_server::tls_rustls::RustlsConfig>,
     /// What people are told.
     pub(crate) url: String,
     /// What this machine uses.
     pub(crate) local_url: String,
+    /// Where S3 is spoken, as people are told.
+    pub(crate) s3_url: Option<String>,
 }
 
 impl Doors {
@@ -41,26 +45,30 @@ impl Doors {
             Some(local) => local.local_addr().context("cannot tell the own address")?,
             None => reachable(address),
         };
-        let near = reachable(address);
-        let own = match &tls {
-            // Certificates name hosts.
-            Some(_) if near.ip().is_loopback() => format!("https://localhost:{}", near.port()),
-            Some(_) => format!("https://{near}"),
-            None => format!("http://{near}"),
+        warn_if_open(address, tls.is_some());
+        let own = own_url(address, tls.is_some());
+        let (s3, s3_url) = match settings.s3_listen {
+            None => (None, None),
+            Some(wanted) => {
+                let listener = listen::bind(wanted)?;
+                let address = listener
+                    .local_addr()
+                    .context("cannot tell the own address")?;
+                warn_if_open(address, tls.is_some());
+                let url = settings.s3_url.clone();
+                let url = url.unwrap_or_else(|| own_url(address, tls.is_some()));
+                tracing::info!("S3 is spoken on {url}");
+                (Some(listener), Some(url))
+            }
         };
-        if tls.is_none() && !address.ip().is_loopback() {
-            tracing::warn!(
-                %address,
-                "plain HTTP on other than loopback: keys and data can be read on the way; \
-                 give --tls-cert and --tls-key, or put a proxy with HTTPS before it"
-            );
-        }
         Ok(Self {
             listener,
             local,
+            s3,
             tls,
             url: settings.url.clone().unwrap_or(own),
             local_url: format!("http://{local_address}"),
+            s3_url,
         })
     }
 
@@ -69,13 +77,15 @@ impl Doors {
         let mut listeners = JoinSet::new();
         let ender: Ender = Handle::new();
         let router = rest::router(app.clone());
-        listeners.spawn(listen::serve(
-            self.listener,
-            router,
-            self.tls,
-            ender.clone(),
-        ));
+        let tls = self.tls.clone();
+        listeners.spawn(listen::serve(self.listener, router, tls, ender.clone()));
         let mut enders = vec![ender];
+        if let Some(s3) = self.s3 {
+            let ender: Ender = Handle::new();
+            let router = crate::s3::router(app.clone());
+            listeners.spawn(listen::serve(s3, router, self.tls, ender.clone()));
+            enders.push(ender);
+        }
         if let Some(local) = self.local {
             let ender: Ender = Handle::new();
             let router = rest::runner_router(app.clone());
@@ -83,6 +93,27 @@ impl Doors {
             enders.push(ender);
         }
         (enders, listeners)
+    }
+}
+
+/// Where a listener is, for people.
+fn own_url(address: SocketAddr, is_tls: bool) -> String {
+    let near = reachable(address);
+    match is_tls {
+        // Certificates name hosts.
+        true if near.ip().is_loopback() => format!("https://localhost:{}", near.port()),
+        true => format!("https://{near}"),
+        false => format!("http://{near}"),
+    }
+}
+
+fn warn_if_open(address: SocketAddr, is_tls: bool) {
+    if !is_tls && !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "plain HTTP on other than loopback: keys and data can be read on the way; \
+             give --tls-cert and --tls-key, or put a proxy with HTTPS before it"
+        );
     }
 }
 

@@ -39,6 +39,7 @@ mod logging;
 mod proxies;
 mod recent;
 mod rest;
+mod s3;
 mod serve;
 mod upkeep;
 
@@ -63,6 +64,7 @@ pub fn states() -> String {
 pub fn access_table() -> String {
     grid_core::access::access_table()
         + &rest::access::table()
+        + &s3::access::table()
         + &compat::grid::routes::table()
         + &compat::grid::graphql::fields::table()
 }

@@ -12,9 +12,17 @@ use crate::recent::Keeper;
 /// What is logged unless `GRID_LOG` says otherwise (`GRID_LOG=debug`, `GRID_LOG=grid_server=debug`).
 const FILTER: &str = "info";
 
+/// What the crate of S3 would log is what is wrong with requests, of which their senders are
+/// told; and whole requests with what signs them.
+const UNLOGGED: &str = "s3s=off";
+
 /// Begins to log.  Again is nothing new.
 pub(crate) fn begin() {
     let filter = EnvFilter::try_from_env("GRID_LOG").unwrap_or_else(|_| EnvFilter::new(FILTER));
+    let filter = match UNLOGGED.parse() {
+        Ok(unlogged) => filter.add_directive(unlogged),
+        Err(_) => filter,
+    };
     let terminal = std::io::stderr().is_terminal();
     let layer = fmt::layer()
         .with_writer(std::io::stderr)

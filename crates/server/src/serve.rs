@@ -112,6 +112,7 @@ impl Server {
             folder_token: folder_token(&secret).into(),
             folder: Arc::clone(&folder),
             url: settings.url.as_deref().map(Into::into),
+            s3_url: doors.s3_url.as_deref().map(Into::into),
             tls: doors.tls.is_some(),
             trusted_proxies: Arc::new(settings.trusted_proxies),
         };

@@ -18,6 +18,7 @@ runs, one with `all` does everything that you may.
 Examples:
   grid user keys
   grid user keys create ci --scope run --expires 30d
+  grid user keys create notebook --s3 --scope read
   grid user keys revoke ci";
 
 /// List your API keys, or look after them
@@ -50,6 +51,9 @@ enum KeysCommand {
         /// After how long it ends: 30d [default: never]
         #[arg(long, value_name = "TIME", value_parser = values::seconds)]
         expires: Option<u64>,
+        /// For S3: an access key with its secret, which signs requests there
+        #[arg(long)]
+        s3: bool,
     },
     /// End one at once
     Revoke {
@@ -68,11 +72,13 @@ pub(super) fn run(args: KeysArgs, ctx: &Ctx) -> Result<()> {
             name,
             scope,
             expires,
+            s3,
         }) => {
             let body = KeyCreate {
                 name,
                 scope,
                 expires_in_s: expires,
+                s3: s3.then_some(true),
             };
             let client = ctx.client()?;
             let created: KeyCreated = ctx.block_on(client.post("/user/keys", &body))??;
@@ -88,20 +94,33 @@ pub(super) fn show_created(ctx: &Ctx, created: &KeyCreated) -> Result<()> {
         return ctx.printer.json(created);
     }
     let expires = created.key.expires_at.as_deref().map(civil);
-    let pairs = [
+    let mut pairs = vec![
         ("Username", created.username.as_str()),
         ("UserID", &created.user_id),
-        ("API key", &created.api_key),
-        ("Name", &created.key.name),
+    ];
+    pairs.extend(created.api_key.as_deref().map(|key| ("API key", key)));
+    if let Some(s3) = &created.s3 {
+        pairs.push(("Access key id", &s3.access_key_id));
+        pairs.push(("Secret key", &s3.secret_access_key));
+        pairs.extend(
+            s3.endpoint
+                .as_deref()
+                .map(|endpoint| ("Endpoint", endpoint)),
+        );
+    }
+    pairs.extend([
+        ("Name", created.key.name.as_str()),
         ("Scope", created.key.scope.as_str()),
         ("Expires At", expires.as_deref().unwrap_or("never")),
-    ];
-    ctx.printer.text(
-        &pairs
-            .map(|(key, value)| format!("{key:<16}: {value}\n"))
-            .concat(),
-    )?;
+    ]);
+    let lines = pairs.iter();
+    let lines = lines.map(|(key, value)| format!("{key:<16}: {value}\n"));
+    ctx.printer.text(&lines.collect::<String>())?;
     ctx.printer.note("The key is shown this once.");
+    if created.s3.as_ref().is_some_and(|s3| s3.endpoint.is_none()) {
+        ctx.printer
+            .note("This server does not speak S3: its operator starts it with --s3-listen.");
+    }
     Ok(())
 }
 
@@ -114,7 +133,10 @@ fn list(ctx: &Ctx, all: bool) -> Result<()> {
     if ctx.printer.is_json() {
         return ctx.printer.json(&answer);
     }
+    // Most people have none for S3.
+    let has_s3 = answer.keys.iter().any(|key| key.access_key_id.is_some());
     let mut head = vec!["Name", "Scope", "Created At", "Expires At", "Last used"];
+    head.extend(has_s3.then_some("S3 access key"));
     head.extend(all.then_some("Revoked At"));
     head.extend(["This one", "Id"]);
     let mut table = Table::new(head);
@@ -126,6 +148,7 @@ fn list(ctx: &Ctx, all: bool) -> Result<()> {
             Cell::maybe(key.expires_at.as_deref().map(civil)),
             Cell::maybe(key.last_used_at.as_deref().map(civil)),
         ];
+        row.extend(has_s3.then(|| Cell::maybe(key.access_key_id.clone())));
         row.extend(all.then(|| Cell::maybe(key.revoked_at.as_deref().map(civil))));
         row.extend([
             Cell::text(if key.current { "yes" } else { "-" }),

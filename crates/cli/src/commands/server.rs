@@ -66,6 +66,14 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 
+    /// Address to speak S3 on, for boto3, s3fs, aws and rclone [default: nowhere]
+    #[arg(long = "s3-listen", value_name = "ADDR")]
+    s3_listen: Option<String>,
+
+    /// Address that people reach S3 under [default: where it listens]
+    #[arg(long = "s3-url", value_name = "URL")]
+    s3_url: Option<String>,
+
     /// Database: postgres://… [default: SQLite in the data folder]
     #[arg(long = "database-url", global = true, value_name = "URL")]
     database_url: Option<String>,
@@ -123,6 +131,8 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
         tls_cert: args.tls_cert,
         tls_key: args.tls_key,
         url: args.url,
+        s3_listen: args.s3_listen,
+        s3_url: args.s3_url,
         database_url: args.database_url,
         trusted_proxies: args.trusted_proxies,
     };

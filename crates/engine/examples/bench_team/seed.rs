@@ -124,6 +124,7 @@ impl Seed {
                     expires_at: None,
                     last_used_at: None,
                     revoked_at: None,
+                    access_key: None,
                 };
                 db::key::insert(&mut tx, &key, &hash_key(&secret)).await?;
                 let line = json!({

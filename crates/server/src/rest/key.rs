@@ -3,7 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use grid_api::key::{KeyCreate, KeyCreated, KeyResponse, KeyView, KeysQuery, KeysResponse};
+use grid_api::key::{
+    KeyCreate, KeyCreated, KeyResponse, KeyView, KeysQuery, KeysResponse, S3Secret,
+};
 use grid_api::team::{ServiceAccountCreate, ServiceAccountView, ServiceAccountsResponse};
 use grid_core::access::Scope;
 use grid_core::id::KeyId;
@@ -12,6 +14,7 @@ use grid_engine::Engine;
 use grid_engine::key::{Account, Created, NewKey};
 use grid_store::db::key::Key;
 
+use super::App;
 use crate::auth::Caller;
 use crate::error::Result;
 use crate::extract::{JsonBody, Nothing, Path, Query};
@@ -36,18 +39,18 @@ pub(super) async fn key_list(
 
 /// Make another API key
 ///
-/// It is shown this once.
+/// It is shown this once. One of S3 signs requests there and is good for nothing else.
 #[utoipa::path(post, path = "/user/keys", tag = "users", request_body = KeyCreate,
     responses((status = 201, body = KeyCreated)))]
 pub(super) async fn key_create(
-    State(engine): State<Engine>,
+    State(app): State<App>,
     Caller(caller): Caller,
     _: Query<Nothing>,
     JsonBody(create): JsonBody<KeyCreate>,
 ) -> Result<(StatusCode, Json<KeyCreated>)> {
     let new = new_key(create, Scope::All);
-    let made = grid_engine::key::create(&engine, &caller, &new).await?;
-    Ok((StatusCode::CREATED, Json(created(made))))
+    let made = grid_engine::key::create(&app.engine, &caller, &new).await?;
+    Ok((StatusCode::CREATED, Json(created(&app, made))))
 }
 
 /// Revoke an API key of mine
@@ -88,21 +91,23 @@ pub(super) async fn service_account_list(
     params(("team" = String, Path, description = "Name or id")),
     responses((status = 201, body = KeyCreated)))]
 pub(super) async fn service_account_create(
-    State(engine): State<Engine>,
+    State(app): State<App>,
     Caller(caller): Caller,
     Path(team): Path<String>,
     _: Query<Nothing>,
     JsonBody(create): JsonBody<ServiceAccountCreate>,
 ) -> Result<(StatusCode, Json<KeyCreated>)> {
     let key = NewKey {
+        signs: false,
         name: FIRST_KEY.to_owned(),
         scope: create.scope.unwrap_or(Scope::Run),
         expires_in_s: create.expires_in_s,
     };
     let role = create.role.unwrap_or(Role::Member);
     let name = &create.name;
-    let made = grid_engine::key::create_account(&engine, &caller, &team, name, role, &key).await?;
-    Ok((StatusCode::CREATED, Json(created(made))))
+    let made =
+        grid_engine::key::create_account(&app.engine, &caller, &team, name, role, &key).await?;
+    Ok((StatusCode::CREATED, Json(created(&app, made))))
 }
 
 /// Make another key for an account for programs
@@ -113,7 +118,7 @@ pub(super) async fn service_account_create(
         ("account" = String, Path, description = "Name")),
     responses((status = 201, body = KeyCreated)))]
 pub(super) async fn service_account_key_create(
-    State(engine): State<Engine>,
+    State(app): State<App>,
     Caller(caller): Caller,
     Path((team, account)): Path<(String, String)>,
     _: Query<Nothing>,
@@ -121,8 +126,8 @@ pub(super) async fn service_account_key_create(
 ) -> Result<(StatusCode, Json<KeyCreated>)> {
     let new = new_key(create, Scope::Run);
     let made =
-        grid_engine::key::create_account_key(&engine, &caller, &team, &account, &new).await?;
-    Ok((StatusCode::CREATED, Json(created(made))))
+        grid_engine::key::create_account_key(&app.engine, &caller, &team, &account, &new).await?;
+    Ok((StatusCode::CREATED, Json(created(&app, made))))
 }
 
 /// Close an account for programs
@@ -145,18 +150,31 @@ pub(super) async fn service_account_remove(
 
 fn new_key(create: KeyCreate, usual: Scope) -> NewKey {
     NewKey {
+        signs: create.s3.unwrap_or(false),
         name: create.name,
         scope: create.scope.unwrap_or(usual),
         expires_in_s: create.expires_in_s,
     }
 }
 
-fn created(made: Created) -> KeyCreated {
+fn created(app: &App, made: Created) -> KeyCreated {
+    let (api_key, s3) = match &made.key.access_key {
+        None => (Some(made.secret), None),
+        Some(access_key) => {
+            let secret = S3Secret {
+                access_key_id: access_key.clone(),
+                secret_access_key: made.secret,
+                endpoint: app.s3_url.as_deref().map(str::to_owned),
+            };
+            (None, Some(secret))
+        }
+    };
     KeyCreated {
         username: made.user.username,
         user_id: made.user.id.to_string(),
         key: view(made.key, None),
-        api_key: made.api_key,
+        api_key,
+        s3,
     }
 }
 
@@ -187,5 +205,6 @@ fn view(key: Key, current: Option<KeyId>) -> KeyView {
         last_used_at: key.last_used_at.map(|at| at.to_string()),
         revoked_at: key.revoked_at.map(|at| at.to_string()),
         current: Some(key.id) == current,
+        access_key_id: key.access_key,
     }
 }

@@ -56,7 +56,7 @@ use crate::folder::Folder;
 use crate::proxies::TrustedProxies;
 
 /// After how long an answer counts as slow in the log.
-const SLOW: Duration = Duration::from_secs(2);
+pub(crate) const SLOW: Duration = Duration::from_secs(2);
 
 /// How many statements an answer took, beside it.  Never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(crate) struct App {
     /// The address that users reach the server under, where it was told; else links
     /// begin with what the request names.
     pub(crate) url: Option<Arc<str>>,
+    /// Where it speaks S3, if it does, as people are told.
+    pub(crate) s3_url: Option<Arc<str>>,
     /// Whether it speaks TLS.
     pub(crate) tls: bool,
     /// Whose word is taken for who is asking.
@@ -268,7 +270,7 @@ async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Res
 }
 
 /// Where a request comes from.
-fn origin(request: &Request, proxies: &TrustedProxies) -> Origin {
+pub(crate) fn origin(request: &Request, proxies: &TrustedProxies) -> Origin {
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let client = request.headers().get(header::USER_AGENT);
     Origin {

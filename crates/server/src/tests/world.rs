@@ -158,6 +158,7 @@ impl World {
             folder_token: folder_token(&SECRET).into(),
             folder,
             url: None,
+            s3_url: None,
             tls: false,
             trusted_proxies: Arc::new(TrustedProxies::parse(["10.0.0.0/8"]).expect("a network")),
         };

@@ -125,6 +125,47 @@ pub async fn list(
     }))
 }
 
+/// Files of an experiment from the path `from` on, in the order of the bytes of their paths.
+pub async fn list_from(
+    tx: &mut Tx,
+    workload: WorkloadId,
+    from: &str,
+    limit: u32,
+) -> Result<Vec<Artifact>> {
+    bytewise(tx, workload, (">=", from), limit).await
+}
+
+/// The same, from the one after the path `after` on.
+pub async fn list_after(
+    tx: &mut Tx,
+    workload: WorkloadId,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Artifact>> {
+    bytewise(tx, workload, (">", after), limit).await
+}
+
+async fn bytewise(
+    tx: &mut Tx,
+    workload: WorkloadId,
+    (is, bound): (&str, &str),
+    limit: u32,
+) -> Result<Vec<Artifact>> {
+    let sorted = format!("path {}", tx.bytewise());
+    let sql = format!(
+        "select {COLUMNS} from artifact where workload = $1 and {sorted} {is} $2 \
+          order by {sorted} limit $3"
+    );
+    let rows = tx
+        .rows(
+            "listing artifacts by path",
+            AssertSqlSafe(sql),
+            values![workload, bound, limit],
+        )
+        .await?;
+    rows.iter().map(of_row).collect()
+}
+
 /// One file of an experiment.
 pub async fn get(tx: &mut Tx, workload: WorkloadId, path: &str) -> Result<Option<Artifact>> {
     let sql = format!("select {COLUMNS} from artifact where workload = $1 and path = $2");

@@ -26,9 +26,9 @@ pub struct Datastore {
     pub created_at: Timestamp,
 }
 
-const COLUMNS: &str = "id, team, creator, name, numbers, created_at";
+pub(super) const COLUMNS: &str = "id, team, creator, name, numbers, created_at";
 
-fn of_row(row: &AnyRow) -> Result<Datastore> {
+pub(super) fn of_row(row: &AnyRow) -> Result<Datastore> {
     let mut columns = Columns::of("reading a datastore", row);
     Ok(Datastore {
         id: columns.parse()?,

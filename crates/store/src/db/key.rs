@@ -29,7 +29,22 @@ pub struct Key {
     pub last_used_at: Option<Timestamp>,
     /// When it was taken back.
     pub revoked_at: Option<Timestamp>,
+    /// What it is known by where requests are signed with it; none for keys that are sent.
+    pub access_key: Option<String>,
 }
+
+/// The secret of a key that signs requests, closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// It.
+    pub text: String,
+    /// What the key that opens it is called.
+    pub with: String,
+}
+
+/// The columns that [`read`] reads.
+const COLUMNS: &str = "k.id, k.usr, k.name, k.scope, k.created_at, k.expires_at, \
+     k.last_used_at, k.revoked_at, k.access_key";
 
 fn read(columns: &mut Columns<'_>) -> Result<Key> {
     Ok(Key {
@@ -41,7 +56,57 @@ fn read(columns: &mut Columns<'_>) -> Result<Key> {
         expires_at: columns.opt_time()?,
         last_used_at: columns.opt_time()?,
         revoked_at: columns.opt_time()?,
+        access_key: columns.opt_text()?,
     })
+}
+
+/// Adds a key that signs requests, with its secret, closed.
+pub async fn insert_signing(tx: &mut Tx, key: &Key, sealed: &SealedSecret) -> Result<()> {
+    let sql = "insert into api_key (id, usr, name, hash, scope, created_at, expires_at, \
+         access_key, sealed, sealed_with) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let access_key = key.access_key.as_deref().unwrap_or_default();
+    let values = values![
+        key.id,
+        key.user,
+        key.name.as_str(),
+        // No key that is sent has this hash.
+        format!("s3 {access_key}"),
+        key.scope.as_str(),
+        key.created_at,
+        key.expires_at,
+        access_key,
+        sealed.text.as_str(),
+        sealed.with.as_str(),
+    ];
+    tx.execute("adding a key that signs", sql, values)
+        .await
+        .map_err(|e| e.taken("this key"))?;
+    Ok(())
+}
+
+/// The key that signs under this name, its user and its secret, closed; whether they are
+/// (still) good is for the caller to see.
+pub async fn by_access_key(
+    tx: &mut Tx,
+    access_key: &str,
+) -> Result<Option<(Key, User, SealedSecret)>> {
+    const DOING: &str = "looking for a key that signs";
+    let sql = format!(
+        "select {COLUMNS}, {}, k.sealed, k.sealed_with \
+           from api_key k join usr u on u.id = k.usr \
+          where k.access_key = $1 and k.sealed is not null",
+        user::COLUMNS
+    );
+    let row = tx
+        .row(DOING, AssertSqlSafe(sql), values![access_key])
+        .await?;
+    let all = |row: &AnyRow| {
+        let mut columns = Columns::of(DOING, row);
+        let (key, user) = (read(&mut columns)?, user::read(&mut columns)?);
+        let (text, with) = (columns.text()?, columns.text()?);
+        Ok((key, user, SealedSecret { text, with }))
+    };
+    row.as_ref().map(all).transpose()
 }
 
 /// Adds a key with the hash of its secret.
@@ -70,8 +135,7 @@ pub async fn insert(tx: &mut Tx, key: &Key, hash: &str) -> Result<()> {
 pub async fn by_hash(tx: &mut Tx, hash: &str) -> Result<Option<(Key, User)>> {
     const DOING: &str = "looking for a key";
     let sql = format!(
-        "select k.id, k.usr, k.name, k.scope, k.created_at, k.expires_at, k.last_used_at, \
-                k.revoked_at, {} \
+        "select {COLUMNS}, {} \
            from api_key k join usr u on u.id = k.usr where k.hash = $1",
         user::COLUMNS
     );
@@ -102,9 +166,10 @@ pub async fn revoke(tx: &mut Tx, id: KeyId, at: Timestamp) -> Result<bool> {
 /// All keys of a user, the oldest first, revoked ones too.
 pub async fn of_user(tx: &mut Tx, user: UserId) -> Result<Vec<Key>> {
     const DOING: &str = "listing keys";
-    let sql = "select id, usr, name, scope, created_at, expires_at, last_used_at, revoked_at \
-           from api_key where usr = $1 order by created_at, id";
-    let rows = tx.rows(DOING, sql, values![user]).await?;
+    let sql = format!(
+        "select {COLUMNS} from api_key k where k.usr = $1 order by k.created_at, k.id"
+    );
+    let rows = tx.rows(DOING, AssertSqlSafe(sql), values![user]).await?;
     rows.iter()
         .map(|row| read(&mut Columns::of(DOING, row)))
         .collect()

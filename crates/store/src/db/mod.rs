@@ -33,7 +33,7 @@
 //! | module | functions |
 //! | --- | --- |
 //! | [`user`] | `insert`, `by_id`, `by_username`, `by_login` (name or e-mail), `by_ids`, `list`, `set_current_team`, `set_disabled`, `of_service_team` |
-//! | [`key`] | `insert`, `by_hash` (with its user), `touch`, `revoke`, `of_user` |
+//! | [`key`] | `insert`, `insert_signing`, `by_hash` (with its user), `by_access_key` (with its sealed secret), `touch`, `revoke`, `of_user` |
 //! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy`, `lock`, `rename`, `owners`, `sizes`, `list` |
 //! | [`team_blob`] | `put_many`, `not_sent`, `remove_before`: which bytes a team has sent |
 //! | [`invitation`] | `insert`, `of_team`, `to_user`, `by_hash`, `end` |
@@ -46,8 +46,10 @@
 //! | [`datastore`] | `insert_or_get`, `by_id`, `by_ids`, `by_name`, `next_number`, `skip_numbers`, `rename`, `remove_empty` |
 //! | [`datastore_version`] | `insert`, `by_id`, `by_number`, `newest`, `has_any`, `list`, `list_open`, `all`, `advance`, `sum_up`, `set_processing`, `set_uploading`, `finish`, `fail`, `describe`, `set_deleted`, `restore`, `purge` |
 //! | [`datastore_page`] | `put`, `list` |
+//! | [`staged`] | `hold`, `grow`, `begin`, `upload`, `uploads`, `count_uploads`, `end_upload`, `put_part`, `parts`, `file`, `files`, `files_among`, `put_file`, `remove_file`, `blobs_referenced` |
 //! | [`mount`] | `insert`, `hold`, `open_users`, `users` |
-//! | [`artifact`] | `put_many`, `list`, `get`, `totals`, `blobs_referenced` |
+//! | [`tree`] | `datastore_creators`, `run_creators`, `datastores`, `runs`, `versions`, `experiments`: names as folders sort |
+//! | [`artifact`] | `put_many`, `list`, `list_from`, `get`, `totals`, `blobs_referenced` |
 //! | [`idempotency`] | `get`, `put`, `remove_before` |
 //! | [`lease`] | `acquire`, `release`, `holder` |
 //! | [`runner_token`] | `put`, `node_by_hash`, `remove` |
@@ -86,8 +88,10 @@ pub mod setting;
 pub mod share;
 pub mod snapshot;
 pub mod ssh_key;
+pub mod staged;
 pub mod team;
 pub mod team_blob;
+pub mod tree;
 pub mod user;
 pub mod workload;
 

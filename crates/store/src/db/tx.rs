@@ -46,6 +46,15 @@ impl Tx {
         }
     }
 
+    /// What sorts and compares text by its bytes, whatever the database was set up with.
+    pub(super) fn bytewise(&self) -> &'static str {
+        // SQLite does so by itself.
+        match self.inner.backend_name() {
+            "PostgreSQL" => "collate \"C\"",
+            _ => "",
+        }
+    }
+
     /// Makes everything that was written durable and visible.
     pub async fn commit(self) -> Result<()> {
         const DOING: &str = "committing";

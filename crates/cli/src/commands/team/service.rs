@@ -64,6 +64,9 @@ enum ServiceCommand {
         name: String,
         #[command(flatten)]
         key: KeyFlags,
+        /// For S3: an access key with its secret, which signs requests there
+        #[arg(long)]
+        s3: bool,
     },
     /// Delete one; its keys end at once, its runs stay (admins)
     Delete {
@@ -114,11 +117,13 @@ pub(super) fn run(ctx: &Ctx, args: ServiceArgs) -> Result<()> {
             account,
             name,
             key,
+            s3,
         } => {
             let body = KeyCreate {
                 name,
                 scope: key.scope,
                 expires_in_s: key.expires,
+                s3: s3.then_some(true),
             };
             let route = format!("{}/{}/keys", accounts(&team), segment(&account));
             let client = ctx.client()?;

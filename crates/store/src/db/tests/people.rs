@@ -171,6 +171,7 @@ fn a_key(user: UserId, name: &str) -> Key {
         expires_at: Some(at(99)),
         last_used_at: None,
         revoked_at: None,
+        access_key: None,
     }
 }
 

@@ -1,0 +1,182 @@
+//! The one object under a key.
+
+use grid_core::access::Action;
+use grid_core::blob::BlobId;
+use grid_core::datastore::State;
+use grid_core::id::{DatastoreVersionId, TeamId, UserId, WorkloadId};
+use grid_core::time::Timestamp;
+use grid_manifest::{Entry, Node};
+use grid_store::db::{self, Tx};
+
+use super::key::Key;
+use super::{Error, Object, Result, staged, team};
+use crate::access::{Caller, Owned};
+use crate::datastore::List;
+use crate::{Engine, reference};
+
+/// An object, and where its bytes are.
+pub(super) struct Found {
+    pub(super) object: Object,
+    /// None where they are not stored here.
+    pub(super) blob: Option<BlobId>,
+    /// Of what is stored elsewhere, the version that knows where.
+    pub(super) version: Option<DatastoreVersionId>,
+}
+
+/// The object under a key, if the caller may read it.
+pub(super) async fn find(
+    engine: &Engine,
+    caller: &Caller,
+    bucket: &str,
+    key: &str,
+) -> Result<Found> {
+    let mut tx = engine.inner.db.read().await?;
+    let team = team(&mut tx, caller, bucket).await?;
+    match Key::parse(key).ok_or(Error::NoKey)? {
+        Key::File {
+            user,
+            datastore,
+            version,
+            path,
+        } => {
+            let store = store(&mut tx, caller, team.id, user, datastore).await?;
+            let row = db::datastore_version::by_number(&mut tx, store.id, version).await?;
+            drop(tx);
+            let is_there = |row: &db::datastore_version::Version| {
+                row.state == State::Available && row.deleted.is_none()
+            };
+            let row = row.filter(is_there).ok_or(Error::NoKey)?;
+            let mut list = List::open(engine, &row).await?;
+            let entry = list.get(path).await?.ok_or(Error::NoKey)?;
+            let mut found = file(key.to_owned(), &entry).ok_or(Error::NoKey)?;
+            if found.blob.is_none() {
+                found.version = Some(row.id);
+            }
+            Ok(found)
+        }
+        Key::Staged {
+            user,
+            datastore,
+            path,
+        } => {
+            let store = store(&mut tx, caller, team.id, user, datastore).await?;
+            let file = staged::file(&mut tx, caller, &store, path).await?;
+            Ok(of_staged(key)(file))
+        }
+        Key::Artifact {
+            user,
+            run,
+            experiment,
+            path,
+        } => {
+            let run = self::run(&mut tx, caller, team.id, user, run).await?;
+            let row = db::workload::by_run_and_idx(&mut tx, run.id, experiment).await?;
+            let row = row.filter(|row| row.deleted.is_none());
+            let workload = row.map_or_else(no_workload, |row| row.workload.id);
+            let artifact = db::artifact::get(&mut tx, workload, path).await?;
+            Ok(artifact.map(of_artifact(key)).ok_or(Error::NoKey)?)
+        }
+    }
+}
+
+/// A datastore of a team by its creator and name, if the caller may read it.  The same work
+/// whether it is not there, of another team, or of nobody.
+pub(super) async fn store(
+    tx: &mut Tx,
+    caller: &Caller,
+    team: TeamId,
+    user: &str,
+    name: &str,
+) -> Result<db::datastore::Datastore> {
+    let creator = creator(tx, user).await?;
+    let found = db::datastore::by_name(tx, creator, name).await?;
+    let store = found.filter(|store| store.team == team);
+    allowed(tx, caller, store, Action::SeeDatastore).await
+}
+
+/// A run of a team by its creator and name, if the caller may read its artifacts.
+async fn run(
+    tx: &mut Tx,
+    caller: &Caller,
+    team: TeamId,
+    user: &str,
+    name: &str,
+) -> Result<db::run::Run> {
+    let creator = creator(tx, user).await?;
+    let found = db::run::by_name(tx, creator, name, db::Trash::Without).await?;
+    let run = found.filter(|run| run.team == team);
+    allowed(tx, caller, run, Action::ReadArtifacts).await
+}
+
+/// Who has a name, as it is written in keys.
+async fn creator(tx: &mut Tx, user: &str) -> Result<UserId> {
+    let found = reference::user_by_name(tx, user).await?;
+    let found = found.filter(|found| found.username == user);
+    Ok(found.map_or_else(|| UserId::from_entropy(0), |user| user.id))
+}
+
+async fn allowed<T: Owned>(
+    tx: &mut Tx,
+    caller: &Caller,
+    thing: Option<T>,
+    action: Action,
+) -> Result<T> {
+    let thing = thing.ok_or(Error::NoKey)?;
+    match caller.check(tx, &thing, action).await {
+        Ok(()) => Ok(thing),
+        Err(crate::Error::NotFound { .. }) => Err(Error::NoKey),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// A line of the list of a version as an object; `None` for what is none.
+pub(super) fn file(key: String, entry: &Entry) -> Option<Found> {
+    let (size_bytes, etag, blob) = match &entry.node {
+        Node::File { blob, size_bytes } => (*size_bytes, blob.to_string(), Some(*blob)),
+        Node::Elsewhere { size_bytes, tag } => (*size_bytes, tag.clone(), None),
+        Node::Folder | Node::Link { .. } => return None,
+    };
+    Some(Found {
+        object: Object {
+            key,
+            size_bytes,
+            etag,
+            modified_ms: entry.modified_ms,
+        },
+        blob,
+        version: None,
+    })
+}
+
+/// A file that an experiment left behind as an object.
+pub(super) fn of_artifact(key: &str) -> impl FnOnce(db::artifact::Artifact) -> Found {
+    move |artifact| Found {
+        object: Object {
+            key: key.to_owned(),
+            size_bytes: artifact.size_bytes,
+            etag: artifact.blob.to_string(),
+            modified_ms: artifact.mtime_ms,
+        },
+        blob: Some(artifact.blob),
+        version: None,
+    }
+}
+
+/// A file that is staged as an object.
+pub(super) fn of_staged(key: &str) -> impl FnOnce(db::staged::File) -> Found {
+    move |file| Found {
+        object: Object {
+            key: key.to_owned(),
+            size_bytes: file.size_bytes,
+            etag: file.etag,
+            modified_ms: file.sent_at.as_millis(),
+        },
+        blob: Some(file.blob),
+        version: None,
+    }
+}
+
+/// An experiment that is none: what is looked for among its files is not found.
+fn no_workload() -> WorkloadId {
+    WorkloadId::from_parts(Timestamp::from_millis(0), 0)
+}

@@ -1,0 +1,160 @@
+//! Which key says that it has signed a request, and what it is checked with.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::http::{Method, header};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
+
+use super::access::Gate;
+
+/// The one way of signing that is taken.
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// Longest life of a link that was signed beforehand, in seconds: seven days, as S3 has it.
+const LINK_S_MAX: u64 = 7 * 24 * 60 * 60;
+
+/// The access key that says it has signed; none where nobody does.
+pub(super) fn signed(request: &Request) -> S3Result<Option<String>> {
+    let query = request.uri().query().unwrap_or_default();
+    if is_form(request) {
+        return Err(s3_error!(NotImplemented, "forms are not taken: send a PUT"));
+    }
+    if value(query, "Signature").is_some() || value(query, "AWSAccessKeyId").is_some() {
+        return Err(old());
+    }
+    if value(query, "X-Amz-Signature").is_some() {
+        let life = value(query, "X-Amz-Expires").and_then(|life| life.parse().ok());
+        if life.is_none_or(|life: u64| life == 0 || life > LINK_S_MAX) {
+            return Err(S3Error::with_message(
+                S3ErrorCode::AuthorizationQueryParametersError,
+                "X-Amz-Expires is a number of seconds from 1 to 604800",
+            ));
+        }
+        return Ok(value(query, "X-Amz-Credential").map(|credential| first(&credential)));
+    }
+    let Some(authorization) = request.headers().get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = authorization.to_str().unwrap_or_default();
+    if !text.starts_with(ALGORITHM) {
+        return Err(old());
+    }
+    let mut parts = text.split([' ', ',']);
+    let credential = parts.find_map(|part| part.trim().strip_prefix("Credential="));
+    Ok(credential.map(first))
+}
+
+fn old() -> S3Error {
+    s3_error!(
+        InvalidRequest,
+        "The authorization mechanism you have provided is not supported. Please use {ALGORITHM}."
+    )
+}
+
+/// A page in a browser can make one send a form without being asked.
+fn is_form(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_form = kind
+        .get(..19)
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/form-data"));
+    request.method() == Method::POST && is_form
+}
+
+/// The part of a credential that names the key.
+fn first(credential: &str) -> String {
+    credential.split('/').next().unwrap_or_default().to_owned()
+}
+
+/// The value of the first parameter of a name.
+fn value(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&');
+    pairs.find_map(|pair| {
+        let (known, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (unescaped(known)? == name).then(|| unescaped(value))?
+    })
+}
+
+/// Without `%XX`; `None` for what is no text.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let pair = [rest.next()?, rest.next()?];
+        let digits = std::str::from_utf8(&pair).ok()?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The secret of the one key that a request may be signed with.
+pub(super) struct Secret(Option<SecretKey>);
+
+impl Secret {
+    pub(super) fn of(gate: &Arc<Gate>) -> Self {
+        Self(gate.secret().map(SecretKey::from))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Secret {
+    async fn get_secret_key(&self, _: &str) -> S3Result<SecretKey> {
+        let secret = self.0.clone();
+        secret.ok_or_else(|| {
+            s3_error!(
+                InvalidAccessKeyId,
+                "there is no such access key, or it works no more: `grid user keys create NAME \
+                 --s3` makes one"
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn asked(method: Method, uri: &str, headers: &[(&str, &str)]) -> S3Result<Option<String>> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        signed(&request.body(Body::empty()).expect("a request"))
+    }
+
+    #[test]
+    fn the_key_is_named_by_the_header_or_by_the_link() {
+        let header = format!("{ALGORITHM} Credential=GRIDA/20260101/x/s3/aws4_request, Signature=0");
+        let by_header = asked(Method::GET, "/a", &[("authorization", &header)]);
+        assert_eq!(by_header.expect("read").as_deref(), Some("GRIDA"));
+        let link = "/a?X-Amz-Credential=GRIDB%2F2026&X-Amz-Expires=60&X-Amz-Signature=0";
+        let by_link = asked(Method::GET, link, &[]);
+        assert_eq!(by_link.expect("read").as_deref(), Some("GRIDB"));
+        assert_eq!(asked(Method::GET, "/a?x=1", &[]).expect("read"), None);
+    }
+
+    #[test]
+    fn other_ways_to_sign_are_refused() {
+        let form = ("content-type", "multipart/form-data; boundary=x");
+        let week = "/a?X-Amz-Credential=A&X-Amz-Expires=604801&X-Amz-Signature=0";
+        for (method, uri, headers, code) in [
+            (Method::GET, "/a", vec![("authorization", "AWS A:b")], "InvalidRequest"),
+            (Method::GET, "/a", vec![("authorization", "Bearer x")], "InvalidRequest"),
+            (Method::GET, "/a?Signature=x&AWSAccessKeyId=A", vec![], "InvalidRequest"),
+            (Method::GET, "/a?%53ignature=x", vec![], "InvalidRequest"),
+            (Method::POST, "/a", vec![form], "NotImplemented"),
+            (Method::GET, week, vec![], "AuthorizationQueryParametersError"),
+        ] {
+            let refused = asked(method, uri, &headers).expect_err(uri);
+            assert_eq!(refused.code().as_str(), code, "{uri}");
+        }
+    }
+}
