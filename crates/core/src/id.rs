@@ -115,6 +115,11 @@ ulid_id!(
     "the id of a datastore version"
 );
 ulid_id!(
+    /// An upload of one file of a datastore version, in parts.
+    UploadId,
+    "the id of an upload"
+);
+ulid_id!(
     /// A public SSH key of a user.
     SshKeyId,
     "the id of an SSH key"

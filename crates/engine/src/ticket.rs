@@ -7,7 +7,7 @@
 //! moment: a key that was revoked, or a team that was left, ends it, too.
 
 use grid_core::access::Scope;
-use grid_core::id::{KeyId, RunId, UserId, WorkloadId};
+use grid_core::id::{KeyId, RunId, UploadId, UserId, WorkloadId};
 use grid_core::time::Timestamp;
 use grid_store::db;
 use tokio::time::Instant;
@@ -31,6 +31,8 @@ pub enum Purpose {
     SignIn,
     /// Sending the code of a run that waits for it.
     SendCode(RunId),
+    /// Sending one part of a file of a datastore, by its upload and number.
+    SendPart(UploadId, u32),
     /// Fetching one artifact.
     FetchArtifact(WorkloadId, String),
 }
@@ -41,6 +43,7 @@ impl Purpose {
         match self {
             Self::SignIn => "sign in".to_owned(),
             Self::SendCode(run) => format!("send code of {run}"),
+            Self::SendPart(upload, number) => format!("send part {number} of {upload}"),
             Self::FetchArtifact(workload, path) => format!("fetch artifact of {workload}: {path}"),
         }
     }
