@@ -4,6 +4,7 @@
 //! Nothing here looks inside: what a test sees is what a person would see.
 
 pub mod original;
+pub mod s3;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

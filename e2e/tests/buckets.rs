@@ -3,112 +3,11 @@
 //!
 //! Ada owns the team `vision`, Bob is a member, Eve is somebody else with an account.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 
-use axum::extract::Request;
-use axum::response::IntoResponse;
+use grid_e2e::s3::{Bucket, KEY, SECRET};
 use grid_e2e::{Ran, Server, wait_for};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-use tokio::sync::watch;
-
-const KEY: &str = "ada-at-the-lab";
-const SECRET: &str = "not-to-be-seen-anywhere-4711";
-
-/// An S3 server over a folder, with one bucket, `data`.
-struct Bucket {
-    folder: tempfile::TempDir,
-    url: String,
-    asked: Arc<Asked>,
-    _runtime: tokio::runtime::Runtime,
-}
-
-/// What was asked of it, and how much it answers before it waits.
-struct Asked {
-    reads: Mutex<HashMap<String, usize>>,
-    lists: Mutex<usize>,
-    most: watch::Sender<usize>,
-}
-
-impl Asked {
-    fn reads(&self) -> HashMap<String, usize> {
-        self.reads.lock().expect("no panic").clone()
-    }
-
-    async fn ask(&self, request: &Request) {
-        let key = request.uri().path().strip_prefix("/data/");
-        let Some(key) = key.filter(|key| !key.is_empty()) else {
-            *self.lists.lock().expect("no panic") += 1;
-            return;
-        };
-        let so_far = self.reads().values().sum::<usize>();
-        let mut most = self.most.subscribe();
-        let _ = most.wait_for(|most| so_far < *most).await;
-        let mut reads = self.reads.lock().expect("no panic");
-        *reads.entry(key.to_owned()).or_default() += 1;
-    }
-}
-
-impl Bucket {
-    /// One that only who has the key may read.
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(folder.path().join("data")).expect("a bucket");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        let files = s3s_fs::FileSystem::new(folder.path()).expect("a folder");
-        let mut service = S3ServiceBuilder::new(files);
-        service.set_auth(SimpleAuth::from_single(KEY, SECRET));
-        let service = service.build();
-        let asked = Arc::new(Asked {
-            reads: Mutex::default(),
-            lists: Mutex::default(),
-            most: watch::channel(usize::MAX).0,
-        });
-        let seen = Arc::clone(&asked);
-        let answer = move |request: Request| {
-            let (service, seen) = (service.clone(), Arc::clone(&seen));
-            async move {
-                seen.ask(&request).await;
-                let request = request.map(s3s::Body::http_body_unsync);
-                match service.call(request).await {
-                    Ok(answer) => answer.map(axum::body::Body::new),
-                    Err(_) => axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                }
-            }
-        };
-        let router = axum::Router::new().fallback(answer);
-        let listening = tokio::net::TcpListener::bind("127.0.0.1:0");
-        let listener = runtime.block_on(listening).expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Self {
-            folder,
-            url,
-            asked,
-            _runtime: runtime,
-        }
-    }
-
-    fn path(&self, key: &str) -> PathBuf {
-        self.folder.path().join("data").join(key)
-    }
-
-    /// Puts objects there.
-    fn put(&self, objects: &[(&str, &[u8])]) {
-        for (key, bytes) in objects {
-            let path = self.path(key);
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-            std::fs::write(path, bytes).expect("written");
-        }
-    }
-}
 
 fn team() -> Server {
     let server = Server::start_with(&[], &[("GRID_SERVER_FETCH_PRIVATE", "true")]);
@@ -150,7 +49,7 @@ fn large() -> Vec<u8> {
 
 #[test]
 fn objects_are_copied_with_a_credential_that_nobody_sees() {
-    let (server, bucket) = (team(), Bucket::start());
+    let (server, bucket) = (team(), Bucket::start(&std::env::temp_dir()));
     let large = large();
     bucket.put(&[
         ("cats/a.txt", b"meow"),
@@ -203,37 +102,37 @@ fn a_killed_server_copies_only_what_it_had_not() {
     const OBJECTS: usize = 2_300;
     // A part of the list is written down when all of it is here.
     const PART: usize = 2_000;
-    let (mut server, bucket) = (team(), Bucket::start());
+    let (mut server, bucket) = (team(), Bucket::start(&std::env::temp_dir()));
     for number in 0..OBJECTS {
         let text = format!("number {number}");
         bucket.put(&[(&format!("many/{number:05}.txt"), text.as_bytes())]);
     }
     credential(&server, &bucket);
-    bucket.asked.most.send_replace(PART + 100);
+    bucket.answer_only(PART + 100);
     let line = ["datastore", "create", "s3://data/many/", "--credential", "lab"];
     let mut command = server.command("ada", &line);
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut client = command.spawn().expect("grid starts");
     wait_for("most of it to be copied", || {
-        (bucket.asked.reads().len() >= PART + 100).then_some(())
+        (bucket.reads().len() >= PART + 100).then_some(())
     });
     server.kill();
     client.kill().expect("killed");
     client.wait().expect("over");
-    let lists = *bucket.asked.lists.lock().expect("no panic");
-    bucket.asked.most.send_replace(usize::MAX);
+    let lists = bucket.lists();
+    bucket.answer_only(usize::MAX);
     server.up();
     wait_for("the version", || {
         let shown = grid(&server, "ada", "-o json datastore").json();
         (shown["datastores"][0]["state"] == "available").then_some(())
     });
-    let reads = bucket.asked.reads();
+    let reads = bucket.reads();
     assert_eq!(reads.len(), OBJECTS);
     for number in 0..PART {
         let key = format!("many/{number:05}.txt");
         assert_eq!(reads[&key], 1, "{key} was copied again");
     }
-    assert_eq!(*bucket.asked.lists.lock().expect("no panic"), lists);
+    assert_eq!(bucket.lists(), lists);
     grid(&server, "ada", "datastore download many --to back").ok();
     same_tree(&bucket.path("many"), &server.work().join("back"));
     server.doctor();
@@ -244,7 +143,7 @@ const READ: &str = "#!/bin/bash\ncat \"$GRID_DATASTORES/$1\"\n";
 
 #[test]
 fn what_is_left_in_the_bucket_is_read_through_the_server() {
-    let (mut server, bucket) = (team(), Bucket::start());
+    let (mut server, bucket) = (team(), Bucket::start(&std::env::temp_dir()));
     let large = large();
     bucket.put(&[
         ("cats/a.txt", b"meow\n"),
@@ -258,7 +157,7 @@ fn what_is_left_in_the_bucket_is_read_through_the_server() {
     let made = grid(&server, "ada", line).json();
     assert_eq!(made["datastore"]["new_bytes"], 0, "{made}");
     assert_eq!(made["datastore"]["no_copy"], true, "{made}");
-    assert!(bucket.asked.reads().is_empty(), "nothing is copied");
+    assert!(bucket.reads().is_empty(), "nothing is copied");
     let read = grid(&server, "bob", "datastore cat ada:cats:1 b.txt").ok();
     assert_eq!(read, "purr\n");
     grid(&server, "ada", "datastore download cats:1 --to back").ok();

@@ -188,6 +188,9 @@ pub enum FileKind {
 pub struct DatastorePart {
     /// At most 10,000, sorted by the bytes of their paths, also from part to part.
     pub entries: Vec<FileEntry>,
+    /// How many bytes of them had to be sent before: these count as new.
+    #[serde(default)]
+    pub sent_bytes: u64,
 }
 
 /// The answer: it is kept when nothing is missing.
@@ -230,8 +233,9 @@ pub struct DatastorePartsQuery {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatastoreCommit {
-    /// How many parts it has.
-    pub parts: u32,
+    /// How many parts it has; absent for what was written file by file, by S3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<u32>,
 }
 
 /// `GET /datastores/{datastore}/files`.

@@ -1,6 +1,7 @@
 //! Sending the bytes of files to the server: only chunks that it lacks travel.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -29,14 +30,40 @@ pub(crate) async fn upload_blobs(
     files: Vec<FileToSend>,
     progress: &Progress,
 ) -> Result<Vec<Result<SentFile, FileError>>> {
+    let sent = upload_counted(client, files, progress).await?;
+    Ok(sent.outcomes)
+}
+
+/// What was sent.
+pub(crate) struct Sent {
+    /// What became of each file, in their order.
+    pub(crate) outcomes: Vec<Result<SentFile, FileError>>,
+    /// Bytes that the server lacked.
+    pub(crate) bytes: u64,
+}
+
+/// The same, and counts what the server lacked.
+pub(crate) async fn upload_counted(
+    client: &Client,
+    files: Vec<FileToSend>,
+    progress: &Progress,
+) -> Result<Sent> {
     let progress = progress.clone();
     let read = move |bytes| progress.add(bytes);
-    let sent = upload::send(&Line { client }, files, read).await;
-    sent.context("sending the files")
+    let line = Line {
+        client,
+        sent_bytes: AtomicU64::new(0),
+    };
+    let outcomes = upload::send(&line, files, read).await;
+    Ok(Sent {
+        outcomes: outcomes.context("sending the files")?,
+        bytes: line.sent_bytes.into_inner(),
+    })
 }
 
 struct Line<'a> {
     client: &'a Client,
+    sent_bytes: AtomicU64,
 }
 
 /// Does a request until it succeeds, fails for good, or was tried often.
@@ -75,6 +102,8 @@ impl Door for Line<'_> {
             self.client.put_stream("/blobs", body)
         };
         let _: BlobsStored = persist(put).await?;
+        let bytes: usize = records.iter().map(|(_, bytes)| bytes.len()).sum();
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(())
     }
 

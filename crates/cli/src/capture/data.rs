@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use grid_api::client::Client;
-use grid_api::datastore::{FileEntry, FileKind};
+use grid_api::datastore::{DatastorePart, FileEntry, FileKind};
 use grid_api::upload::{FileError, FileToSend};
 use grid_core::blob::BlobId;
 use ignore::WalkBuilder;
@@ -24,7 +24,7 @@ use super::{not_utf8, shown};
 use crate::clock;
 use crate::error::Problem;
 use crate::progress::Progress;
-use crate::upload::upload_blobs;
+use crate::upload::upload_counted;
 
 /// Entries of a part; what the server takes at a time.
 pub(crate) const PART_ENTRIES: usize = 5_000;
@@ -104,7 +104,7 @@ impl Data {
         part: &Range<usize>,
         missing: &[String],
         progress: &Progress,
-    ) -> Result<Vec<FileEntry>> {
+    ) -> Result<DatastorePart> {
         let mut missing: HashSet<&str> = missing.iter().map(String::as_str).collect();
         let mut wanted = Vec::new();
         for index in part.clone() {
@@ -123,23 +123,27 @@ impl Data {
                 None => wanted.push(index),
             }
         }
-        if !wanted.is_empty() {
-            self.send(client, &wanted, progress).await?;
-        }
+        let sent_bytes = match wanted.is_empty() {
+            true => 0,
+            false => self.send(client, &wanted, progress).await?,
+        };
         if self.remembered.elapsed() > REMEMBER_EVERY {
             tokio::task::block_in_place(|| self.remember());
         }
-        Ok(part.clone().map(|index| self.entry(index)).collect())
+        Ok(DatastorePart {
+            entries: part.clone().map(|index| self.entry(index)).collect(),
+            sent_bytes,
+        })
     }
 
-    /// Reads files once, and sends what the server lacks of them.
-    async fn send(&mut self, client: &Client, wanted: &[usize], progress: &Progress) -> Result<()> {
+    /// Reads files once, and sends what the server lacks of them; says how much that was.
+    async fn send(&mut self, client: &Client, wanted: &[usize], progress: &Progress) -> Result<u64> {
         let files = wanted.iter().map(|&index| FileToSend {
             path: self.root.join(&self.found[index].path),
             known: None,
         });
-        let sent = upload_blobs(client, files.collect(), progress).await?;
-        for (&index, sent) in wanted.iter().zip(sent) {
+        let sent = upload_counted(client, files.collect(), progress).await?;
+        for (&index, sent) in wanted.iter().zip(sent.outcomes) {
             let found = &mut self.found[index];
             let sent = match sent {
                 Ok(sent) => sent,
@@ -158,7 +162,7 @@ impl Data {
                 self.seen[index] = found.stamp;
             }
         }
-        Ok(())
+        Ok(sent.bytes)
     }
 
     fn entry(&self, index: usize) -> FileEntry {

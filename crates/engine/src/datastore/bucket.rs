@@ -335,28 +335,36 @@ impl Bucket {
     fn fault(&self, key: &str, error: object_store::Error) -> Error {
         use object_store::Error as E;
         let shown = self.place.shown();
+        // What became of a list is told in words only.
+        let words = said(&error);
+        let has_status = |status: &str| words.contains(&format!("status code: {status}"));
         match error {
             E::Precondition { .. } => self.changed(key),
-            E::NotFound { .. } if key.is_empty() => {
+            _ if key.is_empty() && has_status("404") => {
                 Error::invalid(format!("there is no bucket of {shown}"))
             }
+            _ if has_status("401") || has_status("403") => self.refused(),
             E::NotFound { .. } => Error::Conflict {
                 message: format!("'{key}' of {shown} is not there any more"),
                 hint: Some(
                     "another `grid datastore create` makes a version of what is there now".into(),
                 ),
             },
-            E::PermissionDenied { .. } | E::Unauthenticated { .. } => Error::Forbidden {
-                message: format!("the server of {shown} does not let us read it"),
-                hint: Some(
-                    "name a credential that may: --credential NAME; `grid credential` lists them"
-                        .into(),
-                ),
-            },
+            E::PermissionDenied { .. } | E::Unauthenticated { .. } => self.refused(),
             E::InvalidPath { source } => Error::invalid(format!(
                 "{shown} has an object with a name that no file can have: {source}"
             )),
-            other => Error::Unavailable(format!("{shown} cannot be read: {}", said(&other))),
+            _ => Error::Unavailable(format!("{shown} cannot be read: {words}")),
+        }
+    }
+
+    fn refused(&self) -> Error {
+        Error::Forbidden {
+            message: format!("the server of {} does not let us read it", self.place.shown()),
+            hint: Some(
+                "name a credential that may: --credential NAME; `grid credential` lists them"
+                    .into(),
+            ),
         }
     }
 }

@@ -241,13 +241,14 @@ pub(super) fn require_uploading(found: &Found) -> Result<()> {
 }
 
 /// Takes a part of the list, if all of its bytes are stored.  Sending a part again replaces
-/// it.
+/// it.  `sent_bytes` of it had to be sent before it was offered.
 pub async fn put_part(
     engine: &Engine,
     caller: &Caller,
     text: &str,
     number: u32,
     entries: Vec<Entry>,
+    sent_bytes: u64,
 ) -> Result<Outcome> {
     let found = upload(engine, caller, text).await?;
     require_uploading(&found)?;
@@ -263,7 +264,9 @@ pub async fn put_part(
         blob: None,
         files: checked.files,
         size_bytes: checked.size_bytes,
-        new_bytes: new_bytes(&entries, &unstored),
+        new_bytes: new_bytes(&entries, &unstored)
+            .saturating_add(sent_bytes)
+            .min(checked.size_bytes),
     };
     if missing.is_empty() {
         let packed = tokio::task::spawn_blocking(move || encode(&entries))

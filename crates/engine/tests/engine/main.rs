@@ -1,10 +1,12 @@
 //! The engine with a real database, and a runner that the tests play.
 
+mod datastores;
 mod drafts;
 mod lists;
 mod privacy;
 mod refusals;
 mod running;
+mod staging;
 mod storm;
 mod trash;
 mod world;

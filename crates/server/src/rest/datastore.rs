@@ -179,8 +179,9 @@ pub(super) async fn datastore_part_put(
     _: Query<Nothing>,
     JsonBody(part): JsonBody<DatastorePart, PART_BYTES_MAX>,
 ) -> Result<Json<DatastorePartResponse>> {
-    let entries = part.entries.into_iter().map(entry).collect::<Result<_>>()?;
-    let outcome = datastore::put_part(&engine, &caller, &name, number, entries).await?;
+    let (sent, entries) = (part.sent_bytes, part.entries.into_iter().map(entry));
+    let entries = entries.collect::<Result<_>>()?;
+    let outcome = datastore::put_part(&engine, &caller, &name, number, entries, sent).await?;
     Ok(Json(DatastorePartResponse {
         missing: match outcome {
             Outcome::Kept => vec![],
@@ -212,7 +213,8 @@ pub(super) async fn datastore_part_list(
 
 /// End an upload
 ///
-/// The version is available at once, or, when it is large, processed for a while.
+/// Without a number of parts, of what was written by S3: a bare `NAME` means the version that
+/// is being made there. The version is available at once, or, when it is large, processed for a while.
 #[utoipa::path(post, path = "/datastores/{datastore}/commit", tag = "datastores",
     request_body = DatastoreCommit,
     params(("datastore" = String, Path, description = "`NAME:VERSION`, or id")),
@@ -224,7 +226,10 @@ pub(super) async fn datastore_commit(
     _: Query<Nothing>,
     JsonBody(commit): JsonBody<DatastoreCommit>,
 ) -> Result<Json<DatastoreResponse>> {
-    let version = datastore::commit(&engine, &caller, &name, commit.parts).await?;
+    let version = match commit.parts {
+        Some(parts) => datastore::commit(&engine, &caller, &name, parts).await?,
+        None => grid_engine::objects::commit(&engine, &caller, &name).await?,
+    };
     Ok(Json(one(version)))
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn measure(figures: &mut Figures) -> Result<()> {
 }
 
 /// Seconds of `cp -r`, and of the same until it is on the disk.
-fn copy(source: &Path, to: &Path) -> Result<[f64; 2]> {
+pub(crate) fn copy(source: &Path, to: &Path) -> Result<[f64; 2]> {
     let sync = || run(Command::new("sync").arg("-f").arg(source));
     sync()?;
     let begin = machine::now();

@@ -82,9 +82,18 @@ pub(crate) fn processes(folder: &Path) -> Vec<Process> {
 
 /// Memory of a process that is in RAM, in MiB.
 pub(crate) fn resident_mib(pid: i32) -> Result<f64> {
+    status_mib(pid, "VmRSS:")
+}
+
+/// The most that it ever was.
+pub(crate) fn most_resident_mib(pid: i32) -> Result<f64> {
+    status_mib(pid, "VmHWM:")
+}
+
+fn status_mib(pid: i32, what: &str) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))
         .with_context(|| format!("reading about process {pid}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(what));
     let kib: f64 = line
         .and_then(|line| line.trim().strip_suffix(" kB"))
         .and_then(|number| number.trim().parse().ok())

@@ -7,6 +7,7 @@
 
 mod artifacts;
 mod clients;
+mod datastores;
 mod figures;
 mod http;
 mod hyperqueue;
@@ -29,7 +30,7 @@ use crate::figures::Figures;
 type Bench = fn(&mut Figures) -> Result<()>;
 
 /// In the order in which they run: what is short first.
-const BENCHES: [(&str, Bench); 8] = [
+const BENCHES: [(&str, Bench); 9] = [
     ("throughput", throughput::measure),
     ("latency", latency::measure),
     ("logs", logs::measure),
@@ -38,6 +39,7 @@ const BENCHES: [(&str, Bench); 8] = [
     ("teams", teams::measure),
     ("memory", memory::measure),
     ("artifacts", artifacts::measure),
+    ("datastores", datastores::measure),
 ];
 
 fn main() -> ExitCode {

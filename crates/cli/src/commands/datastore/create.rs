@@ -332,7 +332,7 @@ pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
 }
 
 /// Says what was made, and how it is used.
-fn tell(ctx: &Ctx, made: &DatastoreView) -> Result<()> {
+pub(super) fn tell(ctx: &Ctx, made: &DatastoreView) -> Result<()> {
     if made.state == State::Failed {
         let why = made.message.as_deref().unwrap_or_default();
         return Err(Problem::new(format!("datastore {} has failed: {why}", called(made))).into());

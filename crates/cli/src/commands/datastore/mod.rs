@@ -1,6 +1,7 @@
 //! `grid datastore`: data that is uploaded once, in versions, and mounted by many.
 
 mod change;
+mod commit;
 mod create;
 mod download;
 mod files;
@@ -57,6 +58,7 @@ enum DatastoreCommand {
     List(list::ListArgs),
     Create(create::CreateArgs),
     Resume(create::ResumeArgs),
+    Commit(commit::CommitArgs),
     /// Forget what is known of uploads on this machine: they cannot be resumed then
     Clearcache,
     Files(files::FilesArgs),
@@ -79,6 +81,7 @@ pub(crate) fn run(args: DatastoreArgs, ctx: &Ctx) -> Result<ExitCode> {
         Some(C::List(list)) => list::run(&list, ctx)?,
         Some(C::Create(create)) => create::run(&create, ctx)?,
         Some(C::Resume(resume)) => create::resume(&resume, ctx)?,
+        Some(C::Commit(commit)) => commit::run(&commit, ctx)?,
         Some(C::Clearcache) => state::clear(ctx)?,
         Some(C::Files(files)) => files::run(&files, ctx)?,
         Some(C::Diff(diff)) => files::diff(&diff, ctx)?,

@@ -56,8 +56,8 @@ pub(super) async fn send(
             upload.insist(data, number, &parts[number]).await?;
         }
         match brought {
-            Ok(entries) if upload.is_kept(number, &entries)? => before = None,
-            Ok(entries) => before = Some((number, DatastorePart { entries })),
+            Ok(part) if upload.is_kept(number, &part.entries)? => before = None,
+            Ok(part) => before = Some((number, part)),
             Err(error) if Data::is_changed(&error) => {
                 data.look_again(part)?;
                 before = None;
@@ -72,7 +72,7 @@ pub(super) async fn send(
         upload.insist(data, number, &parts[number]).await?;
     }
     let commit = DatastoreCommit {
-        parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        parts: Some(u32::try_from(parts.len()).unwrap_or(u32::MAX)),
     };
     let route_commit = format!("{route}/commit");
     let mut answer: DatastoreResponse = persist(|| client.post(&route_commit, &commit)).await?;
@@ -129,8 +129,8 @@ impl Upload<'_> {
             let brought = data.bring(self.client, part, &missing, self.progress).await;
             // What sends files has tried for long already when a line breaks.
             let (offered, is_passing) = match brought {
-                Ok(entries) => {
-                    let offered = self.put(number, &DatastorePart { entries }).await;
+                Ok(part) => {
+                    let offered = self.put(number, &part).await;
                     let is_passing = offered.as_ref().err().is_some_and(is_transient);
                     (offered, is_passing)
                 }
