@@ -332,25 +332,46 @@ pub async fn remove(engine: &Engine, caller: &Caller, name: &str, who: &str) -> 
     if member.role == Role::Owner {
         require_another_owner(&mut tx, &found.team, who).await?;
     }
-    part(engine, &mut tx, &member.user, found.team.id).await?;
+    let parted = part(engine, &mut tx, &member.user, found.team.id).await?;
     let event = caller.did(
         "member.remove",
         Some(found.team.id),
         Thing::user(&member.user),
     );
-    let event = event.detail(format!("was {}", member.role));
+    let event = event.detail(format!("was {}{}", member.role, ended(parted.links)));
     event.write(engine, &mut tx).await?;
     finish(engine, tx, caller, found.team.id).await
 }
 
+/// What is left when a membership has ended.
+pub(crate) struct Parted {
+    /// The user's own team.
+    own: Option<db::team::Team>,
+    /// Links of theirs that worked until then.
+    links: u64,
+}
+
+/// What the audit log says of links that ended with a membership.
+fn ended(links: u64) -> String {
+    match links {
+        0 => String::new(),
+        1 => "; 1 link of theirs ended".to_owned(),
+        _ => format!("; {links} links of theirs ended"),
+    }
+}
+
 /// Ends a membership, and what hangs on it.
+///
+/// Links that the user made in the team end for good: should they come back, what they once
+/// handed out must not work again without anybody having decided so.
 pub(crate) async fn part(
     engine: &Engine,
     tx: &mut Tx,
     user: &db::user::User,
     team: TeamId,
-) -> Result<Option<db::team::Team>> {
+) -> Result<Parted> {
     db::team::remove_member(tx, team, user.id).await?;
+    let links = db::share::revoke_of(tx, team, user.id, engine.inner.clock.now()).await?;
     if user.service_team == Some(team) {
         user::close(engine, tx, user.id).await?;
     }
@@ -362,7 +383,7 @@ pub(crate) async fn part(
     if let Some(own) = own.as_ref().filter(|_| user.current_team == Some(team)) {
         db::user::set_current_team(tx, user.id, own.id).await?;
     }
-    Ok(own)
+    Ok(Parted { own, links })
 }
 
 /// Leaves a team.  Answers with its name and that of the team where new things go now.
@@ -382,8 +403,9 @@ pub async fn leave(engine: &Engine, caller: &Caller, name: &str) -> Result<(Stri
     if role == Role::Owner {
         require_another_owner(&mut tx, &team, &caller.user.username).await?;
     }
-    let own = part(engine, &mut tx, &caller.user, team.id).await?;
+    let Parted { own, links } = part(engine, &mut tx, &caller.user, team.id).await?;
     let event = caller.did("member.leave", Some(team.id), Thing::team(&team));
+    let event = event.detail(format!("was {role}{}", ended(links)));
     event.write(engine, &mut tx).await?;
     tx.commit().await?;
     engine.inner.watch.people_changed();

@@ -15,6 +15,7 @@ on_both!(
     a_team_always_has_an_owner,
     owners_who_leave_together_leave_one,
     who_is_removed_is_out_at_once,
+    links_end_for_good_with_a_membership,
     links_are_listed_and_revoked,
     the_rules_are_told_in_plain_words,
 );
@@ -383,6 +384,62 @@ async fn who_is_removed_is_out_at_once(world: World) {
         world.get(&bob, "/runs/eve:mine").await.ok()["run"]["team"],
         "lab"
     );
+}
+
+async fn links_end_for_good_with_a_membership(world: World) {
+    let (bob, eve) = (world.user("bob").await, world.user("eve").await);
+    team(&world, &bob, "lab").await;
+    join(&world, &bob, "lab", "eve", &eve, Role::Member).await;
+    run_in(&world, &bob, "lab", "bert").await;
+    let mut runner = Runner::new(&world);
+    let attempt = runner.launch(&world).await;
+    runner.leave(&world, &attempt, &[("a.txt", b"a")]).await;
+    runner.end(&world, &attempt).await;
+    let newest = async |action: &str| {
+        let log = format!("/teams/lab/audit?limit=1&action={action}");
+        world.get(&bob, &log).await.ok()["events"][0]["detail"].clone()
+    };
+    // Once she is removed, and once she leaves.
+    for goes in ["removed", "leaves"] {
+        let paths = json!({ "paths": ["a.txt"] });
+        let path = "/experiments/bob:bert-exp0/artifact-links";
+        let made = post(&world, &eve, path, &paths).await.ok();
+        let url = made["links"][0]["url"].as_str().expect("a link");
+        let file = url.replace("http://grid.example:8080/api/v1", "");
+        let path = "/runs/bob:bert/shares";
+        let made = post(&world, &eve, path, &json!({})).await.ok();
+        let run = format!("/shared/{}", made["token"].as_str().expect("a token"));
+        let found = world.get(&Person::Nobody, &file).await;
+        assert_eq!(&found.bytes[..], b"a", "{goes}");
+        world.get(&bob, &run).await.ok();
+        let action = if goes == "removed" {
+            world.delete(&bob, "/teams/lab/members/eve").await.ok();
+            "member.remove"
+        } else {
+            let path = "/teams/lab/leave";
+            world.post(&eve, path, &json!({})).await.ok();
+            "member.leave"
+        };
+        let said = json!("was member; 2 links of theirs ended");
+        assert_eq!(newest(action).await, said, "{goes}");
+        for back in [false, true] {
+            if back {
+                join(&world, &bob, "lab", "eve", &eve, Role::Member).await;
+            }
+            world.get(&Person::Nobody, &file).await.refused(404);
+            for person in [&bob, &eve] {
+                world.get(person, &run).await.refused(404);
+            }
+            let listed = world.get(&bob, "/shares?global=true").await.ok();
+            assert_eq!(listed["shares"], json!([]), "{goes}, back: {back}");
+        }
+    }
+    // What was not theirs goes on, and so does what they make from now on.
+    let made = post(&world, &eve, "/runs/bob:bert/shares", &json!({}))
+        .await
+        .ok();
+    let run = format!("/shared/{}", made["token"].as_str().expect("a token"));
+    world.get(&bob, &run).await.ok();
 }
 
 async fn links_are_listed_and_revoked(world: World) {

@@ -159,6 +159,16 @@ pub async fn revoke(tx: &mut Tx, id: &str, at: Timestamp) -> Result<bool> {
     Ok(tx.execute("revoking a link", sql, values![id, at]).await? == 1)
 }
 
+/// Takes back all links that somebody made in a team; says how many worked until then.
+pub async fn revoke_of(tx: &mut Tx, team: TeamId, creator: UserId, at: Timestamp) -> Result<u64> {
+    let sql = "update share set revoked_at = $3 \
+          where creator = $2 and team = $1 and revoked_at is null \
+            and (expires_at is null or expires_at > $3)";
+    let values = values![team, creator, at];
+    tx.execute("revoking the links of a member", sql, values)
+        .await
+}
+
 /// Notes that a link was used.
 pub async fn touch(tx: &mut Tx, id: &str, at: Timestamp) -> Result<()> {
     let sql = "update share set last_used_at = $2 \
