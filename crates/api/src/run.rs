@@ -48,6 +48,21 @@ pub struct RunView {
     /// Name of the run this one was cloned from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned_from: Option<String>,
+    /// Only of a run whose code has not come (yet): it has no experiments, and counts those
+    /// that it is to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadView>,
+}
+
+/// How it stands with the code of a run that was asked for before its code was there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadView {
+    /// Whether it may still come.
+    pub waiting: bool,
+    /// What is waited for, or why it came to nothing.
+    pub message: String,
+    /// Until when it may come; RFC 3339.
+    pub expires_at: String,
 }
 
 /// `GET /runs/{run}` and every answer about one run.

@@ -29,7 +29,7 @@ pub(crate) fn active_runs(runs: &[RunView], with_creator: bool, now: Timestamp) 
         row.extend(with_creator.then(|| Cell::text(&run.created_by)));
         row.extend([
             Cell::maybe(run.project.as_deref()),
-            Cell::status(run.status),
+            run_status(run),
             Cell::text(duration(
                 run.started_at.as_deref(),
                 run.finished_at.as_deref(),
@@ -45,6 +45,14 @@ pub(crate) fn active_runs(runs: &[RunView], with_creator: bool, now: Timestamp) 
         table.row(row);
     }
     table
+}
+
+/// The status of a run; of one whose code is on its way, that.
+fn run_status(run: &RunView) -> Cell {
+    match &run.upload {
+        Some(upload) if upload.waiting => Cell::text("uploading"),
+        _ => Cell::status(run.status),
+    }
 }
 
 /// Runs that are over, or in the trash.

@@ -51,6 +51,9 @@ pub struct RunSpec {
     /// After how many milliseconds an experiment is ended; `None` for never.
     #[serde(default)]
     pub max_duration_ms: Option<u64>,
+    /// What there is to say about the run, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
 }
 
 /// A datastore that a run mounts.

@@ -177,6 +177,7 @@ impl Played {
         for phase in self.have.values_mut() {
             *phase = Phase::Ended {
                 end: End::Succeeded,
+                ran: true,
             };
         }
         let orders = runner::sync(engine, &node, sync).await?;
@@ -189,6 +190,7 @@ impl Played {
             } else {
                 Phase::Ended {
                     end: End::Succeeded,
+                    ran: true,
                 }
             };
             self.have.entry(launch.attempt).or_insert(phase);
@@ -215,6 +217,7 @@ fn new(name: &str, count: u32) -> NewRun {
             auto_resume: false,
             retries: 0,
             max_duration_ms: None,
+            description: String::new(),
         },
         invocation: "grid run train.py".to_owned(),
         project: None,

@@ -16,8 +16,10 @@ use futures::Stream;
 use grid_core::access::Action;
 use grid_core::id::{RunId, TeamId, UserId};
 use grid_core::name::{RunName, generate_run_name};
+use grid_core::run::{Counts, status};
 use grid_core::spec::{RunSpec, Source};
 use grid_core::time::Timestamp;
+use grid_core::workload::Status;
 use grid_store::db::{self, Tx, draft::Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::git::Folder;
 use crate::run::{self, NewRun, Reserved};
 use crate::ticket::{self, Purpose, Ticket};
-use crate::{Engine, snapshot, to_the_end};
+use crate::{Engine, datastore, snapshot, to_the_end};
 
 pub use archive::{CODE_BYTES_MAX, UNPACKED_BYTES_MAX};
 
@@ -74,6 +76,37 @@ pub enum State {
     },
 }
 
+impl Draft {
+    /// What is waited for, or why it came to nothing.
+    pub fn message(&self) -> &str {
+        match &self.state {
+            State::Waiting => "its code is on its way",
+            State::Failed { reason, .. } => reason,
+            State::Stopped { .. } => "it was stopped before its code came",
+        }
+    }
+
+    /// Its experiments as a run would count them.
+    pub fn counts(&self) -> Counts {
+        let status = match &self.state {
+            State::Waiting => Status::Queued,
+            State::Failed { .. } => Status::Failed,
+            State::Stopped { .. } => Status::Stopped,
+        };
+        let mut counts = Counts::default();
+        counts.add(status, u64::from(self.row.experiments));
+        counts
+    }
+
+    /// When it came to nothing.
+    pub fn ended_at(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Waiting => None,
+            State::Failed { at, .. } | State::Stopped { at } => Some(at),
+        }
+    }
+}
+
 /// A run, or what is to become one.
 #[derive(Debug, Clone)]
 pub enum Found {
@@ -114,6 +147,7 @@ impl Owned for db::draft::Draft {
 pub async fn create(engine: &Engine, caller: &Caller, mut new: NewRun) -> Result<(Draft, Ticket)> {
     new.spec.source = Source::Nothing;
     let checked = run::checked(engine, caller, &new, None).await?;
+    datastore::resolve(engine, caller, &mut new.spec).await?;
     let inner = &engine.inner;
     let now = inner.clock.now();
     #[expect(
@@ -402,8 +436,28 @@ pub async fn list(engine: &Engine, caller: &Caller) -> Result<Vec<Draft>> {
         .collect()
 }
 
-/// Stops a run, or one that is still to come.
-pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<Found> {
+/// The drafts of the caller that stand at the head of a list of runs.
+pub async fn listed(engine: &Engine, caller: &Caller, filter: &run::Filter) -> Result<Vec<Draft>> {
+    let mine = filter.created_by.as_ref();
+    let is_mine = mine.is_none_or(|user| *user == caller.user.username);
+    if filter.deleted || filter.after.is_some() || !is_mine {
+        return Ok(vec![]);
+    }
+    let Some(statuses) = filter.statuses() else {
+        return Ok(vec![]);
+    };
+    let part = filter.name.as_deref().unwrap_or_default();
+    let mut drafts = list(engine, caller).await?;
+    drafts.retain(|draft| {
+        let wanted = statuses.is_empty() || statuses.contains(&status(&draft.counts()));
+        let since = filter.since.is_none_or(|at| draft.row.created_at >= at);
+        wanted && since && draft.row.name.contains(part)
+    });
+    Ok(drafts)
+}
+
+/// Stops a run, or one that is still to come.  Answers with how many experiments that ended.
+pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<(Found, u64)> {
     let mut tx = engine.inner.db.read().await?;
     let found = find(&mut tx, caller, name).await?;
     if let Some(row) = &found {
@@ -411,20 +465,27 @@ pub async fn stop(engine: &Engine, caller: &Caller, name: &str) -> Result<Found>
     }
     drop(tx);
     let Some(row) = found else {
-        let (run, _) = run::stop(engine, caller, name).await?;
-        return Ok(Found::Run(Box::new(run)));
+        let (run, changed) = run::stop(engine, caller, name).await?;
+        return Ok((Found::Run(Box::new(run)), changed));
     };
     let draft = read(row, engine.inner.clock.now())?;
+    let mut changed = 0;
     if draft.state == State::Waiting {
         let reason = "stopped before its code came";
         end(engine, caller, &draft.row, Outcome::Stopped, reason).await?;
+        changed = u64::from(draft.row.experiments);
     }
     // By its id: its code may have come in the meantime, and then it is a run.
-    get(engine, caller, &draft.row.id.to_string()).await
+    let found = get(engine, caller, &draft.row.id.to_string()).await?;
+    Ok((found, changed))
 }
 
 /// Moves a run to the trash, or removes one that is still to come.
-pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<()> {
+pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<Found> {
+    let as_run = async |name: &str| {
+        let run = run::delete(engine, caller, name).await?;
+        Ok(Found::Run(Box::new(run)))
+    };
     let mut tx = engine.inner.db.read().await?;
     let found = find(&mut tx, caller, name).await?;
     if let Some(row) = &found {
@@ -432,16 +493,17 @@ pub async fn delete(engine: &Engine, caller: &Caller, name: &str) -> Result<()> 
     }
     drop(tx);
     let Some(row) = found else {
-        return run::delete(engine, caller, name).await.map(drop);
+        return as_run(name).await;
     };
+    let draft = read(row, engine.inner.clock.now())?;
     let mut tx = engine.inner.db.write().await?;
-    if !db::draft::remove(&mut tx, row.id).await? {
+    if !db::draft::remove(&mut tx, draft.row.id).await? {
         drop(tx);
         // Its code has come in the meantime.
-        let id = row.id.to_string();
-        return run::delete(engine, caller, &id).await.map(drop);
+        return as_run(&draft.row.id.to_string()).await;
     }
-    let event = did(caller, &row, Action::DeleteRun.word()).detail("it waited for its code");
+    let event = did(caller, &draft.row, Action::DeleteRun.word()).detail("it waited for its code");
     event.write(engine, &mut tx).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(Found::Draft(Box::new(draft)))
 }

@@ -74,7 +74,7 @@ pub struct Filter {
 
 impl Filter {
     /// The statuses that are left, empty for all; `None` when none is.
-    fn statuses(&self) -> Option<Vec<Status>> {
+    pub(crate) fn statuses(&self) -> Option<Vec<Status>> {
         let allowed = match self.active {
             None => return Some(self.statuses.clone()),
             Some(true) => OPEN.to_vec(),

@@ -78,11 +78,16 @@ pub(crate) fn run(args: DeleteArgs, ctx: &Ctx) -> Result<ExitCode> {
         let deleted: Result<Value, client::Error> = ctx.block_on(client.delete(path))?;
         each.note(name, deleted, |answer| {
             let word = kind.word();
-            let line = format!(
-                "{} {name} has been deleted successfully; `grid restore {word} {name}` brings it back within 7 days",
-                capitalized(word)
-            );
-            (line, answer.get(word).cloned().unwrap_or(answer))
+            let deleted = answer.get(word).cloned().unwrap_or(answer);
+            let line = if deleted.get("upload").is_some() {
+                format!("Run {name}, whose code had not come, has been deleted for good")
+            } else {
+                format!(
+                    "{} {name} has been deleted successfully; `grid restore {word} {name}` brings it back within 7 days",
+                    capitalized(word)
+                )
+            };
+            (line, deleted)
         });
     }
     each.finish()

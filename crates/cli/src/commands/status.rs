@@ -8,7 +8,7 @@ use clap::Args;
 use futures::StreamExt as _;
 use grid_api::client::{Client, segment};
 use grid_api::experiment::{EventsResponse, ExperimentResponse, ExperimentView};
-use grid_api::run::{RunResponse, RunView, RunsQuery};
+use grid_api::run::{RunResponse, RunView, RunsQuery, UploadView};
 use grid_core::time::Timestamp;
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use crate::context::Ctx;
 use crate::error::Problem;
 use crate::filter::Filter;
 use crate::printer::Printer;
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Table, printable};
 use crate::target::Target;
 use crate::{clock, lists, target, time, views};
 
@@ -189,10 +189,15 @@ impl Seen {
     async fn run(client: &Client, path: &str) -> Result<Self> {
         let run = client.get::<_, RunResponse>(path, &());
         let (run, experiments) = futures::future::join(run, lists::experiments(client, path)).await;
-        let mut experiments = experiments?;
+        let run = run?.run;
+        let mut experiments = match experiments {
+            // Until its code has come there are none.
+            Err(error) if run.upload.is_some() && is_not_found(&error) => vec![],
+            other => other?,
+        };
         experiments.reverse();
         Ok(Self {
-            runs: Some(vec![run?.run]),
+            runs: Some(vec![run]),
             experiments: Some(experiments),
             events: None,
         })
@@ -223,10 +228,15 @@ impl Seen {
         let now = clock::now();
         match (&self.runs, &self.experiments) {
             (runs, Some(experiments)) => {
+                let run = runs.iter().flatten().next();
+                if let Some((run, upload)) = run.and_then(|run| Some((run, run.upload.as_ref()?))) {
+                    return upload_text(run, upload);
+                }
                 let mut text = experiments_text(printer, args, experiments, rows_max, now);
-                if let Some(run) = runs.iter().flatten().next() {
+                if let Some(run) = run {
                     text.push_str(&counts_text(run));
                     text.push_str(&datastores_text(run));
+                    text.push_str(&description_text(run));
                 }
                 text.push_str(&events_text(printer, self.events.as_deref()));
                 text
@@ -311,6 +321,26 @@ fn counts_text(run: &RunView) -> String {
         run.name,
         parts.join(", ")
     )
+}
+
+/// What there is to say of a run that has no code.
+fn upload_text(run: &RunView, upload: &UploadView) -> String {
+    let experiments = crate::words::counted(run.counts.total(), "experiment");
+    let until = if upload.waiting {
+        format!(", until {}", time::civil(&upload.expires_at))
+    } else {
+        String::new()
+    };
+    let name = &run.name;
+    let message = printable(&upload.message);
+    format!("Run {name} of {experiments} has not begun: {message}{until}\n")
+}
+
+fn description_text(run: &RunView) -> String {
+    let spec = run.spec.iter();
+    spec.filter(|spec| !spec.description.is_empty())
+        .map(|spec| format!("{}\n", printable(&spec.description)))
+        .collect()
 }
 
 /// The exact versions that a run mounts.

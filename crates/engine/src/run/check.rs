@@ -14,6 +14,10 @@ const RETRIES_MAX: u32 = 1_000;
 /// Most bytes of a spec as JSON.  It is stored with the run and sent with each attempt.
 const SPEC_BYTES_MAX: usize = 1 << 20;
 
+/// Longest description, in bytes.  Higher: lists carry pages of prose; lower: a sentence or
+/// two of why it was run do not fit.
+const DESCRIPTION_BYTES_MAX: usize = 4_096;
+
 /// Refuses a spec that cannot run, and says what it needs.
 pub(super) async fn spec(engine: &Engine, spec: &RunSpec) -> Result<Need> {
     if spec.command.first().is_none_or(String::is_empty) {
@@ -67,6 +71,12 @@ fn settings(engine: &Engine, spec: &RunSpec) -> Result<()> {
             "--retries may be at most {RETRIES_MAX}"
         )));
     }
+    if spec.description.len() > DESCRIPTION_BYTES_MAX {
+        return Err(Error::invalid_hint(
+            format!("a run's description has at most {DESCRIPTION_BYTES_MAX} bytes"),
+            "put more into a file beside the code",
+        ));
+    }
     if spec.max_duration_ms == Some(0) {
         return Err(Error::invalid("--max-duration must be longer than nothing"));
     }
@@ -85,7 +95,7 @@ fn settings(engine: &Engine, spec: &RunSpec) -> Result<()> {
     if bytes > SPEC_BYTES_MAX {
         return Err(Error::TooLarge {
             message: format!(
-                "the description of the run has {bytes} bytes; the limit is {SPEC_BYTES_MAX}"
+                "what is asked of the run has {bytes} bytes; the limit is {SPEC_BYTES_MAX}"
             ),
             hint: Some("put long values into a file".to_owned()),
         });

@@ -286,6 +286,7 @@ pub(crate) fn new(name: &str, args: &[&str]) -> NewRun {
             auto_resume: false,
             retries: 0,
             max_duration_ms: None,
+            description: String::new(),
         },
         invocation: "grid run true".to_owned(),
         project: None,

@@ -84,6 +84,7 @@ fn launch(attempt: AttemptId) -> Launch {
             auto_resume: false,
             retries: 0,
             max_duration_ms: None,
+            description: String::new(),
         },
         program: vec![],
         args: vec![],

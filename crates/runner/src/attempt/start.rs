@@ -59,6 +59,10 @@ const PREPARED_FILE: &str = "prepared.json";
 /// Where a scratch volume may be mounted: below the process's own `/tmp`.
 const SCRATCH_DEFAULT: &str = "/tmp/scratch";
 
+/// Where clients ask for one whose user has not: the command line and the library of the
+/// original product.
+const SCRATCH_UNNAMED: [&str; 2] = [SCRATCH_DEFAULT, "/scratch"];
+
 /// Starts the script, in its prepared folder.
 pub(crate) async fn start(
     context: &Context,
@@ -109,7 +113,9 @@ fn make_folders(context: &Context, attempt: &Attempt) -> io::Result<()> {
             .strip_prefix("/tmp/")
             .filter(|path| !path.split('/').any(|part| part == ".."));
         fs::create_dir_all(attempt.tmp().join(inside.unwrap_or("scratch")))?;
-        if inside.is_none() || !context.confinement.is_sandboxed() {
+        // To people who named no place the line would say nothing.
+        let is_elsewhere = inside.is_none() || !context.confinement.is_sandboxed();
+        if is_elsewhere && !SCRATCH_UNNAMED.contains(&mount) {
             attempt.log.say(&format!(
                 "The scratch folder is not at {mount} on this machine; use $GRID_SCRATCH."
             ));

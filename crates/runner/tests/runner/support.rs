@@ -186,6 +186,7 @@ impl Rig {
                 auto_resume: false,
                 retries: 0,
                 max_duration_ms: None,
+                description: String::new(),
             },
             program,
             args: vec![],

@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use grid_api::run::{
-    RunChanged, RunClone, RunCreate, RunCreated, RunResponse, RunRetry, RunsQuery, RunsResponse,
+    RunChanged, RunClone, RunCreate, RunCreated, RunResponse, RunRetry, RunView, RunsQuery,
+    RunsResponse,
 };
-use grid_engine::Engine;
 use grid_engine::run::{Filter, NewRun};
+use grid_engine::{Engine, draft};
 
 use super::{cursor, views};
 use crate::auth::Caller;
@@ -24,6 +25,8 @@ const LIMIT_MAX: u32 = 1_000;
 const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// List runs, newest first
+///
+/// The first page also has my own whose code is still on its way, or did not come whole.
 #[utoipa::path(get, path = "/runs", tag = "runs", params(RunsQuery),
     responses((status = 200, body = RunsResponse)))]
 pub(super) async fn run_list(
@@ -43,8 +46,18 @@ pub(super) async fn run_list(
         limit: cursor::limit(query.limit, LIMIT, LIMIT_MAX)?,
     };
     let page = grid_engine::run::list(&engine, &caller, &filter).await?;
+    let drafts = draft::listed(&engine, &caller, &filter).await?;
+    let drafts = drafts.into_iter().map(|draft| RunView {
+        spec: None,
+        ..views::draft(draft, &caller)
+    });
+    let mut runs: Vec<RunView> = drafts
+        .chain(page.items.into_iter().map(views::run))
+        .collect();
+    // Times of one form and one zone: as text they sort as they are.
+    runs.sort_by(|a, b| b.created_at.cmp(&a.created_at));
     Ok(Json(RunsResponse {
-        runs: page.items.into_iter().map(views::run).collect(),
+        runs,
         next: page.next.as_ref().map(cursor::of_run),
     }))
 }
@@ -101,15 +114,16 @@ pub(super) async fn run_get(
     Path(run): Path<String>,
     _: Query<Nothing>,
 ) -> Result<Json<RunResponse>> {
-    let run = grid_engine::run::get(&engine, &caller, &run).await?;
+    let found = draft::get(&engine, &caller, &run).await?;
     Ok(Json(RunResponse {
-        run: views::run_whole(run)?,
+        run: views::found(found, &caller)?,
     }))
 }
 
 /// Move a run to the trash
 ///
-/// What runs is stopped first. It can be restored for 7 days.
+/// What runs is stopped first. It can be restored for 7 days; one whose code has not come
+/// is gone.
 #[utoipa::path(delete, path = "/runs/{run}", tag = "runs",
     params(("run" = String, Path, description = "Name, `user:name`, or id")),
     responses((status = 200, body = RunResponse)))]
@@ -119,9 +133,9 @@ pub(super) async fn run_delete(
     Path(run): Path<String>,
     _: Query<Nothing>,
 ) -> Result<Json<RunResponse>> {
-    let run = grid_engine::run::delete(&engine, &caller, &run).await?;
+    let found = draft::delete(&engine, &caller, &run).await?;
     Ok(Json(RunResponse {
-        run: views::run_whole(run)?,
+        run: views::found(found, &caller)?,
     }))
 }
 
@@ -135,9 +149,9 @@ pub(super) async fn run_stop(
     Path(run): Path<String>,
     _: Query<Nothing>,
 ) -> Result<Json<RunChanged>> {
-    let (run, changed) = grid_engine::run::stop(&engine, &caller, &run).await?;
+    let (found, changed) = draft::stop(&engine, &caller, &run).await?;
     Ok(Json(RunChanged {
-        run: views::run_whole(run)?,
+        run: views::found(found, &caller)?,
         changed,
     }))
 }

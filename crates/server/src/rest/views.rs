@@ -6,13 +6,14 @@ use grid_api::artifact::ArtifactView;
 use grid_api::cluster::NodeView;
 use grid_api::experiment::{EventView, ExperimentView};
 use grid_api::log::{LogLine, LogSource, LogStream};
-use grid_api::run::{RunCreated, RunView};
+use grid_api::run::{RunCreated, RunView, UploadView};
 use grid_api::user::{MembershipView, UserKey, UserView};
 use grid_core::id::UserId;
 use grid_core::logframe::Source;
 use grid_core::run::status;
 use grid_core::time::Timestamp;
 use grid_core::workload::{Actor, Event, Outcome, State, Status};
+use grid_engine::draft::{self, Draft, Found};
 use grid_engine::experiment::Experiment;
 use grid_engine::run::{Created, Run};
 use grid_engine::user::WithKey;
@@ -92,6 +93,46 @@ pub(super) fn run(run: Run) -> RunView {
         deleted_at: run.row.deleted.map(|deleted| text(deleted.at)),
         deleted_by: run.deleted_by,
         cloned_from: run.cloned_from,
+        upload: None,
+    }
+}
+
+/// A run of the caller's whose code has not come.
+pub(super) fn draft(draft: Draft, caller: &grid_engine::Caller) -> RunView {
+    let counts = draft.counts();
+    let upload = UploadView {
+        waiting: draft.state == draft::State::Waiting,
+        message: draft.message().to_owned(),
+        expires_at: text(draft.row.expires_at),
+    };
+    let team = caller.teams.iter().map(|(team, _)| team);
+    let team = team.clone().find(|team| team.id == draft.row.team);
+    RunView {
+        id: draft.row.id.to_string(),
+        created_by: caller.user.username.clone(),
+        team: team.map_or_else(String::new, |team| team.name.clone()),
+        project: None,
+        status: status(&counts),
+        counts,
+        seed: String::new(),
+        created_at: text(draft.row.created_at),
+        started_at: None,
+        finished_at: draft.ended_at().map(text),
+        deleted_at: None,
+        deleted_by: None,
+        cloned_from: None,
+        upload: Some(upload),
+        name: draft.row.name,
+        invocation: draft.invocation,
+        spec: Some(draft.spec),
+    }
+}
+
+/// A run, or one that is to become one, with its spec.
+pub(super) fn found(found: Found, caller: &grid_engine::Caller) -> Result<RunView> {
+    match found {
+        Found::Run(run) => run_whole(*run),
+        Found::Draft(found) => Ok(draft(*found, caller)),
     }
 }
 

@@ -142,13 +142,15 @@ pub(crate) struct RunArgs {
     #[arg(long = "dry-run")]
     pub(crate) dry_run: bool,
 
+    /// What there is to say about the run; `grid status RUN` shows it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+
     /// Follow the logs after submitting
     #[arg(short = 'f', long)]
     pub(crate) follow: bool,
 
     // What old scripts still say; each is answered with a warning.
-    #[arg(long, hide = true)]
-    pub(crate) description: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) credential: Option<String>,
     #[arg(long = "max_nodes", hide = true)]

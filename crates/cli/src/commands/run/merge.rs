@@ -45,6 +45,7 @@ pub(crate) struct Wanted {
     pub(crate) auto_resume: bool,
     pub(crate) retries: u32,
     pub(crate) max_duration_ms: Option<u64>,
+    pub(crate) description: String,
     /// What the user should know.
     pub(crate) warnings: Vec<String>,
 }
@@ -87,6 +88,7 @@ pub(crate) fn merge(
                 .as_deref()
                 .or(file.max_duration.as_deref()),
         )?,
+        description: args.description.clone().unwrap_or_default(),
         datastores: datastores::mounts(&args, &file)?,
         params: file.params,
         actions: file.actions,
@@ -99,7 +101,6 @@ pub(crate) fn merge(
 
 fn without_effect(args: &RunArgs) -> Vec<String> {
     [
-        ("--description", args.description.is_some()),
         ("--credential", args.credential.is_some()),
         ("--max_nodes", args.max_nodes.is_some()),
     ]

@@ -143,6 +143,7 @@ async fn submit(
             auto_resume: wanted.auto_resume,
             retries: wanted.retries,
             max_duration_ms: wanted.max_duration_ms,
+            description: wanted.description,
         },
     };
     create_run(ctx, client, &create).await

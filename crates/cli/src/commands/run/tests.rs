@@ -120,7 +120,8 @@ fn words_are_understood() -> Result<(), String> {
     };
     assert_eq!(git.code, expected);
     let old = wanted("--description hello --max_nodes 3 t.py", RunFile::default())?;
-    assert_eq!(old.warnings.len(), 2, "{:?}", old.warnings);
+    assert_eq!(old.warnings.len(), 1, "{:?}", old.warnings);
+    assert_eq!(old.description, "hello");
     Ok(())
 }
 

@@ -27,6 +27,8 @@ const UNNAMED_FILE: &str = "requirements.txt";
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Create {
     #[serde(deserialize_with = "or_default")]
+    description: String,
+    #[serde(deserialize_with = "or_default")]
     name: String,
     #[serde(deserialize_with = "or_default")]
     pub(super) local_dir: bool,
@@ -105,6 +107,7 @@ impl Create {
                 auto_resume: spec.auto_resume,
                 retries: 0,
                 max_duration_ms: None,
+                description: self.description,
             },
         })
     }

@@ -77,9 +77,10 @@ fn shaped(status: StatusCode, code: u8, message: String, bare: bool) -> Response
     (status, Json(body)).into_response()
 }
 
-/// Message and hint as one sentence.
-fn words(detail: &ErrorDetail) -> String {
+/// Message and hint in one line.
+pub(super) fn words(detail: &ErrorDetail) -> String {
     match &detail.hint {
+        Some(hint) if detail.message.ends_with('.') => format!("{} ({hint})", detail.message),
         Some(hint) => format!("{}; {hint}", detail.message),
         None => detail.message.clone(),
     }
@@ -118,6 +119,13 @@ mod tests {
             reshape(failure.into_response()).await,
             404,
             r#"{"code":5,"message":"no run 'x' of yours; did you mean ada:x?","details":[{"message":"no run 'x' of yours; did you mean ada:x?"}]}"#,
+        )
+        .await;
+        let refused = Failure::new(ErrorCode::Forbidden, "Only ada can.").hint("admins: ada");
+        check(
+            reshape(refused.into_response()).await,
+            403,
+            r#"{"code":7,"message":"Only ada can. (admins: ada)","details":[{"message":"Only ada can. (admins: ada)"}]}"#,
         )
         .await;
         let gone = Failure::new(ErrorCode::NotFound, "gone");

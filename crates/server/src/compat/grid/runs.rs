@@ -269,7 +269,7 @@ pub(super) async fn update(
 ) -> Result<Json<Run>> {
     let cluster = asked::cluster(&app.engine, &cluster)?;
     let found = if update.stops("RUN_STATE_")? {
-        draft::stop(&app.engine, &caller, &run).await?
+        draft::stop(&app.engine, &caller, &run).await?.0
     } else {
         draft::get(&app.engine, &caller, &run).await?
     };

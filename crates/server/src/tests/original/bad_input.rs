@@ -8,7 +8,7 @@ use grid_engine::ticket::{self, Purpose};
 use serde_json::{Value, json};
 
 use super::{ask, begin, code, get, new_run, post, put, refused, upload_path};
-use crate::tests::world::{HOST, Person, World};
+use crate::tests::world::{HOST, Person, Runner, World};
 
 const RUNS: &str = "/v1/core/local/runs";
 
@@ -135,13 +135,15 @@ async fn an_upload_that_breaks_leaves_nothing_half_made() {
     let id = begun["id"].as_str().expect("an id");
     let shown = get(&world, &world.ada, &format!("{RUNS}/{id}")).await;
     assert_eq!(shown["status"]["phase"], "RUN_STATE_FAILED");
-    world.get(&world.ada, "/runs/torn").await.refused(404);
+    let torn = world.get(&world.ada, "/runs/torn").await.ok();
+    assert_eq!(torn["run"]["upload"]["waiting"], false, "{torn}");
     let left = std::fs::read_dir(world.app.folder.tmp())
         .expect("a folder")
         .count();
     assert_eq!(left, 0, "nothing is left behind");
     put(&world, &path, whole).await.ok();
-    world.get(&world.ada, "/runs/torn").await.ok();
+    let whole = world.get(&world.ada, "/runs/torn").await.ok();
+    assert!(whole["run"].get("upload").is_none(), "{whole}");
 }
 
 #[tokio::test]
@@ -157,6 +159,54 @@ async fn three_gigabytes_are_refused_before_they_are_sent() {
     let request = request.body(Body::from_stream(never)).expect("a request");
     let text = refused(&world.answer(request).await, 413);
     assert!(text.contains("2 GB"), "{text}");
+}
+
+#[tokio::test]
+async fn three_gigabytes_that_nobody_announced_are_taken_and_dropped() {
+    let world = World::new().await;
+    let begun = begin(&world, &world.ada, "huge", "train.py").await;
+    let piece = Bytes::from(vec![0; 1 << 20]);
+    let pieces = (0..3_000).map(move |_| Ok::<_, std::io::Error>(piece.clone()));
+    let body = Body::from_stream(stream::iter(pieces));
+    let text = refused(&put(&world, &upload_path(&begun), body).await, 413);
+    assert!(text.contains("2 GB"), "{text}");
+    let left = std::fs::read_dir(world.app.folder.tmp());
+    assert_eq!(left.expect("a folder").count(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn an_address_of_an_artifact_is_good_for_that_and_for_a_while() {
+    let world = World::new().await;
+    let made = world.run(&world.ada, "bert", &[]).await;
+    let mut runner = Runner::new(&world);
+    let attempt = runner.launch(&world).await;
+    let files: [(&str, &[u8]); 2] = [("a.txt", b"a"), ("b.txt", b"b")];
+    runner.leave(&world, &attempt, &files).await;
+    let id = made["experiments"][0]["id"].as_str().expect("an id");
+    let listed = format!("/v1/core/local/experiments/{id}/artifacts");
+    let listed = get(&world, &world.ada, &listed).await;
+    let url = listed["artifacts"][0]["url"].as_str().expect("an address");
+    let path = url
+        .strip_prefix(&format!("http://{HOST}"))
+        .expect("of ours");
+    let fetch = async |path: &str| ask(&world, &Person::Nobody, Method::GET, path, None).await;
+    assert_eq!(&fetch(path).await.bytes[..], b"a");
+    let (head, last) = path.split_at(path.len() - 1);
+    let changed = format!("{head}{}", if last == "0" { "1" } else { "0" });
+    for other in [changed, path.replace("/a.txt", "/b.txt"), head.to_owned()] {
+        let text = refused(&fetch(&other).await, 403);
+        assert!(text.contains("not one that this server gave out"), "{text}");
+    }
+    let Person::User { id: ada, key } = &world.ada else {
+        panic!("ada has a key")
+    };
+    let engine = &world.app.engine;
+    let caller = grid_engine::user::authenticate(engine, Some(ada), key).await;
+    let purpose = Purpose::FetchArtifact(id.parse().expect("an id"), "a.txt".to_owned());
+    let old = ticket::issue(engine, &caller.expect("ada"), &purpose, -1);
+    let bare = path.split('?').next().expect("a path");
+    let text = refused(&fetch(&format!("{bare}?ticket={}", old.text)).await, 403);
+    assert!(text.contains("expired"), "{text}");
 }
 
 #[tokio::test]

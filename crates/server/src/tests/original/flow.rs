@@ -11,6 +11,7 @@ use crate::tests::world::{HOST, Person, Runner, World};
 
 on_both!(
     a_run_waits_for_its_code,
+    what_is_said_of_a_run_is_kept,
     somebody_signs_in_by_name,
     teammates_are_named_with_their_name,
     what_is_stopped_before_it_began_never_begins,
@@ -49,6 +50,19 @@ async fn a_run_waits_for_its_code(world: World) {
     let same = crate::tests::world::new_run("my-run", &[]);
     world.post(ada, "/runs", &same).await.refused(409);
 
+    // Those who use our own client see that it is on its way.
+    let native = world.get(ada, "/runs/my-run").await.ok();
+    assert_eq!(native["run"]["status"], "queued");
+    assert_eq!(native["run"]["counts"]["queued"], 2);
+    assert_eq!(native["run"]["upload"]["waiting"], true, "{native}");
+    let listed = world.get(ada, "/runs?active=true&name=my").await.ok();
+    assert_eq!(listed["runs"][0]["id"], id, "{listed}");
+    for query in ["active=false", "name=other", "deleted=true", "state=failed"] {
+        let listed = world.get(ada, &format!("/runs?{query}")).await.ok();
+        assert_eq!(listed["runs"], json!([]), "{query}");
+    }
+    world.get(&bob, &format!("/runs/{id}")).await.refused(404);
+
     // What is not its code fails, visibly, and the right one may still come.
     let upload = upload_path(&begun);
     let text = refused(&put(&world, &upload, "no archive").await, 400);
@@ -57,6 +71,8 @@ async fn a_run_waits_for_its_code(world: World) {
     assert_eq!(failed["status"]["phase"], "RUN_STATE_FAILED");
     let message = failed["status"]["message"].as_str().expect("why");
     assert!(message.contains(".tar.gz"), "{message}");
+    let native = world.get(ada, "/runs?active=false").await.ok();
+    assert_eq!(native["runs"][0]["upload"]["message"], *message, "{native}");
     let sent = put(&world, &upload, code()).await;
     assert!(sent.header("etag").len() > 60, "{:?}", sent.headers);
     sent.ok();
@@ -154,6 +170,22 @@ async fn artifacts_are_fetched(world: &World, ids: &[Value]) {
         &ask(world, &Person::Nobody, Method::GET, &other, None).await,
         403,
     );
+}
+
+async fn what_is_said_of_a_run_is_kept(world: World) {
+    let mut body = super::new_run("told", "train.py");
+    body["description"] = json!("why it was run");
+    let begun = post(&world, &world.ada, RUNS, &body).await.ok();
+    assert_eq!(begun["description"], "why it was run");
+    put(&world, &upload_path(&begun), code()).await.ok();
+    let shown = get(&world, &world.ada, &format!("{RUNS}?query=told")).await;
+    assert_eq!(shown["runs"][0]["description"], "why it was run");
+    let shown = world.get(&world.ada, "/runs/told").await.ok();
+    assert_eq!(shown["run"]["spec"]["description"], "why it was run");
+    body["description"] = json!("x".repeat(4_097));
+    body["name"] = json!("long");
+    let text = refused(&post(&world, &world.ada, RUNS, &body).await, 400);
+    assert!(text.contains("description"), "{text}");
 }
 
 async fn somebody_signs_in_by_name(world: World) {
@@ -263,6 +295,21 @@ async fn what_is_stopped_before_it_began_never_begins(world: World) {
     let begun = begin(&world, ada, "never", "train.py").await;
     put(&world, &upload_path(&begun), code()).await.ok();
     world.get(ada, "/runs/never").await.ok();
+    // Also by our own client.
+    let begun = begin(&world, ada, "native", "train.py --n [1,2]").await;
+    let nobody = world.user("bob").await;
+    for path in ["/runs/native/stop", "/runs/ada:native/stop"] {
+        world.post(&nobody, path, &json!({})).await.refused(404);
+    }
+    let stopped = world.post(ada, "/runs/native/stop", &json!({})).await.ok();
+    assert_eq!(
+        (&stopped["changed"], &stopped["run"]["status"]),
+        (&json!(2), &json!("stopped"))
+    );
+    refused(&put(&world, &upload_path(&begun), code()).await, 409);
+    let gone = world.delete(ada, "/runs/native").await.ok();
+    assert_eq!(gone["run"]["upload"]["waiting"], false, "{gone}");
+    world.get(ada, "/runs/native").await.refused(404);
 }
 
 async fn credentials_are_kept_for_the_team(world: World) {

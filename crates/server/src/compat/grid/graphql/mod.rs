@@ -165,21 +165,14 @@ fn asked<'a>(ctx: &Context<'a>) -> async_graphql::Result<&'a Asked> {
 
 /// The words for somebody who was refused, with what to do next.
 pub(super) fn words(error: grid_engine::Error) -> String {
-    let detail = Failure::from(error).body().error;
-    match detail.hint {
-        Some(hint) => format!("{}; {hint}", detail.message),
-        None => detail.message,
-    }
+    super::error::words(&Failure::from(error).body().error)
 }
 
 /// Why something was not done, as GraphQL says it.
 pub(super) fn refused(error: grid_engine::Error) -> async_graphql::Error {
     let detail = Failure::from(error).body().error;
     let code = serde_json::to_value(detail.code).unwrap_or_default();
-    let message = match detail.hint {
-        Some(hint) => format!("{}; {hint}", detail.message),
-        None => detail.message,
-    };
+    let message = super::error::words(&detail);
     async_graphql::Error::new(message).extend_with(|_, extensions| {
         extensions.set("code", code.as_str().unwrap_or_default());
     })

@@ -83,7 +83,7 @@ impl Experiment {
         let updated = finished.or(workload.started_at);
         Self {
             created_at: time(workload.created_at),
-            description: String::new(),
+            description: spec.description.clone(),
             id: workload.id.to_string(),
             name,
             spec: Spec {
@@ -112,7 +112,9 @@ impl Experiment {
                 hourly_cost: 0.0,
                 message: experiment.message.unwrap_or_default(),
                 phase: phase(workload.state.status()),
-                start_timestamp: workload.started_at.map(time),
+                // The client counts how long something has waited until now when it has no
+                // start; what ended in the queue waited until then, and ran for no time.
+                start_timestamp: workload.started_at.or(finished).map(time),
             },
             updated_at: time(updated.unwrap_or(workload.created_at)),
         }

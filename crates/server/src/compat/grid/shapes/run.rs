@@ -117,14 +117,15 @@ impl Run {
             invocation: &row.invocation,
             desired_state: desired(run, phase),
         };
+        let spec = run.spec()?;
         let finished = run.span.finished_at.filter(|_| run.counts.open() == 0);
         let last = row.deleted.map(|deleted| deleted.at).or(finished);
         Ok(Self {
             created_at: time(row.created_at),
-            description: String::new(),
+            description: spec.description.clone(),
             id: origin.id.clone(),
             name,
-            spec: Spec::new(&run.spec()?, &origin),
+            spec: Spec::new(&spec, &origin),
             status: RunStatus {
                 cost: 0.0,
                 deleted_timestamp: row.deleted.map(|deleted| time(deleted.at)),
@@ -144,15 +145,12 @@ impl Run {
     /// A run whose code is still on its way.
     pub(in crate::compat::grid) fn of_draft(draft: &Draft, name: String, cluster: &str) -> Self {
         let row = &draft.row;
-        let (phase, message, ended) = match &draft.state {
-            State::Waiting => ("RUN_STATE_PENDING", "its code is on its way", None),
-            State::Failed { at, reason } => ("RUN_STATE_FAILED", reason.as_str(), Some(*at)),
-            State::Stopped { at } => (
-                "RUN_STATE_CANCELED",
-                "it was stopped before its code came",
-                Some(*at),
-            ),
+        let phase = match &draft.state {
+            State::Waiting => "RUN_STATE_PENDING",
+            State::Failed { .. } => "RUN_STATE_FAILED",
+            State::Stopped { .. } => "RUN_STATE_CANCELED",
         };
+        let ended = draft.ended_at();
         let origin = Origin {
             cluster,
             id: row.id.to_string(),
@@ -169,27 +167,20 @@ impl Run {
             source_code: format!("s3://{cluster}/code/{}", row.id),
             ..Spec::new(&draft.spec, &origin)
         };
-        let mut experiment_counts = ExperimentCounts::default();
-        let count = u64::from(row.experiments);
-        match draft.state {
-            State::Waiting => experiment_counts.pending = count,
-            State::Failed { .. } => experiment_counts.failed = count,
-            State::Stopped { .. } => experiment_counts.cancelled = count,
-        }
         Self {
             created_at: time(row.created_at),
-            description: String::new(),
+            description: draft.spec.description.clone(),
             id: origin.id.clone(),
             name,
             spec,
             status: RunStatus {
                 cost: 0.0,
                 deleted_timestamp: None,
-                experiment_counts,
+                experiment_counts: ExperimentCounts::new(&draft.counts(), row.experiments),
                 experiment_ids: vec![],
                 finish_timestamp: ended.map(time),
                 hourly_cost: 0.0,
-                message: message.to_owned(),
+                message: draft.message().to_owned(),
                 phase,
                 start_timestamp: None,
                 upload_url: String::new(),
