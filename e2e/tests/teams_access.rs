@@ -78,6 +78,37 @@ const COMMANDS: [(&str, &str, bool); 15] = [
     ("make and unmake owners", "team role lab olga owner", false),
 ];
 
+/// The same about datastores, in an order in which each can be done; `DATA` is a version that
+/// nobody else asks about.
+const DATA_COMMANDS: [(&str, &str); 8] = [
+    (
+        "see datastores and browse their files",
+        "datastore files DATA",
+    ),
+    (
+        "see datastores and browse their files",
+        "datastore cat DATA a.txt",
+    ),
+    (
+        "see datastores and browse their files",
+        "datastore download DATA --to data-of-WHO",
+    ),
+    (
+        "see datastores and browse their files",
+        "datastore used-by DATA",
+    ),
+    (
+        "run with a datastore, mount it in a session",
+        "run --localdir --dry-run --team WHO --datastore_name DATA quick.sh",
+    ),
+    (
+        "add a version to a datastore",
+        "datastore describe DATA seen",
+    ),
+    ("delete a datastore", "datastore delete DATA"),
+    ("delete a datastore", "datastore restore DATA"),
+];
+
 /// What the table says: by policy, action and column.
 struct Table(HashMap<(&'static str, String, String), String>);
 
@@ -143,6 +174,7 @@ fn told(ran: &Ran) -> Told {
         return Told::Refused;
     }
     let nothing = [
+        "no datastore ",
         "no run ",
         "no experiment ",
         "no team ",
@@ -179,7 +211,22 @@ fn runs_of(server: &Server, who: &str) {
     make("open", &["long.sh", "--n", &sweep]);
 }
 
-fn lab() -> Server {
+/// Somebody makes a version for each person.
+fn data_of(server: &Server, who: &str) {
+    let folder = format!("shared-by-{who}");
+    let path = server.work().join(&folder);
+    std::fs::create_dir_all(&path).expect("a folder");
+    for place in 0..PEOPLE.len() {
+        std::fs::write(path.join("a.txt"), format!("for {place}")).expect("written");
+        let words = ["datastore", "create", &folder, "--name", "shared"];
+        server
+            .grid(who, &[&words[..], &["--team", "lab"]].concat())
+            .ok();
+    }
+}
+
+/// A team with everybody who ever will be in it.
+fn joined() -> Server {
     let server = Server::start(&["--cpus", "1"]);
     server.script(
         "quick.sh",
@@ -207,13 +254,35 @@ fn lab() -> Server {
         grid("olga", &format!("team invite lab {who} --role {role}"));
         grid(who, "team join lab");
     }
+    server
+}
+
+/// Some of them are less than they were.
+fn parted(server: &Server) {
+    for line in ["team role lab dina viewer", "team remove lab rene"] {
+        let words: Vec<&str> = line.split(' ').collect();
+        server.grid("olga", &words).ok();
+    }
+}
+
+/// With runs of two people.
+fn lab() -> Server {
+    let server = joined();
     runs_of(&server, "dina");
     // One waits for the other: there is one CPU.
-    grid("dina", "stop run open");
+    server.grid("dina", &["stop", "run", "open"]).ok();
     runs_of(&server, "carl");
-    grid("dina", "retry open");
-    grid("olga", "team role lab dina viewer");
-    grid("olga", "team remove lab rene");
+    server.grid("dina", &["retry", "open"]).ok();
+    parted(&server);
+    server
+}
+
+/// With datastores of two people.
+fn shared_data() -> Server {
+    let server = joined();
+    data_of(&server, "carl");
+    data_of(&server, "dina");
+    parted(&server);
     server
 }
 
@@ -261,6 +330,41 @@ fn the_command_line_does_what_the_table_says() {
     server
         .grid("adam", &["stop", "run", "carl:open", "dina:open"])
         .ok();
+    server.doctor();
+}
+
+#[test]
+fn the_command_line_does_with_datastores_what_the_table_says() {
+    let server = shared_data();
+    let table = Table::read();
+    std::thread::scope(|threads| {
+        for (place, (who, column)) in PEOPLE.into_iter().enumerate() {
+            let (server, table) = (&server, &table);
+            threads.spawn(move || {
+                let whose = if who == "dina" { "dina" } else { "carl" };
+                let data = format!("{whose}:shared:{}", place + 1);
+                for (action, line) in DATA_COMMANDS {
+                    let line = line.replace("DATA", &data).replace("WHO", who);
+                    let words: Vec<&str> = line.split(' ').collect();
+                    let ran = server.grid(who, &words);
+                    let expected = match table.cell("team", action, column) {
+                        "yes" | "audited" => Told::Done,
+                        "404" => Told::Nothing,
+                        _ => Told::Refused,
+                    };
+                    let what = format!("{who} ({column}): grid {line}");
+                    assert_eq!(told(&ran), expected, "{what}: {ran:?}");
+                }
+            });
+        }
+    });
+    // What was deleted was brought back by the same people, and the rest was never gone.
+    for whose in ["carl", "dina"] {
+        let words = ["-o", "json", "datastore", "--global", whose];
+        let listed = server.grid("olga", &words).json();
+        let all = listed.as_array().expect("a list").len();
+        assert_eq!(all, PEOPLE.len(), "{listed}");
+    }
     server.doctor();
 }
 

@@ -15,6 +15,7 @@ mod large_blobs;
 mod lease;
 mod logs;
 mod matrix;
+mod matrix_data;
 mod original;
 mod outsider;
 mod pages;

@@ -1,11 +1,14 @@
 //! Every route: who was refused is in the audit log.
 
+use std::collections::BTreeMap;
+
 use axum::http::Method;
-use grid_core::access::{Decision, Relation, may};
-use grid_core::team::Sharing;
+use grid_core::access::{Action, Decision, Relation, may};
+use grid_core::team::{Sharing, TeamPolicy};
 use serde_json::{Value, json};
 
-use super::matrix::{Lab, body, operations};
+use super::matrix::{Asker, Lab, body, operations};
+use super::matrix_data;
 use super::place::on_both;
 use super::world::{LIMIT, Person, World, new_run};
 use crate::rest::access::{Asks, ROUTES};
@@ -33,10 +36,37 @@ async fn next(world: &World, user: &str, action: &str, before: &Value, what: &st
     event.unwrap_or_else(|_| panic!("{what} left no event {action} of {user}"))
 }
 
+/// What a route is about when somebody is refused: the action, the decision, and the word
+/// under which it is written down that it was hidden.
+fn refusal(asks: Asks, asker: &Asker, policy: TeamPolicy) -> Option<(Action, Decision, Action)> {
+    let about_team = match asker.relation {
+        Relation::Creator(role) => Relation::Teammate(role),
+        other => other,
+    };
+    let (relation, action, see) = match asks {
+        Asks::Run(action) => (asker.relation, action, Action::SeeRun),
+        Asks::Datastore(action) => (asker.relation, action, Action::SeeDatastore),
+        Asks::Credential(action) => (asker.relation, action, Action::UseCredential),
+        Asks::Team(action) => (about_team, action, Action::SeeTeam),
+        Asks::Nothing | Asks::SignedIn | Asks::Operator | Asks::Named(_) => return None,
+    };
+    let decision = may(relation, action, policy);
+    match decision {
+        Decision::Deny(_) => {}
+        // Of a team that is not theirs people say only its name, and that may be nobody's.
+        Decision::Hide if see != Action::SeeTeam => {}
+        _ => return None,
+    }
+    // Who may delete a credential sees that it is there.
+    let known = may(relation, Action::DeleteCredential, policy);
+    let is_seen = matches!(known, Decision::Allow | Decision::AllowAudited);
+    (action != Action::UseCredential || !is_seen).then_some((action, decision, see))
+}
+
 async fn every_refusal_on_every_route_is_written_down(world: World) {
     let lab = Lab::new(world).await;
     let policy = lab.policy(Sharing::Creator).await;
-    let mut tried = 0;
+    let mut tried = BTreeMap::new();
     for asker in &lab.askers {
         // The operator is not called so.
         let user = if asker.name == "operator" {
@@ -47,24 +77,27 @@ async fn every_refusal_on_every_route_is_written_down(world: World) {
         let made = lab.make(asker, &format!("of-{}", asker.name)).await;
         let run = made["run"]["id"].as_str().expect("an id");
         let experiment = made["experiments"][0]["id"].as_str().expect("an id");
+        let credential = credential(&lab, asker).await;
         for (id, method, path) in operations() {
             let row = ROUTES.iter().find(|(known, _)| *known == id);
-            let about_team = match asker.relation {
-                Relation::Creator(role) => Relation::Teammate(role),
-                other => other,
-            };
-            let (action, decision) = match row.expect("a row").1 {
-                Asks::Run(action) => (action, may(asker.relation, action, policy)),
-                Asks::Team(action) => (action, may(about_team, action, policy)),
-                _ => continue,
-            };
-            // Of a team that is not theirs people say only its name, and that may be nobody's.
-            let hidden = decision == Decision::Hide;
-            let is_run = path.contains("{run}") || path.contains("{experiment}");
-            if !(matches!(decision, Decision::Deny(_)) || (hidden && is_run)) {
+            let asks = row.expect("a row").1;
+            let Some((action, decision, see)) = refusal(asks, asker, policy) else {
                 continue;
-            }
-            tried += 1;
+            };
+            let hidden = decision == Decision::Hide;
+            let (thing, path) = match asks {
+                Asks::Datastore(_) => {
+                    let name = format!("{id}-{}", asker.name).replace('_', "-");
+                    let made = matrix_data::version(&lab, asker, &name, &id).await;
+                    (name, matrix_data::place(&path, matrix_data::id(&made)))
+                }
+                Asks::Credential(_) => (
+                    credential.clone(),
+                    path.replace("{credential}", &credential),
+                ),
+                Asks::Run(_) => (run.to_owned(), path),
+                _ => ("lab".to_owned(), path),
+            };
             let path = path
                 .replace("{run}", run)
                 .replace("{experiment}", experiment)
@@ -73,7 +106,8 @@ async fn every_refusal_on_every_route_is_written_down(world: World) {
                 .replace("{user}", "nobody")
                 .replace("{invitation}", "none")
                 .replace("{account}", "none");
-            let word = if hidden { "run.see" } else { action.word() };
+            let word = if hidden { see.word() } else { action.word() };
+            *tried.entry(see.word()).or_insert(0) += 1;
             let before = newest(&lab.world, user, word).await;
             let (status, text) = lab.ask(&asker.person, &method, &path, body(&id)).await;
             let what = format!("{id} by {}: {status} {text}", asker.name);
@@ -81,13 +115,35 @@ async fn every_refusal_on_every_route_is_written_down(world: World) {
             let event = next(&lab.world, user, word, &before, &what).await;
             assert_eq!(event["result"], "refused", "{what}");
             assert_eq!(event["team"], "lab", "{what}");
-            if is_run {
-                assert_eq!(event["thing_id"], run, "{what}");
-            }
+            // By its id, or by a name that only it has.
+            let called = format!("{} {}", event["thing_id"], event["thing"]);
+            assert!(called.contains(&thing), "{what}: {event}");
         }
     }
-    assert!(tried > 90, "only {tried} were refused");
+    // At least so many of each kind, or the test has lost what it is for.
+    for (kind, least) in [
+        ("run.see", 50),
+        ("team.see", 35),
+        ("datastore.see", 55),
+        ("credential.use", 10),
+    ] {
+        assert!(tried[kind] >= least, "only {tried:?} were refused");
+    }
     refused_beside_the_table(&lab).await;
+}
+
+/// The credential that `asker` is going to ask about.
+async fn credential(lab: &Lab, asker: &Asker) -> String {
+    let content =
+        json!({ "kind": "s3_key", "access_key_id": "AKIA", "secret_access_key": "secret" });
+    let name = format!("of-{}", asker.name);
+    let new = json!({ "name": name, "team": "lab", "content": content });
+    let make = async |maker: &Person| {
+        let made = lab.world.post(maker, "/credentials", &new).await.ok();
+        made["credential"]["id"].clone()
+    };
+    let id = lab.made_for(asker, make).await;
+    id.as_str().expect("an id").to_owned()
 }
 
 /// Refusals that are not about a run or a team in the path.

@@ -99,13 +99,23 @@ impl Lab {
         }
     }
 
-    /// Makes the run that `asker` is going to ask about: the creator's, or one that is their
-    /// own from when they were more than a viewer.
+    /// Makes the run that `asker` is going to ask about.
     pub(super) async fn make(&self, asker: &Asker, name: &str) -> Value {
         let mut run = new_run(name, &[]);
         run["team"] = json!("lab");
+        let make = async |maker: &Person| self.world.post(maker, "/runs", &run).await.ok();
+        self.made_for(asker, make).await
+    }
+
+    /// Makes what `asker` is going to ask about: as the creator, or as they themselves from
+    /// when they were more than a viewer.
+    pub(super) async fn made_for(
+        &self,
+        asker: &Asker,
+        make: impl AsyncFnOnce(&Person) -> Value,
+    ) -> Value {
         if asker.relation != Relation::Creator(Role::Viewer) {
-            return self.world.post(&self.creator, "/runs", &run).await.ok();
+            return make(&self.creator).await;
         }
         let path = format!("/teams/lab/members/{}", asker.name);
         let role = async |role: Role| {
@@ -113,7 +123,7 @@ impl Lab {
             self.world.put(&self.owner, &path, body).await.ok();
         };
         role(Role::Member).await;
-        let made = self.world.post(&asker.person, "/runs", &run).await.ok();
+        let made = make(&asker.person).await;
         role(Role::Viewer).await;
         made
     }
@@ -183,6 +193,12 @@ pub(super) fn body(operation: &str) -> Value {
         "service_account_create" => json!({ "name": "nobody-knows", "role": "owner" }),
         "service_account_key_create" => json!({ "name": "x" }),
         "member_update" => json!({ "role": "member" }),
+        "credential_update" => json!({ "content": {
+            "kind": "s3_key", "access_key_id": "AKIB", "secret_access_key": "other" } }),
+        "datastore_commit" => json!({ "parts": 1 }),
+        "datastore_file_fetch" => json!({ "paths": ["a.txt"] }),
+        "datastore_part_put" => json!({ "entries": [] }),
+        "datastore_update" => json!({ "description": "x" }),
         _ => json!({}),
     }
 }
