@@ -23,7 +23,7 @@ mod write;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -81,7 +81,6 @@ async fn serve(State(app): State<App>, request: Request) -> Response {
     config.xml_max_body_size = XML_BYTES_MAX;
     service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     let request = request.map(patient);
-    let request = request.map(s3s::Body::http_body_unsync);
     let response = match service.build().call(request).await {
         Ok(response) => response.map(Body::new),
         Err(fault) => {
@@ -95,7 +94,11 @@ async fn serve(State(app): State<App>, request: Request) -> Response {
 }
 
 /// A body whose sender may not be silent for long.
-fn patient(body: Body) -> Body {
+fn patient(body: Body) -> s3s::Body {
+    // Of none it must be seen that there is none.
+    if body.size_hint().exact() == Some(0) {
+        return s3s::Body::empty();
+    }
     let pieces = futures::stream::unfold(Pieces::new(body), |mut pieces| async move {
         let piece = pieces.next().await.transpose()?;
         let piece = piece.map_err(|failure| {
@@ -104,7 +107,7 @@ fn patient(body: Body) -> Body {
         });
         Some((piece, pieces))
     });
-    Body::from_stream(pieces)
+    s3s::Body::http_body_unsync(Body::from_stream(pieces))
 }
 
 /// An error as an answer.
