@@ -244,12 +244,17 @@ impl Blobs {
     /// process left behind.  This blocks.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, BlobError> {
         let packs = Backend::open(dir, &settings, &settings.disk())?;
-        Self::over(dir, settings, packs)
+        let large = LargeFiles::open(dir, &settings.disk())?;
+        Self::over(dir, settings, packs, large)
     }
 
-    fn over(dir: &Path, settings: Settings, packs: Backend) -> Result<Self, BlobError> {
+    fn over(
+        dir: &Path,
+        settings: Settings,
+        packs: Backend,
+        large: LargeFiles,
+    ) -> Result<Self, BlobError> {
         let disk = settings.disk();
-        let large = LargeFiles::open(dir, &disk)?;
         let grace = Grace::open(&dir.join("grace"), settings.grace, &disk);
         let grace = grace.map_err(|source| {
             BlobError::io(format!("open the folder {}", dir.display()), source)

@@ -1,10 +1,13 @@
-//! Blobs on real disks: round trips, crashes, damage, deletion.
+//! Blobs on real disks and in real buckets: round trips, crashes, damage, deletion.
+//!
+//! Most tests are there twice: once in a folder, once in a bucket of a real S3 server.
 
-mod chunks;
-mod crashes;
+#[path = "tests/bucket.rs"]
+mod bucket;
 mod damage;
-mod deletion;
-mod round_trip;
+#[path = "tests/folder.rs"]
+mod folder;
+mod s3;
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use futures::StreamExt;
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 
-use super::{BlobInfo, Blobs, Collected, Settings, hash};
+use super::{BlobInfo, Blobs, Collected, GC_GRACE, Settings, hash};
 
 /// The time at which all is written here.
 const NOW_MS: i64 = 1_795_326_630_123;
@@ -24,15 +27,6 @@ fn settings(grace: Duration) -> Settings {
         grace,
         ..Settings::new(|| Timestamp::from_millis(NOW_MS))
     }
-}
-
-fn open(dir: &Path) -> Blobs {
-    Blobs::open(dir, settings(super::GC_GRACE)).unwrap()
-}
-
-/// A store in which nothing is young.
-fn open_without_grace(dir: &Path) -> Blobs {
-    Blobs::open(dir, settings(Duration::ZERO)).unwrap()
 }
 
 /// Bytes that differ for each number.
@@ -77,14 +71,6 @@ fn ids(blobs: &[(BlobId, Bytes)]) -> Vec<BlobId> {
     blobs.iter().map(|(id, _)| *id).collect()
 }
 
-/// A large blob as it was kept before large blobs were cut into chunks.
-fn put_file(dir: &Path, bytes: &[u8]) {
-    let name = hash(bytes).to_string();
-    let folder = dir.join("large").join(&name[..3]);
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join(name), bytes).unwrap();
-}
-
 /// Deletes everything but these.
 async fn collect(blobs: &Blobs, kept: &[BlobId], is_dry: bool) -> Collected {
     let mut collection = blobs.collection().await;
@@ -92,4 +78,12 @@ async fn collect(blobs: &Blobs, kept: &[BlobId], is_dry: bool) -> Collected {
         collection.keep(some.to_vec()).await.unwrap();
     }
     collection.sweep(is_dry).await.unwrap()
+}
+
+/// Changes one byte of the content that begins like this.
+fn flip_in(pack: &Path, bytes: &[u8]) {
+    let at = memchr::memmem::find(&std::fs::read(pack).unwrap(), &bytes[..64]).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(pack).unwrap();
+    let at = at as u64 + 40;
+    std::os::unix::fs::FileExt::write_all_at(&file, &[bytes[40] ^ 1], at).unwrap();
 }

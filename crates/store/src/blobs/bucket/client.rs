@@ -185,7 +185,7 @@ impl Bucket {
         Self::over(store, prefix, name, options.cache_bytes)
     }
 
-    pub(super) fn over(
+    pub(in super::super) fn over(
         store: Arc<dyn ObjectStore>,
         prefix: Path,
         name: String,

@@ -21,8 +21,6 @@ mod load;
 mod move_in;
 mod object;
 mod options;
-#[cfg(test)]
-mod tests;
 mod tidy;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -410,8 +408,11 @@ impl BucketPacks {
         self.cache.insert(pack.name, &packed.body());
         let number = self.table().insert(pack);
         let none_left = || {
-            self.remote
-                .error("store a pack", Fault::Settings, "there are no numbers left for packs")
+            self.remote.error(
+                "store a pack",
+                Fault::Settings,
+                "there are no numbers left for packs",
+            )
         };
         Ok((number.ok_or_else(none_left)?, packed.lines))
     }

@@ -18,8 +18,12 @@ use super::super::pack::{HEADER_BYTES, Kind, key};
 use super::super::packs::{Packs, Record};
 use super::super::{BlobError, Blobs, Settings};
 use super::client::Fault;
-use super::{BucketError, BucketPacks, PACK_BYTES};
+use super::{BucketError, BucketPacks, PACK_BYTES, local_dir};
 use crate::logs::blocking;
+
+/// Folders of former moves that are kept.
+/// Higher: more names are tried.  Lower: whoever moves often has to tidy up.
+const MOVES_MAX: usize = 100;
 
 /// What was moved so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +47,10 @@ impl Blobs {
         let (blobs, moved, larges) = blocking(move || {
             let to = open(&folder, &settings)?;
             let from = Packs::open(&folder.join("packs"), false, &Disk::default())?;
-            let blobs = Self::over(&folder, settings, Backend::Bucket(Arc::clone(&to)))?;
+            let large = LargeFiles::open(&folder, &Disk::default())?;
+            // Where these are going none are known yet.
+            let none = LargeFiles::open(&local_dir(&folder), &Disk::default())?;
+            let blobs = Self::over(&folder, settings, Backend::Bucket(to), none)?;
             let mut moved = Moved::default();
             // What others are made of first.
             for kind in [Kind::Bytes, Kind::Recipe] {
@@ -57,24 +64,28 @@ impl Blobs {
                 };
                 moving.all(kind)?;
             }
-            let mut larges = Vec::new();
-            let large = LargeFiles::open(&folder, &Disk::default())?;
+            let mut ids = Vec::new();
             large.list(&mut |info| {
-                larges.push(info.id);
+                ids.push(info.id);
                 true
             })?;
-            Ok::<_, BlobError>((blobs, moved, larges))
+            Ok::<_, BlobError>((blobs, moved, (large, ids)))
         })
         .await?;
-        let moved = blobs.move_larges(larges, moved).await?;
+        let moved = blobs.move_larges(&larges.0, &larges.1, moved).await?;
         blobs.end_moving(dir)?;
         Ok(moved)
     }
 
     /// Large blobs in files of their own.
-    async fn move_larges(&self, larges: Vec<BlobId>, mut moved: Moved) -> Result<Moved, BlobError> {
-        for id in larges {
-            let Some(reader) = self.inner.large.get(id)? else {
+    async fn move_larges(
+        &self,
+        from: &LargeFiles,
+        ids: &[BlobId],
+        mut moved: Moved,
+    ) -> Result<Moved, BlobError> {
+        for id in ids.iter().copied() {
+            let Some(reader) = from.get(id)? else {
                 continue;
             };
             let len = reader.len();
@@ -100,12 +111,19 @@ impl Blobs {
 
     fn end_moving(&self, dir: &Path) -> Result<(), BlobError> {
         for name in ["packs", "large"] {
-            let (old, new) = (dir.join(name), dir.join(format!("{name}.moved")));
-            if old.exists() {
-                fs::rename(&old, &new).map_err(|source| {
-                    BlobError::io(format!("rename the folder {}", old.display()), source)
-                })?;
+            let old = dir.join(name);
+            if !old.exists() || fs::remove_dir(&old).is_ok() {
+                // There was nothing in it.
+                continue;
             }
+            let new = (1..).map(|number| match number {
+                1 => dir.join(format!("{name}.moved")),
+                _ => dir.join(format!("{name}.moved-{number}")),
+            });
+            let free = new.take(MOVES_MAX).find(|new| !new.exists());
+            fs::rename(&old, free.unwrap_or_default()).map_err(|source| {
+                BlobError::io(format!("rename the folder {}", old.display()), source)
+            })?;
         }
         match &self.inner.packs {
             Backend::Bucket(packs) => packs.name_bucket(),

@@ -1,14 +1,10 @@
 //! Large blobs share what they have in common.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
 use futures::{StreamExt, TryStreamExt};
 use grid_chunk::{Builder, Chunker, PAGE_ENTRIES_MAX, Page};
 
-use super::super::{Announced, BlobError, Health, Recipe, SMALL_BYTES_MAX};
 use super::*;
+use crate::blobs::{Announced, BlobError, Health, Recipe};
 
 /// What a client makes of a file: the chunks, the pages, the recipe.
 pub(super) fn cut(bytes: &[u8]) -> (Vec<(BlobId, Bytes)>, BlobId, Recipe) {
@@ -179,14 +175,6 @@ async fn zeros_take_no_room() {
     assert_eq!(blobs.check(id).await.unwrap(), Health::Ok);
 }
 
-/// Changes one byte of a chunk in the first pack.
-fn flip(dir: &Path, bytes: &[u8]) {
-    let pack = dir.join("packs/00000001.pack");
-    let at = memchr::memmem::find(&fs::read(&pack).unwrap(), &bytes[..64]).unwrap();
-    let file = OpenOptions::new().write(true).open(pack).unwrap();
-    file.write_all_at(&[bytes[40] ^ 1], at as u64 + 40).unwrap();
-}
-
 #[tokio::test]
 async fn a_flipped_chunk_is_named_and_never_served_and_can_be_put_right() {
     let dir = tempfile::tempdir().unwrap();
@@ -245,27 +233,4 @@ async fn a_damaged_chunk_does_not_become_part_of_anything() {
     blobs.put_small_batch(chunks).await.unwrap();
     assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
     assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
-}
-
-#[tokio::test]
-async fn a_recipe_without_its_chunks_does_not_count() {
-    let dir = tempfile::tempdir().unwrap();
-    let blobs = open(dir.path());
-    let bytes = content(1, SMALL_BYTES_MAX * 3);
-    let id = put_large(&blobs, &bytes).await;
-    let small = blob(5, 1000);
-    blobs.put_small_batch(vec![small.clone()]).await.unwrap();
-    drop(blobs);
-    // A loss of power took bytes, but not what was written behind them.
-    let pack = dir.path().join("packs/00000001.pack");
-    let file = OpenOptions::new().write(true).open(&pack).unwrap();
-    file.write_all_at(&vec![0; 100_000], 10).unwrap();
-    fs::remove_file(pack.with_extension("idx")).unwrap();
-    let blobs = open(dir.path());
-    assert_eq!(blobs.missing(vec![id, small.0]).await.unwrap(), [id]);
-    assert_eq!(put_large(&blobs, &bytes).await, id);
-    for blobs in [blobs, open(dir.path())] {
-        assert_eq!(blobs.missing(vec![id]).await.unwrap(), []);
-        assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
-    }
 }

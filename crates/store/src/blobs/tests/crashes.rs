@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::super::{Announced, BlobError, Recipe};
 use super::*;
-use crate::logs::tests::sizes;
+use crate::blobs::{Announced, BlobError, Recipe};
 
 /// Steps that no script takes.
 const FOR_EVER: i64 = 1 << 40;
@@ -147,8 +146,8 @@ impl World {
         let listed: HashSet<BlobId> = list(&blobs).await.iter().map(|info| info.id).collect();
         assert_eq!(listed, needed, "after a restart, {what}");
         collect(&blobs, &[], false).await;
-        let left = sizes(dir);
-        let is_left = |(_, len): &&(std::path::PathBuf, u64)| *len > 100;
+        let left = stored(dir);
+        let is_left = |(_, len): &&(PathBuf, u64)| *len > 100;
         assert_eq!(left.iter().find(is_left), None, "{what}");
     }
 }
@@ -175,18 +174,20 @@ fn open_to_die(
     dir: &Path,
     grace: Duration,
     steps: i64,
+    last_arrives: bool,
 ) -> (Result<Blobs, BlobError>, Arc<AtomicI64>) {
     let left = Arc::new(AtomicI64::new(steps));
     let settings = Settings {
         steps_left: Some(Arc::clone(&left)),
+        last_arrives,
         ..settings(grace)
     };
-    (Blobs::open(dir, settings), left)
+    (Blobs::open(dir, placed(dir, settings)), left)
 }
 
 /// Lives until it dies at this step; says whether it did.
-async fn live(dir: &Path, world: &mut World, steps: i64) -> bool {
-    let (blobs, left) = open_to_die(dir, Duration::ZERO, steps);
+async fn live(dir: &Path, world: &mut World, steps: i64, last_arrives: bool) -> bool {
+    let (blobs, left) = open_to_die(dir, Duration::ZERO, steps, last_arrives);
     world.left = left;
     match blobs {
         Ok(blobs) => life(world, &blobs).await.is_err() || !world.is_alive(),
@@ -194,41 +195,53 @@ async fn live(dir: &Path, world: &mut World, steps: i64) -> bool {
     }
 }
 
+fn quick_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    make_quick(dir.path());
+    dir
+}
+
 #[tokio::test]
 async fn a_store_may_die_at_any_step() {
-    let mut steps = 0;
-    loop {
-        let dir = tempfile::tempdir().unwrap();
-        let mut world = World::default();
-        let died = live(dir.path(), &mut world, steps).await;
-        let what = format!("died at step {steps}");
-        world.check(&open_without_grace(dir.path()), &what).await;
-        world.check_nothing_leaks(dir.path(), &what).await;
-        if !died {
-            break;
+    for last_arrives in LAST_ARRIVES {
+        let mut steps = 0;
+        loop {
+            let dir = quick_dir();
+            let mut world = World::default();
+            let died = live(dir.path(), &mut world, steps, *last_arrives).await;
+            let what = format!("died at step {steps}, the last arrives: {last_arrives}");
+            change_machine_sometimes(dir.path(), steps);
+            world.check(&open_without_grace(dir.path()), &what).await;
+            world.check_nothing_leaks(dir.path(), &what).await;
+            if !died {
+                break;
+            }
+            steps += 1;
         }
-        steps += 1;
+        assert!(steps > STEPS_MIN, "{steps}");
     }
-    assert!(steps > 100, "{steps}");
 }
 
 #[tokio::test]
 async fn a_store_may_die_again_and_again() {
     for seed in 0..60_u64 {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = quick_dir();
         let mut world = World::default();
         let mut what = format!("seed {seed}, died at");
         for death in 0..4 {
             let noise = content(seed * 10 + death, 8);
-            let steps = i64::from(u16::from_le_bytes([noise[0], noise[1]])) % 130;
+            let steps = i64::from(u16::from_le_bytes([noise[0], noise[1]])) % (STEPS_MIN + 30);
+            let last_arrives = LAST_ARRIVES[usize::from(noise[2]) % LAST_ARRIVES.len()];
             what += &format!(" {steps}");
-            live(dir.path(), &mut world, steps).await;
+            live(dir.path(), &mut world, steps, last_arrives).await;
+            change_machine_sometimes(dir.path(), steps);
             // Also while it repairs what was left.
-            let (blobs, _) = open_to_die(dir.path(), Duration::ZERO, steps % 7);
+            let (blobs, _) = open_to_die(dir.path(), Duration::ZERO, steps % 7, last_arrives);
             drop(blobs);
             world.check(&open_without_grace(dir.path()), &what).await;
         }
-        assert!(!live(dir.path(), &mut world, FOR_EVER).await, "{what}");
+        let died = live(dir.path(), &mut world, FOR_EVER, false).await;
+        assert!(!died, "{what}");
         world.check_nothing_leaks(dir.path(), &what).await;
     }
 }
@@ -236,38 +249,43 @@ async fn a_store_may_die_again_and_again() {
 /// What was stored, or said to be there, stays for the grace, whoever dies meanwhile.
 #[tokio::test]
 async fn a_promise_outlives_the_process() {
-    let mut steps = 0;
-    loop {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("grace")).unwrap();
-        std::fs::write(dir.path().join("grace/clock"), "1 0 false false\n").unwrap();
-        let mut world = World::default();
-        // There before, and nobody's.
-        let old = open_without_grace(dir.path());
-        world.put_small(&old, 0..10).await.unwrap();
-        world.put_large(&old, 100, 101).await.unwrap();
-        drop(old);
-        let unwanted: Vec<BlobId> = std::mem::take(&mut world.wanted).into_iter().collect();
-
-        let (blobs, left) = open_to_die(dir.path(), super::super::GC_GRACE, steps);
-        world.left = left;
-        let died = match blobs {
-            Ok(blobs) => promise(&mut world, &blobs, &unwanted).await.is_err() || !world.is_alive(),
-            Err(_) => true,
-        };
-        let what = format!("died at step {steps}");
-        let blobs = open(dir.path());
-        collect(&blobs, &[], false).await;
-        world.check(&blobs, &what).await;
-        let blobs = open_without_grace(dir.path());
-        collect(&blobs, &[], false).await;
-        assert_eq!(list(&blobs).await, [], "{what}");
-        if !died {
-            break;
+    for last_arrives in LAST_ARRIVES {
+        let mut steps = 0;
+        while dies_with_a_promise(steps, *last_arrives).await {
+            steps += 1;
         }
-        steps += 1;
+        assert!(steps > 20, "{steps}");
     }
-    assert!(steps > 20, "{steps}");
+}
+
+/// Says whether it died at this step.
+async fn dies_with_a_promise(steps: i64, last_arrives: bool) -> bool {
+    let dir = quick_dir();
+    std::fs::create_dir_all(dir.path().join("grace")).unwrap();
+    std::fs::write(dir.path().join("grace/clock"), "1 0 false false\n").unwrap();
+    let mut world = World::default();
+    // There before, and nobody's.
+    let old = open_without_grace(dir.path());
+    world.put_small(&old, 0..10).await.unwrap();
+    world.put_large(&old, 100, 101).await.unwrap();
+    drop(old);
+    let unwanted: Vec<BlobId> = std::mem::take(&mut world.wanted).into_iter().collect();
+
+    let (blobs, left) = open_to_die(dir.path(), GC_GRACE, steps, last_arrives);
+    world.left = left;
+    let died = match blobs {
+        Ok(blobs) => promise(&mut world, &blobs, &unwanted).await.is_err() || !world.is_alive(),
+        Err(_) => true,
+    };
+    let what = format!("died at step {steps}");
+    change_machine_sometimes(dir.path(), steps);
+    let blobs = open(dir.path());
+    collect(&blobs, &[], false).await;
+    world.check(&blobs, &what).await;
+    let blobs = open_without_grace(dir.path());
+    collect(&blobs, &[], false).await;
+    assert_eq!(list(&blobs).await, [], "{what}");
+    died
 }
 
 /// Nobody refers to anything yet.

@@ -4,8 +4,10 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::super::{BlobError, Health};
+use super::folder::files::put_file;
+use super::folder::open;
 use super::*;
+use crate::blobs::{BlobError, Health};
 use crate::logs::tests::sizes;
 
 fn pack(dir: &Path) -> PathBuf {

@@ -4,10 +4,8 @@ use bytes::BytesMut;
 use futures::{StreamExt, TryStreamExt};
 use grid_core::blob::BlobId;
 
-use super::super::{BlobError, Health, SMALL_BYTES_MAX};
 use super::*;
-use crate::logs::tests::full_disk::SmallDisk;
-use crate::logs::tests::sizes;
+use crate::blobs::{BlobError, Health, SMALL_BYTES_MAX};
 
 #[tokio::test]
 async fn blobs_of_any_length_come_back() {
@@ -160,7 +158,7 @@ async fn many_at_once_store_the_same_blob_once() {
     }
     let listed = list(&blobs).await;
     assert_eq!(listed.iter().filter(|info| info.is_chunked).count(), 1);
-    let bytes: u64 = sizes(dir.path()).iter().map(|(_, size)| size).sum();
+    let bytes: u64 = stored(dir.path()).iter().map(|(_, size)| size).sum();
     assert!(bytes < 2_010_000, "{bytes}");
     assert_eq!(read(&blobs, hash(&large)).await, Some(large));
 }
@@ -175,37 +173,4 @@ async fn a_listing_that_nobody_reads_to_its_end_ends() {
     assert!(listing.next().await.is_some());
     drop(listing);
     assert_eq!(list(&blobs).await.len(), 5000);
-}
-
-#[tokio::test]
-async fn a_full_disk_leaves_nothing_half_made() {
-    let Some(disk) = SmallDisk::mount() else {
-        return;
-    };
-    let dir = disk.path().join("blobs");
-    let blobs = open(&dir);
-    let first = blob(1, 1000);
-    blobs.put_small_batch(vec![first.clone()]).await.unwrap();
-    put_large(&blobs, &content(2, 300_000)).await;
-    disk.fill_but(100_000);
-    let before = list(&blobs).await;
-
-    let many: Vec<_> = (10..60).map(|n| blob(n, 8000)).collect();
-    let result = blobs.put_small_batch(many.clone()).await;
-    assert!(matches!(result, Err(BlobError::Full { .. })), "{result:?}");
-    let large = content(3, 500_000);
-    let mut writer = blobs.writer();
-    writer.write(&large).await.unwrap();
-    let result = writer.finish(hash(&large), 500_000).await;
-    assert!(matches!(result, Err(BlobError::Full { .. })), "{result:?}");
-    assert_eq!(list(&blobs).await, before);
-    assert_eq!(blobs.missing(ids(&many)).await.unwrap(), ids(&many));
-
-    disk.make_room();
-    blobs.put_small_batch(many.clone()).await.unwrap();
-    for blobs in [blobs, open(&dir)] {
-        assert_eq!(list(&blobs).await.len(), before.len() + 50);
-        assert_eq!(read(&blobs, first.0).await.as_ref(), Some(&first.1));
-        assert_eq!(blobs.missing(ids(&many)).await.unwrap(), []);
-    }
 }
