@@ -59,9 +59,15 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
     let mut blobs: Vec<BlobId> = referenced(engine).await?.into_iter().collect();
     blobs.sort_unstable();
     report.blobs = blobs.len() as u64;
+    // A bucket is read a pack at a time, and then it is known of each blob.
+    let is_reread = deep && engine.inner.blobs.reread().await?;
     if deep {
         for id in blobs {
-            match engine.inner.blobs.check(id).await? {
+            let health = match is_reread {
+                true => engine.inner.blobs.known_health(id).await?,
+                false => engine.inner.blobs.check(id).await?,
+            };
+            match health {
                 Health::Ok => {}
                 Health::Missing => report.find(format!("blob {id} is named but not stored")),
                 Health::Corrupt => {

@@ -151,6 +151,13 @@ impl From<blobs::BlobError> for Error {
                 "the server's disk is full: the file could not be stored; make room and try again"
                     .to_owned(),
             ),
+            blobs::BlobError::Bucket(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the bucket does not do its work"
+                );
+                Self::Unavailable(error.to_string())
+            }
             // What was sent is not what was announced.
             blobs::BlobError::WrongHash { .. } | blobs::BlobError::WrongLength { .. } => {
                 Self::invalid(error.to_string())

@@ -8,10 +8,11 @@ use grid_core::id::NodeId;
 use grid_core::name::UserName;
 use grid_engine::{Clock, Engine, Parts, SystemClock};
 use grid_executor::{Executor, Hub, ProcessExecutor, ProcessOptions};
-use grid_store::blobs::{Blobs, Settings as BlobSettings};
+use grid_store::blobs::{Blobs, BucketOptions};
 use grid_store::db::{self, Db};
 use grid_store::logs::LogStore;
 
+use crate::bucket::blob_settings;
 use crate::config::{self, Settings};
 use crate::doors::Doors;
 use crate::folder::{Folder, Operator};
@@ -122,11 +123,13 @@ pub(crate) async fn open_engine(
     hub: Hub,
     executor: Arc<dyn Executor>,
     secrets: Secrets,
+    bucket: Option<&BucketOptions>,
 ) -> Result<Engine> {
     let (logs, blobs) = (folder.logs(), folder.blobs());
+    let bucket = bucket.cloned();
     let stores = tokio::task::spawn_blocking(move || {
         let logs = LogStore::open(&logs).context("cannot open the logs")?;
-        let settings = BlobSettings::new(|| SystemClock.now());
+        let settings = blob_settings(bucket.as_ref())?;
         let blobs = Blobs::open(&blobs, settings).context("cannot open the blobs")?;
         Ok::<_, anyhow::Error>((logs, blobs))
     });

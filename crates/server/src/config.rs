@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use grid_store::blobs::BucketOptions;
 use serde::Deserialize;
 
+use crate::bucket;
 use crate::proxies::TrustedProxies;
 
 /// Where the server listens unless it is told otherwise: for this machine only.
@@ -46,6 +48,9 @@ pub struct Options {
     pub s3_url: Option<String>,
     /// Another database than the SQLite file in the data folder (`GRID_SERVER_DATABASE_URL`).
     pub database_url: Option<String>,
+    /// A bucket for files: `s3://BUCKET/PREFIX`, `gs://…`, `az://…` (`GRID_SERVER_BLOBS`;
+    /// default: the data folder).
+    pub blobs: Option<String>,
     /// Reverse proxies, `ADDRESS` or `ADDRESS/BITS`, whose `X-Forwarded-For` says who is
     /// asking (`GRID_SERVER_TRUSTED_PROXIES`, with commas between; default: none).
     pub trusted_proxies: Vec<String>,
@@ -64,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) s3_listen: Option<SocketAddr>,
     pub(crate) s3_url: Option<String>,
     pub(crate) database_url: Option<String>,
+    /// Where files are kept, if not in the data folder.
+    pub(crate) bucket: Option<BucketOptions>,
     /// For how many days the audit log is kept; 0 is for ever.
     pub(crate) audit_days: Option<u32>,
     /// Whether data is fetched from addresses of this machine and its network, too.
@@ -135,6 +142,8 @@ struct File {
     s3_listen: Option<String>,
     s3_url: Option<String>,
     database_url: Option<String>,
+    blobs: Option<String>,
+    bucket: Option<bucket::Section>,
     audit_days: Option<u32>,
     fetch_private: Option<bool>,
     credential_key: Option<PathBuf>,
@@ -197,6 +206,10 @@ pub(crate) fn settings(
     let database = options
         .database_url
         .or(variables.text("GRID_SERVER_DATABASE_URL")?);
+    let blobs = options
+        .blobs
+        .or(variables.text("GRID_SERVER_BLOBS")?)
+        .or(file.blobs);
     let proxies = variables.text("GRID_SERVER_TRUSTED_PROXIES")?;
     Ok(Settings {
         data: std::path::absolute(&data)
@@ -213,6 +226,7 @@ pub(crate) fn settings(
         s3_listen: s3_listen.as_deref().map(address).transpose()?,
         s3_url: s3_url.as_deref().map(public_url).transpose()?,
         database_url: database.or(file.database_url),
+        bucket: bucket::options(blobs, file.bucket)?,
         trusted_proxies: trusted_proxies(options.trusted_proxies, proxies, file.trusted_proxies)?,
         audit_days: variables
             .number("GRID_SERVER_AUDIT_DAYS")?

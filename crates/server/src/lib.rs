@@ -25,6 +25,7 @@
 
 mod assembly;
 mod auth;
+mod bucket;
 mod compat;
 mod config;
 mod credential_key;
@@ -46,6 +47,7 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::move_blobs;
 pub use config::Options;
 pub use serve::run;
 pub use upkeep::{backup, collect, doctor, migrate};

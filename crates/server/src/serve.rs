@@ -97,7 +97,9 @@ impl Server {
         };
         let hub = Hub::new();
         let executor = executor(&settings, &folder, &doors, &db, hub.clone()).await?;
-        let engine = open_engine(&folder, db.clone(), hub, executor.clone(), secrets).await?;
+        let bucket = settings.bucket.as_ref();
+        let engine =
+            open_engine(&folder, db.clone(), hub, executor.clone(), secrets, bucket).await?;
         look_at_credentials(&engine, &key_path).await?;
         if let Some(days) = settings.audit_days {
             engine.keep_audit_for(days);

@@ -75,7 +75,9 @@ async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Exa
         [0; 32]
     };
     let secrets = secrets(settings, folder, secret)?;
-    let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secrets).await?;
+    let (hub, bucket) = (Hub::new(), settings.bucket.as_ref());
+    let nowhere = Arc::new(Nowhere);
+    let engine = open_engine(folder, db.clone(), hub, nowhere, secrets, bucket).await?;
     let report = grid_engine::doctor::examine(&engine, deep).await;
     db.close().await;
     let mut examined: Examined = report.context("cannot look at the data")?.into();
@@ -127,7 +129,9 @@ async fn collect_here(
 ) -> Result<CollectedView> {
     let db = connect(settings, folder, false).await?;
     let secrets = secrets(settings, folder, folder.secret()?)?;
-    let engine = open_engine(folder, db.clone(), Hub::new(), Arc::new(Nowhere), secrets).await?;
+    let (hub, bucket) = (Hub::new(), settings.bucket.as_ref());
+    let nowhere = Arc::new(Nowhere);
+    let engine = open_engine(folder, db.clone(), hub, nowhere, secrets, bucket).await?;
     let collected = grid_engine::trash::collect(&engine, dry_run).await;
     db.close().await;
     Ok(collected.context("cannot collect")?.into())
@@ -199,8 +203,12 @@ pub async fn backup(options: Options, file: &Path, out: &mut (dyn Write + Send))
         file.display()
     )?;
     writeln!(out, "to have everything, copy these now, after it:")?;
-    for path in [folder.secret_path(), folder.blobs(), folder.logs()] {
+    for path in [folder.secret_path(), folder.logs()] {
         writeln!(out, "  {}", path.display())?;
+    }
+    match &settings.bucket {
+        Some(bucket) => writeln!(out, "  the objects of the bucket {}", bucket.url)?,
+        None => writeln!(out, "  {}", folder.blobs().display())?,
     }
     writeln!(
         out,

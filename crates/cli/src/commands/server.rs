@@ -19,6 +19,7 @@ DIR/operator.json.  Running experiments go on while the server is away.
 Examples:
   grid server
   grid server --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem
+  grid server --blobs s3://bucket/prefix
   grid server doctor --deep
   grid server collect --dry-run
   grid server backup /backups/grid.db";
@@ -78,6 +79,10 @@ pub(crate) struct ServerArgs {
     #[arg(long = "database-url", global = true, value_name = "URL")]
     database_url: Option<String>,
 
+    /// Bucket to keep files in: s3://BUCKET/PREFIX, gs://… or az://… [default: the data folder]
+    #[arg(long, global = true, value_name = "URL")]
+    blobs: Option<String>,
+
     /// Reverse proxies whose X-Forwarded-For is believed: ADDRESS or ADDRESS/BITS
     #[arg(
         long = "trusted-proxies",
@@ -108,6 +113,11 @@ enum ServerCommand {
         #[arg(long = "dry-run")]
         dry_run: bool,
     },
+    /// Look after the files that are kept
+    Blobs {
+        #[command(subcommand)]
+        command: BlobsCommand,
+    },
     /// Print the description of the API
     #[command(hide = true)]
     Openapi,
@@ -117,6 +127,12 @@ enum ServerCommand {
     /// Print who may do what
     #[command(hide = true)]
     AccessTable,
+}
+
+#[derive(Debug, Subcommand)]
+enum BlobsCommand {
+    /// Move the files of the data folder into the bucket of --blobs, while no server runs
+    Move,
 }
 
 /// Starts the server, or looks after it.
@@ -134,6 +150,7 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
         s3_listen: args.s3_listen,
         s3_url: args.s3_url,
         database_url: args.database_url,
+        blobs: args.blobs,
         trusted_proxies: args.trusted_proxies,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -154,6 +171,11 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
             .map(|()| true),
         Some(ServerCommand::Collect { dry_run }) => runtime
             .block_on(grid_server::collect(options, dry_run, &mut said))
+            .map(|()| true),
+        Some(ServerCommand::Blobs {
+            command: BlobsCommand::Move,
+        }) => runtime
+            .block_on(grid_server::move_blobs(options, &mut said))
             .map(|()| true),
         Some(ServerCommand::Openapi) => return print(ctx, &grid_server::openapi()),
         Some(ServerCommand::States) => return print(ctx, &grid_server::states()),

@@ -144,7 +144,7 @@ impl World {
             signing: SECRET,
             credentials: SECRET,
         };
-        let engine = open_engine(&folder, db, hub, executor, secrets)
+        let engine = open_engine(&folder, db, hub, executor, secrets, None)
             .await
             .expect("an engine");
         let ada = grid_engine::user::create_first(&engine, "ada")
