@@ -8,6 +8,8 @@
 mod account;
 #[path = "original_client/bad_input.rs"]
 mod bad_input;
+#[path = "original_client/datastores.rs"]
+mod datastores;
 #[path = "original_client/logs.rs"]
 mod logs;
 #[path = "original_client/options.rs"]

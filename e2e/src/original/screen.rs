@@ -47,12 +47,13 @@ fn control(rest: &mut impl Iterator<Item = char>) -> Option<char> {
 }
 
 /// What differs each time, by what it is called instead; in this order.
-const DIFFERENT: [(&str, &str); 14] = [
+const DIFFERENT: [(&str, &str); 15] = [
     (
         r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:?00)?",
         "TIME",
     ),
     (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d UTC", "TIME"),
+    (r"\b\d{4}-\d\d-\d\d \d\d:\d\d\b", "TIME"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
     (r"\b\d+d-\d\d:\d\d:\d\d", "DURATION"),
     (

@@ -83,9 +83,8 @@ fn older_clients_do_the_same() {
             team.contains("ada") && team.contains("bob"),
             "{version}: {team}"
         );
-        for line in ["session", "datastore"] {
-            ada.types(line);
-        }
+        ada.types("session");
+        datastores(&ada, &name);
     };
     std::thread::scope(|scope| {
         for half in OLDER_VERSIONS.chunks(OLDER_VERSIONS.len() / 2) {
@@ -94,6 +93,24 @@ fn older_clients_do_the_same() {
         }
     });
     server.doctor();
+}
+
+/// Makes a datastore, sees it in both lists, and deletes it.
+fn datastores(ada: &Person<'_>, name: &str) {
+    ada.file(&format!("{name}-data/a.txt"), "meow\n");
+    ada.file(&format!("{name}-data/deep/b.bin"), vec![7; 1_200_000]);
+    ada.types(&format!("datastore create {name}-data"));
+    for line in ["datastore", "datastore --global"] {
+        let rows = screen::rows(&ada.types(line));
+        let own = rows.iter().find(|row| row[0] == format!("{name}-data"));
+        let own = own.unwrap_or_else(|| panic!("{name}: {rows:?}"));
+        for cell in ["1", "2 MiB", "available"] {
+            assert!(own.iter().any(|other| other == cell), "{name}: {own:?}");
+        }
+    }
+    ada.types(&format!("datastore delete --name {name}-data --version 1"));
+    let listed = ada.types("datastore");
+    assert!(!listed.contains(&format!("{name}-data")), "{listed}");
 }
 
 fn all_files(folder: &Path, found: &mut Vec<PathBuf>) {

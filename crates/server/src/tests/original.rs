@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod datastores;
 mod flow;
 mod replay;
 

@@ -8,6 +8,7 @@ mod clusters;
 mod create;
 mod credentials;
 mod datastore;
+mod datastore_upload;
 mod error;
 mod experiments;
 pub(crate) mod graphql;

@@ -7,7 +7,10 @@ use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use grid_core::access::Action;
 
-use super::{auth, clusters, credentials, datastore, experiments, runs, sessions, transfer};
+use super::{
+    auth, clusters, credentials, datastore, datastore_upload as sending, experiments, runs, sessions,
+    transfer,
+};
 use crate::rest::App;
 use crate::rest::access::Asks;
 
@@ -178,7 +181,7 @@ fn work() -> Vec<Route> {
 }
 
 fn data() -> Vec<Route> {
-    use Asks::{Credential, Named, SignedIn};
+    use Asks::{Credential, Datastore, Named, Nothing, SignedIn};
     const CREDENTIALS: &str = "/v1/core/{cluster}/credentials";
     const CREDENTIAL: &str = "/v1/core/{cluster}/credentials/{credential}";
     const STORES: &str = "/v1/core/{cluster}/datastores";
@@ -186,6 +189,12 @@ fn data() -> Vec<Route> {
     const SENT: &str = "/v1/core/{cluster}/datastores/{datastore}/completed";
     const ADDRESSES: &str = "/v1/core/{cluster}/datastores/{datastore}/presigned-urls";
     const ARRIVED: &str = "/v1/core/{cluster}/datastores/{datastore}/presigned-urls/completed";
+    const PART: &str = "/v1/uploads/{datastore}/{upload}/{number}";
+    let (see, extend, remove) = (
+        Datastore(Action::SeeDatastore),
+        Datastore(Action::ExtendDatastore),
+        Datastore(Action::DeleteDatastore),
+    );
     vec![
         get("credential_list", CREDENTIALS, SignedIn, credentials::list),
         post(
@@ -207,11 +216,17 @@ fn data() -> Vec<Route> {
             credentials::delete,
         ),
         get("datastore_list", STORES, SignedIn, datastore::list),
-        post("datastore_create", STORES, SignedIn, datastore::create),
-        get("datastore_get", STORE, SignedIn, datastore::get),
-        delete("datastore_delete", STORE, SignedIn, datastore::change),
-        post("datastore_complete", SENT, SignedIn, datastore::change),
-        post("datastore_urls", ADDRESSES, SignedIn, datastore::change),
-        post("datastore_parts", ARRIVED, SignedIn, datastore::change),
+        post(
+            "datastore_create",
+            STORES,
+            Named(Action::Create),
+            datastore::create,
+        ),
+        get("datastore_get", STORE, see, datastore::get),
+        delete("datastore_delete", STORE, remove, datastore::delete),
+        post("datastore_complete", SENT, extend, datastore::complete),
+        post("datastore_urls", ADDRESSES, extend, sending::addresses),
+        post("datastore_parts", ARRIVED, extend, sending::put_together),
+        put("datastore_part_upload", PART, Nothing, sending::put),
     ]
 }

@@ -38,7 +38,7 @@ const FETCH_LIFE_MS: i64 = 6 * 60 * 60 * 1_000;
 const REFUSED_BYTES_MAX: u64 = 64 << 20;
 
 /// What the ticket is called in an address.
-const TICKET: &str = "ticket";
+pub(super) const TICKET: &str = "ticket";
 
 /// Where the code of a run is sent.
 pub(super) fn upload_url(base: &str, ticket: &Ticket, run: RunId) -> String {
@@ -64,9 +64,7 @@ pub(super) async fn upload(
     let upload = match draft::upload(&app.engine, &trail, ticket, run).await {
         Ok(upload) => upload,
         Err(error) => {
-            if announced.is_some_and(|bytes| bytes <= REFUSED_BYTES_MAX) {
-                while let Ok(Some(_)) = pieces.next().await {}
-            }
+            drop_rest(&mut pieces, announced).await;
             return Err(error.into());
         }
     };
@@ -78,6 +76,13 @@ pub(super) async fn upload(
     let tag = HeaderValue::from_str(&format!("\"{}\"", received.digest));
     let tag = tag.map_err(|e| Failure::internal(&e.into()))?;
     Ok(([(ETAG, tag)], Json(Empty {})).into_response())
+}
+
+/// Takes what still comes of an upload that is refused, if it is not too much.
+pub(super) async fn drop_rest(pieces: &mut Pieces, announced: Option<u64>) {
+    if announced.is_some_and(|bytes| bytes <= REFUSED_BYTES_MAX) {
+        while let Ok(Some(_)) = pieces.next().await {}
+    }
 }
 
 pub(super) async fn list(

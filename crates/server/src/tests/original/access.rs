@@ -54,6 +54,8 @@ fn filled(route: &Route, cluster: &str, run: &str, experiment: &str) -> String {
         .replace("{session}", "x")
         .replace("{credential}", "x")
         .replace("{datastore}", "x")
+        .replace("{upload}", "x")
+        .replace("{number}", "1")
 }
 
 fn body(operation: &str) -> Value {

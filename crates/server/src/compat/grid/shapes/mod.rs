@@ -7,6 +7,7 @@
 pub(super) mod artifact;
 pub(super) mod cluster;
 pub(super) mod credential;
+pub(super) mod datastore;
 pub(super) mod experiment;
 pub(in crate::compat::grid) mod read;
 pub(super) mod run;

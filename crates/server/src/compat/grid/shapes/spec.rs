@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use grid_core::spec::{Actions as CoreActions, PackageManager, RunSpec, Source};
 use serde::{Deserialize, Serialize};
 
+use super::datastore::shown_id;
 use super::read::{Number, Text, or_default};
 
 /// Commands of the user around build and experiment.
@@ -172,7 +173,7 @@ impl Mount {
             .filter_map(|mount| {
                 let version = mount.mounted.as_ref()?;
                 Some(Self {
-                    id: version.id.to_string(),
+                    id: shown_id(version.id),
                     mount_path: mount.mount_dir.clone().unwrap_or_default(),
                 })
             })
