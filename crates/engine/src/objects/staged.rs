@@ -212,8 +212,7 @@ pub async fn put(
             (version.to_string(), path)
         }
         Some(_) => {
-            let named = format!("{key}x");
-            open(engine, caller, bucket, &named).await?;
+            folder_ahead(engine, caller, bucket, key).await?;
             (String::new(), "")
         }
     };
@@ -233,6 +232,26 @@ pub async fn put(
         etag: EMPTY.to_owned(),
         version: finished.map(|version| version.row.number),
     })
+}
+
+/// Refuses a folder in which, and on the way to which, the caller writes nothing.
+async fn folder_ahead(engine: &Engine, caller: &Caller, bucket: &str, key: &str) -> Result<()> {
+    let parts: Vec<&str> = key.trim_end_matches('/').split('/').collect();
+    let me = caller.user.username.as_str();
+    let is_on_the_way = match parts.as_slice() {
+        ["datastores"] => true,
+        ["datastores", user] | ["datastores", user, _] => *user == me,
+        _ => false,
+    };
+    let named = match parts.len() {
+        4 => format!("{key}x"),
+        _ => key.to_owned(),
+    };
+    if is_on_the_way {
+        let mut tx = engine.inner.db.read().await?;
+        return team(&mut tx, caller, bucket).await.map(drop);
+    }
+    open(engine, caller, bucket, &named).await.map(drop)
 }
 
 fn is_commit(key: &str) -> bool {

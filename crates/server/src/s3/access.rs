@@ -86,12 +86,15 @@ impl Gate {
         signer.as_ref().map(|signer| signer.secret().to_owned())
     }
 
-    /// The request was answered: who was not let in leaves that behind.
-    pub(super) fn end(&self, status: StatusCode) {
+    /// The request was answered: who was not let in leaves that behind.  Says whether that is
+    /// so.
+    pub(super) fn end(&self, status: StatusCode) -> bool {
         let signer = self.signer().take();
-        if let Some(signer) = signer.filter(|_| status == StatusCode::FORBIDDEN) {
+        let signer = signer.filter(|_| status == StatusCode::FORBIDDEN);
+        if let Some(signer) = &signer {
             signer.refused(&self.trail, "the signature of S3 is wrong, or too old");
         }
+        signer.is_some()
     }
 }
 

@@ -46,6 +46,13 @@ use sign::Secret;
 /// Higher: one request takes more memory; lower: honest requests are refused.
 const XML_BYTES_MAX: usize = 4 << 20;
 
+/// Most bytes of a refusal of ours that is read again.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
+
+/// What is said of a signature that is not the one of the request.
+const MISMATCH: &str = "The request signature we calculated does not match the signature you \
+     provided: check the secret access key, and that nothing on the way changes requests.";
+
 /// The whole of it.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
@@ -89,8 +96,23 @@ async fn serve(State(app): State<App>, request: Request) -> Response {
             return answer(S3Error::new(S3ErrorCode::InternalError), is_head);
         }
     };
-    gate.end(response.status());
+    if gate.end(response.status()) {
+        return bare(worded(response).await, is_head);
+    }
     bare(response, is_head)
+}
+
+/// An answer to a wrong signature, with words where it has none: clients show nothing else.
+async fn worded(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, REFUSAL_BYTES_MAX).await;
+    let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
+    let text = match text.contains("<Message>") {
+        true => text,
+        false => text.replace("</Code>", &format!("</Code><Message>{MISMATCH}</Message>")),
+    };
+    parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(text))
 }
 
 /// A body whose sender may not be silent for long.

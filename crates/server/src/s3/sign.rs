@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::{Method, header};
+use grid_engine::{Clock, SystemClock};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::access::Gate;
 
-/// The one way of signing that is taken.
+/// The one way of signing requests that is taken; links may be signed in the older one, too,
+/// which says no less about who made them and until when they work.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Longest life of a link that was signed beforehand, in seconds: seven days, as S3 has it.
-const LINK_S_MAX: u64 = 7 * 24 * 60 * 60;
+const LINK_S_MAX: i64 = 7 * 24 * 60 * 60;
 
 /// The access key that says it has signed; none where nobody does.
 pub(super) fn signed(request: &Request) -> S3Result<Option<String>> {
@@ -21,12 +23,26 @@ pub(super) fn signed(request: &Request) -> S3Result<Option<String>> {
     if is_form(request) {
         return Err(s3_error!(NotImplemented, "forms are not taken: send a PUT"));
     }
-    if value(query, "Signature").is_some() || value(query, "AWSAccessKeyId").is_some() {
+    let authorization = request.headers().get(header::AUTHORIZATION);
+    let authorization = authorization.map(|text| text.to_str().unwrap_or_default());
+    if authorization.is_some_and(|text| !text.starts_with(ALGORITHM)) {
         return Err(old());
+    }
+    // What `boto3` makes of a link when nobody says in which way.
+    if value(query, "Signature").is_some() {
+        let end = value(query, "Expires").and_then(|end| end.parse().ok());
+        let now = SystemClock.now().as_millis() / 1_000;
+        if end.is_none_or(|end: i64| end.saturating_sub(now) > LINK_S_MAX) {
+            return Err(s3_error!(
+                AccessDenied,
+                "a link works for 604800 seconds at most: Expires is too late"
+            ));
+        }
+        return Ok(value(query, "AWSAccessKeyId"));
     }
     if value(query, "X-Amz-Signature").is_some() {
         let life = value(query, "X-Amz-Expires").and_then(|life| life.parse().ok());
-        if life.is_none_or(|life: u64| life == 0 || life > LINK_S_MAX) {
+        if life.is_none_or(|life: i64| !(1..=LINK_S_MAX).contains(&life)) {
             return Err(S3Error::with_message(
                 S3ErrorCode::AuthorizationQueryParametersError,
                 "X-Amz-Expires is a number of seconds from 1 to 604800",
@@ -34,14 +50,7 @@ pub(super) fn signed(request: &Request) -> S3Result<Option<String>> {
         }
         return Ok(value(query, "X-Amz-Credential").map(|credential| first(&credential)));
     }
-    let Some(authorization) = request.headers().get(header::AUTHORIZATION) else {
-        return Ok(None);
-    };
-    let text = authorization.to_str().unwrap_or_default();
-    if !text.starts_with(ALGORITHM) {
-        return Err(old());
-    }
-    let mut parts = text.split([' ', ',']);
+    let mut parts = authorization.unwrap_or_default().split([' ', ',']);
     let credential = parts.find_map(|part| part.trim().strip_prefix("Credential="));
     Ok(credential.map(first))
 }
@@ -138,6 +147,9 @@ mod tests {
         let link = "/a?X-Amz-Credential=GRIDB%2F2026&X-Amz-Expires=60&X-Amz-Signature=0";
         let by_link = asked(Method::GET, link, &[]);
         assert_eq!(by_link.expect("read").as_deref(), Some("GRIDB"));
+        let older = "/a?AWSAccessKeyId=GRIDC&Signature=x&Expires=1";
+        let by_link = asked(Method::GET, older, &[]);
+        assert_eq!(by_link.expect("read").as_deref(), Some("GRIDC"));
         assert_eq!(asked(Method::GET, "/a?x=1", &[]).expect("read"), None);
     }
 
@@ -148,8 +160,9 @@ mod tests {
         for (method, uri, headers, code) in [
             (Method::GET, "/a", vec![("authorization", "AWS A:b")], "InvalidRequest"),
             (Method::GET, "/a", vec![("authorization", "Bearer x")], "InvalidRequest"),
-            (Method::GET, "/a?Signature=x&AWSAccessKeyId=A", vec![], "InvalidRequest"),
-            (Method::GET, "/a?%53ignature=x", vec![], "InvalidRequest"),
+            (Method::GET, "/a?Signature=x&AWSAccessKeyId=A", vec![], "AccessDenied"),
+            (Method::GET, "/a?%53ignature=x&Expires=9999999999", vec![], "AccessDenied"),
+            (Method::GET, "/a?Signature=x", vec![("authorization", "AWS A:b")], "InvalidRequest"),
             (Method::POST, "/a", vec![form], "NotImplemented"),
             (Method::GET, week, vec![], "AuthorizationQueryParametersError"),
         ] {
