@@ -48,8 +48,9 @@ pub fn wait_up_to<T>(
     }
 }
 
+/// Now.
 #[expect(clippy::disallowed_methods, reason = "the one clock of the tests")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
@@ -59,6 +60,12 @@ fn now() -> Instant {
 )]
 fn pause(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Lets a moment pass, of whatever length, before something is killed.  Nothing is waited for
+/// by this.
+pub fn moment(time: Duration) {
+    pause(time);
 }
 
 /// The program under test, built beside the tests.
