@@ -91,6 +91,18 @@ fn settings(engine: &Engine, spec: &RunSpec) -> Result<()> {
             ),
         ));
     }
+    let actions = &spec.actions;
+    let build = [
+        &actions.on_build_start,
+        &actions.on_build,
+        &actions.on_build_end,
+    ];
+    if spec.environment.dockerfile.is_some() && build.iter().any(|actions| !actions.is_empty()) {
+        return Err(Error::invalid_hint(
+            "build actions and a Dockerfile do not go together",
+            "write the actions into the Dockerfile, as lines with RUN",
+        ));
+    }
     let bytes = serde_json::to_vec(spec).map_err(Error::internal)?.len();
     if bytes > SPEC_BYTES_MAX {
         return Err(Error::TooLarge {

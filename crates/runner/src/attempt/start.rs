@@ -255,7 +255,9 @@ fn spawn(
         gpus: &attempt.launch.placement.gpus,
     };
     Ok(match &prepared.container {
-        Some(container) => container.enclose(spawn, attempt, &prepared.mounts),
+        Some(container) => container
+            .enclose(spawn, attempt, &prepared.mounts, &context.search_path)
+            .map_err(|error| format!("its variables cannot be written: {error}"))?,
         None => context.confinement.enclose(spawn, walls),
     })
 }

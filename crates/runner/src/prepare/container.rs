@@ -1,5 +1,12 @@
 //! Running a process in an image that was built from a Dockerfile.
+//!
+//! What builds and runs images does so outside of any sandbox, with the rights of this
+//! program.  So nothing that a user chose is in its environment: what users set is handed
+//! over in a file, and is seen in the image only.
 
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +20,39 @@ const PROJECT: &str = "/gridai/project";
 
 /// Variables that belong to the machine and not to the image.
 const OUTSIDE: [&str; 5] = ["PATH", "HOME", "TMPDIR", "SHELL", "VIRTUAL_ENV"];
+
+/// Settings of the machine that podman and docker need to find what they keep, and each
+/// other.
+const TOOL_VARIABLES: [&str; 16] = [
+    "BUILDAH_ISOLATION",
+    "CONTAINERS_CONF",
+    "CONTAINERS_REGISTRIES_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "CONTAINER_HOST",
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "DOCKER_HOST",
+    "DOCKER_TLS_VERIFY",
+    "HOME",
+    "REGISTRY_AUTH_FILE",
+    "STORAGE_DRIVER",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+];
+
+/// The file with the variables of a process, beside its folders.
+const VARIABLES_FILE: &str = "container.env";
+
+/// Longest value in that file, in bytes.  Podman reads lines of at most 64 KiB.
+const LINE_BYTES_MAX: usize = 32 << 10;
+
+/// The variables with which podman or docker is started.
+pub(crate) fn tool_variables() -> Vec<(String, String)> {
+    let value = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
+    TOOL_VARIABLES.into_iter().filter_map(value).collect()
+}
 
 /// An image and what runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +87,14 @@ impl Container {
             .collect()
     }
 
-    /// The process that runs another one in the image.
-    pub(crate) fn enclose(&self, spawn: Spawn, attempt: &Attempt, mounts: &[Mounted]) -> Spawn {
+    /// The process that runs another one in the image; `path` is where programs are looked for.
+    pub(crate) fn enclose(
+        &self,
+        spawn: Spawn,
+        attempt: &Attempt,
+        mounts: &[Mounted],
+        path: &[PathBuf],
+    ) -> io::Result<Spawn> {
         let show = |path: &Path| path.display().to_string();
         let placement = &attempt.launch.placement;
         let work = show(&attempt.work());
@@ -84,17 +130,18 @@ impl Container {
             let gpus: Vec<String> = placement.gpus.iter().map(u32::to_string).collect();
             add(&["--gpus", &format!("\"device={}\"", gpus.join(","))]);
         }
-        for (name, _) in spawn
-            .env
-            .iter()
-            .filter(|(name, _)| !OUTSIDE.contains(&name.as_str()))
-        {
-            // By name only: values are taken from the environment, not shown in process lists.
-            add(&["--env", name]);
+        let file = attempt.folder.join(VARIABLES_FILE);
+        let rest = write_variables(&file, &spawn.env)?;
+        add(&["--env-file", &show(&file)]);
+        for (name, value) in rest {
+            add(&["--env", &format!("{name}={value}")]);
         }
         add(&["--entrypoint", "", &self.image]);
         argv.extend(spawn.argv);
-        Spawn { argv, ..spawn }
+        let path: Vec<String> = path.iter().map(|path| show(path)).collect();
+        let mut env = tool_variables();
+        env.push(("PATH".to_owned(), path.join(":")));
+        Ok(Spawn { argv, env, ..spawn })
     }
 
     /// Ends what a killed client left running.
@@ -107,5 +154,67 @@ impl Container {
         if let Err(error) = removed {
             tracing::warn!(attempt = %attempt.id, %error, "a container may be left");
         }
+    }
+}
+
+/// Writes what the image is to see, for nobody else to read; answers with what does not fit
+/// into lines.
+fn write_variables<'e>(
+    file: &Path,
+    all: &'e [(String, String)],
+) -> io::Result<Vec<&'e (String, String)>> {
+    // Begun anew, so that nobody has it open and its rights are these.
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    let mut out = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)?;
+    let mut rest = Vec::new();
+    let mut text = String::new();
+    for variable in all {
+        let (name, value) = variable;
+        if OUTSIDE.contains(&name.as_str()) {
+            continue;
+        }
+        if value.contains(['\n', '\r']) || name.len() + value.len() > LINE_BYTES_MAX {
+            rest.push(variable);
+        } else {
+            text.push_str(&format!("{name}={value}\n"));
+        }
+    }
+    out.write_all(text.as_bytes())?;
+    Ok(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_in_a_file_for_nobody_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("env");
+        fs::write(&file, "OLD=1\n").expect("written");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let long = "x".repeat(LINE_BYTES_MAX);
+        let all = [
+            pair("COLOUR", "dark blue = #1"),
+            pair("PATH", "/evil"),
+            pair("LINES", "a\nb"),
+            pair("LONG", &long),
+        ];
+        let rest = write_variables(&file, &all).expect("written");
+        let names: Vec<&str> = rest.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["LINES", "LONG"]);
+        let text = fs::read_to_string(&file).expect("read");
+        assert_eq!(text, "COLOUR=dark blue = #1\n");
+        let mode = file.metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

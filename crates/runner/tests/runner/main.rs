@@ -4,6 +4,7 @@
 mod fake;
 mod support;
 
+mod containers;
 mod environments;
 mod faults;
 mod life;

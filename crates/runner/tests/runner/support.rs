@@ -69,10 +69,19 @@ pub(crate) struct Rig {
     runner: Option<Child>,
     server: Option<tokio::task::JoinHandle<()>>,
     next: u128,
+    /// Variables that the runner is started with.
+    variables: Vec<(String, String)>,
 }
 
 impl Rig {
     pub(crate) async fn new(more: serde_json::Value) -> Self {
+        Self::with_variables(more, &[]).await
+    }
+
+    pub(crate) async fn with_variables(
+        more: serde_json::Value,
+        variables: &[(&str, String)],
+    ) -> Self {
         // Not in /tmp, which a sandboxed process sees as its own.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let mut config = serde_json::json!({
@@ -88,6 +97,10 @@ impl Rig {
             runner: None,
             server: None,
             next: 1,
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
         };
         rig.start_server().await;
         rig.start_runner();
@@ -126,6 +139,7 @@ impl Rig {
         let child = Command::new(std::env::current_exe().expect("this program"))
             .args(["--exact", "runner_process", "--nocapture"])
             .env(CONFIG, self.config_path())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -21,6 +21,7 @@ use crate::folder;
 use crate::keeper::client::Error;
 use crate::keeper::protocol::{Ending, Exit, Spawn, TaskState};
 use crate::keeper::reader::SpoolReader;
+use crate::prepare::container::tool_variables;
 use crate::prepare::tree::{Origin, Tree};
 
 /// How much of a failed build's output is repeated with the reason, in bytes and
@@ -228,6 +229,9 @@ impl Environments {
         if context.confinement.is_sandboxed() {
             // No file can be linked from one folder of a sandbox to another.
             all.insert("UV_LINK_MODE".to_owned(), "copy".to_owned());
+        }
+        if matches!(plan.kind, Kind::Image { .. }) {
+            all.extend(tool_variables());
         }
         all.extend(plan.variables.iter().cloned());
         (all.into_iter().collect(), readable)

@@ -58,6 +58,10 @@ pub(super) enum Error {
     NoFile(String),
     #[error("there is no Dockerfile '{0}' in the code")]
     NoDockerfile(String),
+    #[error(
+        "build actions and a Dockerfile do not go together; write them into '{0}', as lines with RUN"
+    )]
+    DockerfileActions(String),
     #[error("'{file}' needs {needs}, which this machine does not have")]
     NoTool { file: String, needs: &'static str },
 }
@@ -78,6 +82,10 @@ pub(super) fn plan(
             requirements::read(work, file, *manager == PackageManager::Pip)?
         }
         Kind::Image { dockerfile } => {
+            // What builds images is not sandboxed, so nothing else may happen beside it.
+            if has_actions(spec) {
+                return Err(Error::DockerfileActions(dockerfile.clone()));
+            }
             tools.check_image(dockerfile)?;
             Requirements {
                 is_local: true,
@@ -94,7 +102,11 @@ pub(super) fn plan(
             ..
         }
     );
-    let variables = variables(spec, has_actions, &requirements);
+    let is_image = matches!(kind, Kind::Image { .. });
+    let variables = match is_image {
+        true => vec![],
+        false => variables(spec, has_actions, &requirements),
+    };
     let uses_tree = has_actions || is_julia;
     let keeps_tree = uses_tree || requirements.is_local;
     let content = Content {
@@ -198,7 +210,9 @@ fn variables(
 fn kind(work: &Path, spec: &RunSpec) -> Result<Option<Kind>, Error> {
     let environment = &spec.environment;
     if let Some(dockerfile) = &environment.dockerfile {
-        return match work.join(dockerfile).is_file() {
+        let path = Path::new(dockerfile);
+        let is_inside = path.is_relative() && !path.iter().any(|part| part == "..");
+        return match is_inside && work.join(path).is_file() {
             true => Ok(Some(Kind::Image {
                 dockerfile: dockerfile.clone(),
             })),
