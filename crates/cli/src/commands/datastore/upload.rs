@@ -30,13 +30,14 @@ const POLL: Duration = Duration::from_secs(1);
 /// How often the server may not answer while it is asked, before that is said.
 const SILENT_MAX: u32 = 60;
 
-/// Sends everything that the server does not have, and ends the upload.
+/// Sends everything that the server does not have, and ends the upload; says which files
+/// changed after they were read.
 pub(super) async fn send(
     client: &Client,
     id: &str,
     data: &mut Data,
     progress: &Progress,
-) -> Result<DatastoreView> {
+) -> Result<(DatastoreView, Vec<String>)> {
     let route = format!("/datastores/{}", segment(id));
     let upload = Upload {
         client,
@@ -71,14 +72,23 @@ pub(super) async fn send(
     {
         upload.insist(data, number, &parts[number]).await?;
     }
+    let end = end(client, &route, parts.len());
+    // While the server files what it has.
+    let look = async { tokio::task::block_in_place(|| (data.changed(), data.remember())) };
+    let (ended, (changed, ())) = futures::join!(end, look);
+    Ok((ended?, changed))
+}
+
+/// Ends an upload, and waits until it is over.
+async fn end(client: &Client, route: &str, parts: usize) -> Result<DatastoreView> {
     let commit = DatastoreCommit {
-        parts: Some(u32::try_from(parts.len()).unwrap_or(u32::MAX)),
+        parts: Some(u32::try_from(parts).unwrap_or(u32::MAX)),
     };
     let route_commit = format!("{route}/commit");
     let mut answer: DatastoreResponse = persist(|| client.post(&route_commit, &commit)).await?;
     while answer.datastore.state == State::Processing {
         tokio::time::sleep(POLL).await;
-        answer = persist(|| client.get(&route, &())).await?;
+        answer = persist(|| client.get(route, &())).await?;
     }
     Ok(answer.datastore)
 }
