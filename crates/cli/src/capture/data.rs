@@ -213,17 +213,27 @@ impl Data {
 
     /// Files that are not any more what they were when they were read.
     pub(crate) fn changed(&self) -> Vec<String> {
-        let is_changed = |(found, seen): &(&Found, &Stamp)| {
+        let files: Vec<(&Found, &Stamp)> = self.found.iter().zip(&self.seen).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = files.len().div_ceil(threads).max(1);
+        let is_changed = |(found, seen): &&(&Found, &Stamp)| {
             found.kind == Kind::File
                 && fs::symlink_metadata(self.root.join(&found.path))
                     .map_or(true, |now| Stamp::of(&now) != **seen)
         };
-        self.found
-            .iter()
-            .zip(&self.seen)
-            .filter(is_changed)
-            .map(|(found, _)| found.path.clone())
-            .collect()
+        let looked = |part: &[(&Found, &Stamp)]| -> Vec<String> {
+            let changed = part.iter().filter(is_changed);
+            changed.map(|(found, _)| found.path.clone()).collect()
+        };
+        std::thread::scope(|scope| {
+            let looks: Vec<_> = files
+                .chunks(share)
+                .map(|part| scope.spawn(|| looked(part)))
+                .collect();
+            // Of a thread that failed, every file is doubtful; it cannot fail.
+            let looks = looks.into_iter().filter_map(|look| look.join().ok());
+            looks.flatten().collect()
+        })
     }
 
     /// Writes down what is known, for the next time.

@@ -398,6 +398,10 @@ pub(super) type Shared = Arc<Bucket>;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]
@@ -433,8 +437,76 @@ mod tests {
         }
     }
 
+    /// As the program does at its start.
+    fn install_tls() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+
+    /// A server of one object that lists its `ETag`, and whose content may change.
+    async fn server(tag: Arc<Mutex<&'static str>>, heeds: bool) -> String {
+        let answer = move |request: axum::extract::Request| {
+            let tag = *tag.lock().expect("no panic");
+            let head = request.headers().get("if-match").cloned();
+            async move {
+                let is_list = request.uri().query().unwrap_or_default().contains("list-type");
+                if is_list {
+                    let object = format!(
+                        "<Contents><Key>cats/a</Key><LastModified>2026-01-02T03:04:05.678Z\
+                         </LastModified><ETag>&quot;{tag}&quot;</ETag><Size>4</Size></Contents>"
+                    );
+                    let list = format!("<ListBucketResult>{object}</ListBucketResult>");
+                    return (StatusCode::OK, [("ETag", String::new())], list);
+                }
+                let quoted = format!("\"{tag}\"");
+                if tag == "gone" {
+                    return (StatusCode::NOT_FOUND, [("ETag", String::new())], String::new());
+                }
+                if heeds && head.is_some_and(|wanted| wanted != quoted.as_str()) {
+                    let status = StatusCode::PRECONDITION_FAILED;
+                    return (status, [("ETag", quoted)], String::new());
+                }
+                (StatusCode::OK, [("ETag", quoted)], "meow".to_owned())
+            }
+        };
+        let router = axum::Router::new().fallback(answer);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn an_object_is_read_only_as_it_was_listed() {
+        install_tls();
+        for heeds in [true, false] {
+            let tag = Arc::new(Mutex::new("one"));
+            let url = server(Arc::clone(&tag), heeds).await;
+            let place = Place::parse("s3://data/cats/", Some(&url)).expect("read");
+            let bucket = Bucket::open(place, None, true).expect("open");
+            let entry = bucket.list().try_next().await.expect("a list");
+            let entry = entry.expect("an object");
+            let Node::Elsewhere { size_bytes, tag: listed } = &entry.node else {
+                panic!("it is elsewhere")
+            };
+            assert_eq!((entry.path.as_str(), *size_bytes), ("a", 4));
+            assert_eq!(listed, "\"one\"");
+            let read = bucket.read(&entry, None).await.expect("bytes");
+            let read: Vec<Bytes> = read.try_collect().await.expect("all of them");
+            assert_eq!(read.concat(), b"meow");
+            for (now, expected) in [("two", "is not any more what it was"), ("gone", "is not there")] {
+                *tag.lock().expect("no panic") = now;
+                let error = bucket.read(&entry, None).await.map(drop);
+                let error = error.expect_err("it changed").to_string();
+                assert!(error.contains("'cats/a' of s3://data/cats/"), "{error}");
+                assert!(error.contains(expected), "{error}");
+            }
+        }
+    }
+
     #[test]
     fn the_machines_own_neighbours_are_not_asked() {
+        install_tls();
         let place = Place::parse("s3://data/x", Some("http://127.0.0.1:9000")).expect("read");
         assert!(Bucket::open(place.clone(), None, false).is_err());
         assert!(Bucket::open(place, None, true).is_ok());

@@ -250,9 +250,10 @@ async fn go_on(ctx: &Ctx, client: &Client, held: Held) -> Result<DatastoreView> 
         let progress = Progress::new(&ctx.printer, &called, bytes);
         let sent = upload::send(client, &upload.id, &mut data, &progress).await;
         progress.finish();
-        tokio::task::block_in_place(|| data.remember());
-        let sent = sent?;
-        let changed = tokio::task::block_in_place(|| data.changed());
+        if sent.is_err() {
+            tokio::task::block_in_place(|| data.remember());
+        }
+        let (sent, changed) = sent?;
         if !changed.is_empty() {
             ctx.printer.warn(&format!(
                 "files changed while they were read; {called} has them as they were then: {}",
