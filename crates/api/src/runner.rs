@@ -100,6 +100,9 @@ pub enum Phase {
     Ended {
         /// How.
         end: End,
+        /// Whether the user's process ran: of one that is over soon, `Running` is never said.
+        #[serde(default)]
+        ran: bool,
     },
 }
 

@@ -147,11 +147,7 @@ async fn derive(
         .collect();
     people.sort_unstable();
     people.dedup();
-    let names: std::collections::HashMap<UserId, String> = db::user::by_ids(tx, &people)
-        .await?
-        .into_iter()
-        .map(|user| (user.id, user.username))
-        .collect();
+    let names = db::user::names(tx, &people).await?;
     let origins: Vec<RunId> = listed
         .iter()
         .filter_map(|one| one.run.cloned_from)

@@ -103,8 +103,8 @@ async fn take(
             }
         }
         let actor = Actor::Runner(attempt.number);
-        let started =
-            matches!(have.phase, Phase::Running) && matches!(state, State::Starting { .. });
+        let ran = matches!(have.phase, Phase::Running | Phase::Ended { ran: true, .. });
+        let started = ran && matches!(state, State::Starting { .. });
         if started {
             commands.push((
                 attempt.workload,
@@ -114,7 +114,7 @@ async fn take(
                 actor,
             ));
         }
-        if let Phase::Ended { end } = &have.phase {
+        if let Phase::Ended { end, .. } = &have.phase {
             let command = Command::Ended {
                 attempt: attempt.number,
                 end: end.clone(),

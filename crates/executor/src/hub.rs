@@ -433,7 +433,7 @@ impl Mailbox {
 fn observed(phase: Phase) -> Observed {
     match phase {
         Phase::Waiting | Phase::Preparing | Phase::Running => Observed::Alive,
-        Phase::Ended { end } => Observed::Ended(end),
+        Phase::Ended { end, .. } => Observed::Ended(end),
     }
 }
 

@@ -46,6 +46,10 @@ async fn a_sweep_runs_to_its_end() {
         .next()
         .expect("the third")
         .attempt;
+    let short = experiment::get(&world.engine, &world.ada, "sweep-exp0")
+        .await
+        .expect("the one that was over before it was said to run");
+    assert!(short.row.workload.started_at.is_some());
     assert_eq!(world.status("sweep").await, Status::Running);
     world
         .sync(&[(b, failed()), (c, ended(End::Succeeded))])

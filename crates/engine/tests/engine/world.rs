@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use grid_api::runner::{Have, Orders, Phase, Sync};
 use grid_core::cluster::Node;
@@ -14,7 +15,7 @@ use grid_core::workload::{End, Reason, ReasonCode, Status};
 use grid_engine::run::NewRun;
 use grid_engine::{Caller, Clock, Engine, Error, Parts, SystemClock, doctor, run, runner, user};
 use grid_executor::{Hub, ProcessExecutor, ProcessOptions};
-use grid_store::blobs::{Blobs, Settings};
+use grid_store::blobs::{Blobs, GC_GRACE, Settings};
 use grid_store::db::{Db, Options, sqlite_url, team};
 use grid_store::logs::LogStore;
 
@@ -51,6 +52,15 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn engine(dir: &Path, clock: Arc<dyn Clock>) -> Engine {
+    engine_with_grace(dir, clock, GC_GRACE).await
+}
+
+/// One whose blobs stay for this long when nothing refers to them.
+pub(crate) async fn engine_with_grace(
+    dir: &Path,
+    clock: Arc<dyn Clock>,
+    grace: Duration,
+) -> Engine {
     let hub = Hub::new();
     let options = ProcessOptions {
         dir: dir.join("runner"),
@@ -71,7 +81,10 @@ pub(crate) async fn engine(dir: &Path, clock: Arc<dyn Clock>) -> Engine {
         logs: LogStore::open(&dir.join("logs")).expect("a folder"),
         blobs: Blobs::open(
             &dir.join("blobs"),
-            Settings::new(|| Timestamp::from_millis(0)),
+            Settings {
+                grace,
+                ..Settings::new(|| Timestamp::from_millis(0))
+            },
         )
         .expect("a folder"),
         executor: Arc::new(ProcessExecutor::new(hub.clone(), options).expect("a folder")),
@@ -255,10 +268,10 @@ impl World {
 
 /// Waits for a condition, and says which one was waited for in vain.
 pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while !is_so().await {
         assert!(tokio::time::Instant::now() < deadline, "waited for: {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -297,7 +310,7 @@ pub(crate) fn new(name: &str, args: &[&str]) -> NewRun {
 }
 
 pub(crate) fn ended(end: End) -> Phase {
-    Phase::Ended { end }
+    Phase::Ended { end, ran: true }
 }
 
 pub(crate) fn failed() -> Phase {

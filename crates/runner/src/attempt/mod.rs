@@ -193,7 +193,8 @@ impl Attempt {
     }
 
     pub(crate) fn end(&self, end: End) {
-        self.set_phase(Phase::Ended { end });
+        let ran = matches!(self.status().phase, Phase::Running);
+        self.set_phase(Phase::Ended { end, ran });
     }
 
     pub(crate) fn is_ended(&self) -> bool {

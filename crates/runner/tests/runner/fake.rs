@@ -269,7 +269,7 @@ impl Inner {
                 Phase::Waiting => ("waiting", None),
                 Phase::Preparing => ("preparing", None),
                 Phase::Running => ("running", None),
-                Phase::Ended { end } => ("ended", Some(end)),
+                Phase::Ended { end, .. } => ("ended", Some(end)),
             };
             let phases = self.phases.entry(have.attempt).or_default();
             if phases.last().is_none_or(|last| last != word) {

@@ -1,11 +1,13 @@
 //! People.
 
+use std::collections::HashMap;
+
 use grid_core::id::{TeamId, UserId};
 use grid_core::time::Timestamp;
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::page::{Page, one_more};
 use super::sql::{Columns, lists, values};
 use super::tx::Tx;
@@ -120,6 +122,29 @@ pub async fn by_ids(tx: &mut Tx, ids: &[UserId]) -> Result<Vec<User>> {
         }
     }
     Ok(users)
+}
+
+/// The names of the users with these ids; unknown ids are left out.
+pub async fn names(tx: &mut Tx, ids: &[UserId]) -> Result<HashMap<UserId, String>> {
+    const DOING: &str = "reading the names of users";
+    let mut names = HashMap::with_capacity(ids.len());
+    for (list, values) in lists(ids) {
+        // As one text: SQLite hands rows from one thread to another, one by one.  No name has
+        // a comma or a space.
+        let sql = format!(
+            "select string_agg(u.id || ' ' || u.username, ',') from usr u where u.id in {list}"
+        );
+        let row = tx.row(DOING, AssertSqlSafe(sql), values).await?;
+        let text = row.map(|row| Columns::of(DOING, &row).opt_text());
+        for part in text.transpose()?.flatten().unwrap_or_default().split(',') {
+            if let Some((id, name)) = part.split_once(' ') {
+                let id = id.parse();
+                let id = id.map_err(|e| Error::internal(DOING, format!("{part}: {e}")))?;
+                names.insert(id, name.to_owned());
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// The user with a name, whatever the case of its letters.

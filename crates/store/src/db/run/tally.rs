@@ -9,9 +9,11 @@ use grid_core::time::Timestamp;
 use grid_core::workload::Status;
 use sqlx::AssertSqlSafe;
 
-use crate::db::error::Result;
+use crate::db::error::{Error, Result};
 use crate::db::sql::{Columns, lists};
 use crate::db::tx::Tx;
+
+const DOING: &str = "counting experiments";
 
 /// What the experiments of a run come to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,24 +47,46 @@ impl Span {
 /// What the experiments of runs come to, but those that are in the trash by themselves.  A
 /// run without any is left out.
 pub async fn tallies(tx: &mut Tx, runs: &[RunId]) -> Result<HashMap<RunId, Tally>> {
-    const DOING: &str = "counting experiments";
     let mut tallies: HashMap<RunId, Tally> = HashMap::with_capacity(runs.len());
     for (list, values) in lists(runs) {
+        // As one text: SQLite hands rows from one thread to another, one by one.
         let sql = format!(
-            "select run, status, count(*), min(started_at), max(finished_at) from workload \
-              where run in {list} and deleted_at is null group by run, status"
+            "select string_agg(run || ' ' || status || ' ' || n || ' ' || \
+                 coalesce(cast(started as text), '-') || ' ' || \
+                 coalesce(cast(finished as text), '-'), ',') from \
+               (select run, status, cast(count(*) as text) as n, \
+                    min(started_at) as started, max(finished_at) as finished from workload \
+                  where run in {list} and deleted_at is null group by run, status) as t"
         );
-        for row in &tx.rows(DOING, AssertSqlSafe(sql), values).await? {
-            let mut columns = Columns::of(DOING, row);
-            let tally = tallies.entry(columns.parse()?).or_default();
-            let status = columns.word(Status::parse)?;
-            tally.counts.add(status, columns.number()?);
-            let span = Span {
-                started_at: columns.opt_time()?,
-                finished_at: columns.opt_time()?,
-            };
-            tally.span = tally.span.and(span);
+        let row = tx.row(DOING, AssertSqlSafe(sql), values).await?;
+        let text = row.map(|row| Columns::of(DOING, &row).opt_text());
+        for part in text.transpose()?.flatten().unwrap_or_default().split(',') {
+            if !part.is_empty() {
+                add(&mut tallies, part)
+                    .ok_or_else(|| Error::internal(DOING, format!("'{part}' is no count")))?;
+            }
         }
     }
     Ok(tallies)
+}
+
+/// Adds what is written as the run, a status, how many are in it, and from when to when.
+fn add(tallies: &mut HashMap<RunId, Tally>, text: &str) -> Option<()> {
+    fn time(word: &str) -> Option<Option<Timestamp>> {
+        match word {
+            "-" => Some(None),
+            millis => Some(Some(Timestamp::from_millis(millis.parse().ok()?))),
+        }
+    }
+    let mut words = text.split(' ');
+    let mut word = || words.next();
+    let tally = tallies.entry(word()?.parse().ok()?).or_default();
+    let status = Status::parse(word()?)?;
+    tally.counts.add(status, word()?.parse().ok()?);
+    let span = Span {
+        started_at: time(word()?)?,
+        finished_at: time(word()?)?,
+    };
+    tally.span = tally.span.and(span);
+    Some(())
 }
