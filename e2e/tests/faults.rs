@@ -222,6 +222,45 @@ fn much_output_and_many_files() {
 }
 
 #[test]
+fn a_large_file_is_whole_although_the_server_died_while_it_came() {
+    let mut server = Server::start(&[]);
+    server.script(
+        "large.sh",
+        "#!/bin/bash\nhead -c 200000000 /dev/urandom > large.bin && sha256sum < large.bin\n",
+    );
+    server.run("large", &["large.sh"]);
+    let packs = server.data().join("blobs/packs");
+    let stored = || -> u64 {
+        let files = std::fs::read_dir(&packs).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| file.metadata().ok())
+            .map(|metadata| metadata.len())
+            .sum()
+    };
+    wait_for("a part of the file to be stored", || {
+        (stored() > 20_000_000).then_some(())
+    });
+    server.kill();
+    server.up();
+    let ended = server.finished("large");
+    assert_eq!(ended[0]["status"], "succeeded", "{ended:?}");
+    assert_eq!(ended[0]["attempts"], 1);
+    server.grid("ada", &["artifacts", "large-exp0"]).ok();
+    let file = server.work().join("grid_artifacts/large-exp0/large.bin");
+    let sum = std::process::Command::new("sha256sum")
+        .stdin(std::fs::File::open(&file).expect("downloaded"))
+        .output()
+        .expect("sha256sum");
+    let sum = String::from_utf8_lossy(&sum.stdout).into_owned();
+    assert_eq!(server.log_text("large-exp0").trim(), sum.trim());
+    assert!(
+        stored() < 215_000_000,
+        "what came before the server died is not stored twice"
+    );
+    server.doctor();
+}
+
+#[test]
 fn a_full_disk_stops_nothing_for_ever() {
     if !rustix::process::geteuid().is_root() {
         // Only root can make a small disk.

@@ -58,6 +58,21 @@ pub struct BlobsStored {
     pub stored: u64,
 }
 
+/// The answer to the bytes of one blob whose hash the sender does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobNamed {
+    /// BLAKE3 of the bytes, in hexadecimal digits.
+    pub blake3: String,
+}
+
+/// The query that goes with such bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobWhole {
+    /// How many there are.
+    pub size_bytes: u64,
+}
+
 /// Which blobs, or chunks of blobs, are meant; in an answer, which have to be sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlobList {

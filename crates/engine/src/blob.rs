@@ -132,12 +132,7 @@ impl Upload {
         let (hash, len) = parse_header(&bytes);
         let id = BlobId::from_bytes(hash);
         if len > BLOB_BYTES_MAX {
-            return Err(Error::TooLarge {
-                message: format!(
-                    "a file of {len} bytes is larger than the limit of {BLOB_BYTES_MAX}"
-                ),
-                hint: None,
-            });
+            return Err(too_large(len));
         }
         self.record = Some(match usize::try_from(len) {
             Ok(small) if small <= SMALL_BYTES_MAX => Record::Small {
@@ -217,6 +212,55 @@ impl Upload {
             ));
         }
         Ok(self.stored)
+    }
+}
+
+/// One blob of a known length whose hash the sender does not know.
+///
+/// Of one that breaks off nothing is there but chunks, which shorten the next attempt.
+pub struct Whole {
+    writer: BlobWriter,
+    size_bytes: u64,
+}
+
+impl Whole {
+    /// Begins one by a runner.
+    pub fn begin(engine: &Engine, size_bytes: u64) -> Result<Self> {
+        if size_bytes > BLOB_BYTES_MAX {
+            return Err(too_large(size_bytes));
+        }
+        let writer = engine.inner.blobs.writer();
+        Ok(Self { writer, size_bytes })
+    }
+
+    /// Takes the next piece of it.
+    pub async fn push(&mut self, piece: &[u8]) -> Result<()> {
+        if self.writer.len() + piece.len() as u64 > self.size_bytes {
+            return Err(self.wrong_length());
+        }
+        Ok(self.writer.write(piece).await?)
+    }
+
+    /// Stores it, and says what it is.
+    pub async fn finish(self) -> Result<BlobId> {
+        if self.writer.len() != self.size_bytes {
+            return Err(self.wrong_length());
+        }
+        Ok(self.writer.finish_unnamed().await?)
+    }
+
+    fn wrong_length(&self) -> Error {
+        Error::invalid(format!(
+            "the file is not of the {} bytes that were announced: send it again",
+            self.size_bytes
+        ))
+    }
+}
+
+fn too_large(len: u64) -> Error {
+    Error::TooLarge {
+        message: format!("a file of {len} bytes is larger than the limit of {BLOB_BYTES_MAX}"),
+        hint: None,
     }
 }
 

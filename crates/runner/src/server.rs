@@ -68,6 +68,12 @@ impl Server {
         )
     }
 
+    /// Whether the server is on this machine, by its address.
+    pub(crate) fn is_near(&self) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        is_loopback(&current.url)
+    }
+
     /// Reads again where the server is.
     pub(crate) fn look_again(&self) {
         let config = match settings::read(&self.path) {
@@ -138,6 +144,19 @@ impl Current {
     }
 }
 
+/// Whether an address is one of this machine that no other can reach.
+fn is_loopback(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_own = |address: std::net::IpAddr| address.is_loopback();
+    host == "localhost" || host.parse().is_ok_and(is_own)
+}
+
 fn connect(config: &Config) -> anyhow::Result<Client> {
     use anyhow::Context as _;
     let pem = match &config.ca_file {
@@ -151,4 +170,32 @@ fn connect(config: &Config) -> anyhow::Result<Client> {
         token: config.token.clone(),
     };
     Ok(Client::new(&config.url, auth, pem.as_deref())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn what_is_near_is_told_by_the_address() {
+        for near in [
+            "http://127.0.0.1:8080",
+            "https://127.1.2.3",
+            "http://[::1]:8080/api",
+            "http://localhost:1",
+            "http://[::1]",
+        ] {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in [
+            "http://10.0.0.1:8080",
+            "https://grid.example.org",
+            "http://127.0.0.1.example.org",
+            "http://localhost.example.org:80",
+            "http://[2001:db8::1]:8080",
+            "",
+        ] {
+            assert!(!is_loopback(far), "{far}");
+        }
+    }
 }

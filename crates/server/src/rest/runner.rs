@@ -8,7 +8,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
-use grid_api::blob::{BlobRecipes, BlobRecipesAnswer, BlobsStored, RECIPES_BYTES_MAX};
+use grid_api::blob::{
+    BlobNamed, BlobRecipes, BlobRecipesAnswer, BlobWhole, BlobsStored, RECIPES_BYTES_MAX,
+};
 use grid_api::error::ErrorCode;
 use grid_api::log::LogStream;
 use grid_api::runner::{ArtifactsPut, BlobsFetch, BlobsMissing, LogLength, LogPut, Orders, Sync};
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, views};
 use crate::auth::RunnerNode;
 use crate::error::{Failure, Result};
-use crate::extract::{BytesBody, JsonBody, Nothing, Path, Query};
+use crate::extract::{BytesBody, JsonBody, Nothing, Path, Pieces, Query};
 
 /// The largest report of a runner: 10,000 attempts with notes, logs and artifacts.
 const SYNC_BYTES_MAX: usize = 64 << 20;
@@ -49,6 +51,7 @@ pub(super) fn routes() -> Router<App> {
             put(put_artifacts).get(artifacts),
         )
         .route("/runner/blobs", put(put_blobs))
+        .route("/runner/blobs/whole", put(put_whole))
         .route("/runner/blobs/missing", post(missing))
         .route("/runner/blobs/recipes", post(recipes))
         .route("/runner/blobs/fetch", post(fetch))
@@ -119,6 +122,22 @@ async fn put_blobs(
     body: Body,
 ) -> Result<Json<BlobsStored>> {
     super::blob::store(blob::Upload::new(&engine), body).await
+}
+
+/// One blob whose hash the runner does not know.
+async fn put_whole(
+    State(engine): State<Engine>,
+    _: RunnerNode,
+    Query(BlobWhole { size_bytes }): Query<BlobWhole>,
+    body: Body,
+) -> Result<Json<BlobNamed>> {
+    let mut whole = blob::Whole::begin(&engine, size_bytes)?;
+    let mut pieces = Pieces::new(body);
+    while let Some(piece) = pieces.next().await? {
+        whole.push(&piece).await?;
+    }
+    let blake3 = whole.finish().await?.to_string();
+    Ok(Json(BlobNamed { blake3 }))
 }
 
 async fn missing(

@@ -8,13 +8,14 @@ use super::world::{Person, World};
 use crate::rest::openapi::OPEN;
 
 /// What only a runner uses, and what only the owner of the folder uses.
-const INTERNAL: [(&str, &str); 12] = [
+const INTERNAL: [(&str, &str); 13] = [
     ("POST", "/runner/sync"),
     ("PUT", "/runner/attempts/x/logs/experiment?offset=0"),
     ("GET", "/runner/attempts/x/logs/experiment"),
     ("PUT", "/runner/attempts/x/artifacts"),
     ("GET", "/runner/attempts/x/artifacts"),
     ("PUT", "/runner/blobs"),
+    ("PUT", "/runner/blobs/whole?size_bytes=1"),
     ("POST", "/runner/blobs/missing"),
     ("POST", "/runner/blobs/recipes"),
     ("POST", "/runner/blobs/fetch"),

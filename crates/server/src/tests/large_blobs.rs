@@ -153,3 +153,28 @@ async fn recipes_that_are_none_are_refused() {
         assert!(said.contains(why), "{said}");
     }
 }
+
+#[tokio::test]
+async fn a_runner_may_send_a_file_of_which_it_knows_the_length_only() {
+    let world = World::new().await;
+    let (ada, runner) = (world.ada.clone(), world.runner.clone());
+    let bytes = content(9, 3_000_000);
+    let file = cut(&bytes);
+    let send = async |size: usize, body: Vec<u8>| {
+        let path = format!("/runner/blobs/whole?size_bytes={size}");
+        world.put(&runner, &path, body).await
+    };
+    for (size, body) in [(2_999_999, &bytes[..]), (3_000_001, &bytes), (10, &[])] {
+        let refused = send(size, body.to_vec()).await;
+        assert_eq!(refused.status.as_u16(), 400, "{size}");
+    }
+    assert_eq!(send(usize::MAX, vec![1]).await.status.as_u16(), 413);
+    let missing = json!({ "blobs": [file.id.to_string()] });
+    let ask = || world.post(&runner, "/runner/blobs/missing", &missing);
+    assert_eq!(ask().await.ok(), missing);
+    let answer = send(bytes.len(), bytes.clone()).await.ok();
+    assert_eq!(answer["blake3"], file.id.to_string());
+    assert_eq!(ask().await.ok()["blobs"], json!([]));
+    // Its hash gives the file to nobody who has not sent it.
+    assert!(!can_name(&world, &ada, &file).await);
+}

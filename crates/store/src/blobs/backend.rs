@@ -16,6 +16,7 @@ use super::pack::Header;
 use super::packs::{Found, Packs, Record};
 use super::{BlobError, BlobInfo, Settings};
 
+#[expect(clippy::large_enum_variant, reason = "a store has one")]
 pub(super) enum Backend {
     Folder(Packs),
     Bucket(Arc<BucketPacks>),
@@ -81,6 +82,13 @@ impl Backend {
         match self {
             Self::Folder(packs) => packs.sync(),
             Self::Bucket(_) => Ok(()),
+        }
+    }
+
+    /// The same before anybody waits for it.
+    pub(super) fn sync_early(&self) {
+        if let Self::Folder(packs) = self {
+            packs.sync_early();
         }
     }
 

@@ -158,6 +158,10 @@ impl Inner {
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
+            if self.settings.sync_large {
+                // Meanwhile; the recipes are stored after one that is waited for.
+                scope.spawn(|| self.packs.sync_early());
+            }
             for _ in 1..PROVERS_MAX.min(cores).min(blobs.len()) {
                 scope.spawn(work);
             }

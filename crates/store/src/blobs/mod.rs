@@ -20,6 +20,8 @@
 //! What is stored is in files of a folder, or in a bucket ([`bucket`]).  The server process
 //! is the only writer of either.
 
+mod ahead;
+mod append;
 mod backend;
 mod bucket;
 mod chunked;

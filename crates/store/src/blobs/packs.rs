@@ -12,11 +12,11 @@ use bytes::{Bytes, BytesMut};
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 
+use super::ahead::{AHEAD_BYTES, Ahead};
+use super::append::Writer;
 use super::disk::Disk;
-use super::index::{Index, PACK_NUMBERS_MAX, Place};
-use super::pack::{
-    At, Entry, HEADER_BYTES, Header, Key, Kind, PackFiles, Records, key, open_pack, write_index,
-};
+use super::index::{Index, Place};
+use super::pack::{At, Entry, HEADER_BYTES, Header, Key, Kind, PackFiles, Records, key, open_pack};
 use super::{BlobError, BlobInfo, recipe};
 
 /// Longest pack file in bytes, but for its last record.
@@ -26,11 +26,6 @@ pub(super) const PACK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Pack files that are kept open for reading.
 /// Higher: more file descriptors.  Lower: more opening when reads are spread widely.
 const PACKS_OPEN_MAX: usize = 256;
-
-/// Memory that is kept from one batch for the next, in bytes.
-/// Higher: an idle server keeps it for nothing.  Lower: getting and clearing memory
-/// costs as much as writing it.
-const BATCH_BYTES_KEPT: usize = 5 * 1024 * 1024;
 
 /// How often a reader looks again when the pack it was about to open is rewritten.
 const LOOK_TRIES_MAX: usize = 8;
@@ -46,6 +41,7 @@ pub(super) struct Packs {
     open: Mutex<HashMap<u32, Arc<File>>>,
     /// Held while packs are forced to the disk, so that whoever comes meanwhile waits.
     syncing: Mutex<()>,
+    ahead: Arc<Ahead>,
     /// Records whose bytes were found to be damaged: as good as missing.
     damaged: Mutex<HashSet<Key>>,
     any_damaged: AtomicBool,
@@ -109,99 +105,6 @@ impl Found {
     }
 }
 
-/// The pack that new records go to.
-struct Writer {
-    number: u32,
-    files: PackFiles,
-    disk: Disk,
-    /// Absent until the first record: a store without blobs makes no file.
-    file: Option<Arc<File>>,
-    len: u64,
-    /// Entries in the index file.
-    indexed: u64,
-    /// Entries that the index file does not have yet, because the disk was full.
-    backlog: Vec<Entry>,
-    /// Where a batch is put together, kept to be used again.
-    records: Vec<u8>,
-    /// Packs that were written to since they were forced to the disk.
-    dirty: BTreeMap<u32, Arc<File>>,
-}
-
-impl Writer {
-    fn new(dir: &Path, disk: &Disk, number: u32, len: u64, indexed: u64) -> Self {
-        Self {
-            number,
-            files: PackFiles::new(dir, number),
-            disk: disk.clone(),
-            file: None,
-            len,
-            indexed,
-            backlog: Vec::new(),
-            records: Vec::new(),
-            dirty: BTreeMap::new(),
-        }
-    }
-
-    /// Goes on with an empty pack.
-    fn turn(&mut self, dir: &Path) -> io::Result<()> {
-        let next = self.number + 1;
-        if next >= PACK_NUMBERS_MAX {
-            return Err(io::Error::other("there are no numbers left for packs"));
-        }
-        let dirty = std::mem::take(&mut self.dirty);
-        *self = Self::new(dir, &self.disk, next, 0, 0);
-        self.dirty = dirty;
-        Ok(())
-    }
-
-    /// Writes records at the end of the pack, or none of them.
-    fn append(&mut self, new: &[(Header, &[u8])], sync: bool) -> io::Result<()> {
-        // What an earlier call left when it failed must not be written now.
-        self.records.clear();
-        for (header, bytes) in new {
-            self.records.extend_from_slice(&header.to_bytes());
-            self.records.extend_from_slice(bytes);
-        }
-        let file = match &self.file {
-            Some(file) => Arc::clone(file),
-            None => {
-                let file = Arc::new(self.disk.open(&self.files.pack)?);
-                self.file = Some(Arc::clone(&file));
-                file
-            }
-        };
-        let mut result = self.disk.write_at(&file, &self.records, self.len);
-        if sync && result.is_ok() {
-            result = self.disk.sync(&file);
-        }
-        match result {
-            Ok(()) => self.len += self.records.len() as u64,
-            // If this fails too, the next open cuts the torn record off.
-            Err(_) => drop(self.disk.set_len(&file, self.len)),
-        }
-        if !sync {
-            self.dirty.insert(self.number, file);
-        }
-        self.records.clear();
-        self.records.shrink_to(BATCH_BYTES_KEPT);
-        result
-    }
-
-    fn index(&mut self, entries: &[Entry]) {
-        self.backlog.extend_from_slice(entries);
-        match write_index(&self.files, &self.disk, self.indexed, &self.backlog) {
-            Ok(()) => {
-                self.indexed += self.backlog.len() as u64;
-                self.backlog.clear();
-            }
-            Err(error) => {
-                // It is a cache of the pack, and written with the next batch.
-                tracing::debug!(%error, "could not extend the index of a pack");
-            }
-        }
-    }
-}
-
 impl Packs {
     pub(super) fn open(dir: &Path, sync: bool, disk: &Disk) -> Result<Self, BlobError> {
         let doing = |source| BlobError::io(format!("open the packs in {}", dir.display()), source);
@@ -215,6 +118,7 @@ impl Packs {
             sizes: Mutex::new(sizes),
             open: Mutex::new(HashMap::new()),
             syncing: Mutex::new(()),
+            ahead: Arc::default(),
             damaged: Mutex::new(HashSet::new()),
             any_damaged: AtomicBool::new(false),
         })
@@ -313,6 +217,12 @@ impl Packs {
         }
         let now = new.get(..entries.len()).unwrap_or_default();
         writer.append(now, self.sync)?;
+        if writer.unwritten >= AHEAD_BYTES {
+            writer.unwritten = 0;
+            if let Some(file) = writer.file.clone() {
+                self.ahead.begin(file);
+            }
+        }
         writer.index(&entries);
         let mut sizes = self.sizes();
         let sizes = sizes.entry(writer.number).or_default();
@@ -377,7 +287,7 @@ impl Packs {
     pub(super) fn sync(&self) -> io::Result<()> {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let dirty = std::mem::take(&mut self.writer().dirty);
-        let mut result = Ok(());
+        let mut result = self.ahead.trouble().take().map_or(Ok(()), Err);
         for (number, file) in dirty {
             if result.is_ok() {
                 result = self.disk.sync(&file);
@@ -387,6 +297,13 @@ impl Packs {
             }
         }
         result
+    }
+
+    /// Forces to the disk what was written; whoever does so next hears of trouble.
+    pub(super) fn sync_early(&self) {
+        if let Err(error) = self.sync() {
+            *self.ahead.trouble() = Some(error);
+        }
     }
 
     /// The record of this name, and that it is needed from now on.

@@ -3,6 +3,7 @@
 mod bytes;
 mod scan;
 mod store;
+mod whole;
 
 use std::collections::HashSet;
 use std::path::Path;

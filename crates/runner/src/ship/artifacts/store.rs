@@ -13,13 +13,14 @@ use grid_api::blob::{
 };
 use grid_api::client;
 use grid_api::runner::{ArtifactsPut, BlobsMissing};
-use grid_api::upload::{self, Door, FileError, FileToSend};
+use grid_api::upload::{self, Door, FileError, FileToSend, SentFile};
 use grid_core::blob::BlobId;
 use grid_core::id::AttemptId;
 use tokio::sync::mpsc;
 
 use super::bytes::{self, CHUNK_BYTES, Hashed};
 use super::scan::{Found, Signature, wire_name};
+use super::whole;
 use crate::context::Context;
 
 /// Most files that are hashed and sent together.  Higher: more memory; lower: more
@@ -159,24 +160,11 @@ async fn store_large(
         if left.is_empty() {
             break;
         }
-        let files = left.iter().map(|file| FileToSend {
-            path: work.join(&file.path),
-            known: None,
-        });
-        let files = files.collect();
-        let sent = upload::send(&Line { context }, files, |_| {}).await;
         let mut again = Vec::new();
-        for (file, sent) in left.into_iter().zip(sent.map_err(Error::of)?) {
+        let sent = send_large(context, work, left).await;
+        for (file, sent) in sent.map_err(Error::of)? {
             match sent {
-                Ok(sent) => {
-                    let found = sent.metadata.as_ref();
-                    let hashed = Hashed {
-                        hash: *sent.blob.as_bytes(),
-                        signature: found.map_or(file.signature, Signature::of),
-                        bytes: None,
-                    };
-                    outcome.stored.push(stored(file, &hashed));
-                }
+                Ok(hashed) => outcome.stored.push(stored(file, &hashed)),
                 Err(FileError::Changed) if last < TRIES_MAX => again.push(file),
                 Err(error) => outcome.failed.push((file.path, in_full(&error))),
             }
@@ -184,6 +172,41 @@ async fn store_large(
         left = again;
     }
     Ok(())
+}
+
+type Sent = (Found, Result<Hashed, FileError>);
+
+/// Sends large files, as they are or in chunks.
+async fn send_large(
+    context: &Context,
+    work: &Path,
+    files: Vec<Found>,
+) -> Result<Vec<Sent>, client::Error> {
+    let is_whole = |file: &Found| {
+        let path = work.join(&file.path);
+        whole::is_for(context, &path, file.signature.size_bytes)
+    };
+    let (whole, cut): (Vec<_>, Vec<_>) = files.into_iter().partition(is_whole);
+    let mut all = Vec::with_capacity(whole.len() + cut.len());
+    for file in whole {
+        let sent = whole::send(context, work.join(&file.path)).await?;
+        all.push((file, sent));
+    }
+    let files = cut.iter().map(|file| FileToSend {
+        path: work.join(&file.path),
+        known: None,
+    });
+    let sent = upload::send(&Line { context }, files.collect(), |_| {}).await?;
+    for (file, sent) in cut.into_iter().zip(sent) {
+        let found = |sent: SentFile| Hashed {
+            hash: *sent.blob.as_bytes(),
+            signature: sent.metadata.as_ref().map_or(file.signature, Signature::of),
+            bytes: None,
+        };
+        let sent = sent.map(found);
+        all.push((file, sent));
+    }
+    Ok(all)
 }
 
 /// The line to the server, which tries again for as long as it takes.
