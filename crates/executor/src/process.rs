@@ -22,6 +22,20 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// The pause before a runner that keeps dying is started again, at most.
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// What the server may have in its environment to use a bucket, and nobody beside the
+/// processes of users should.
+const SECRETS: [&str; 9] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_ACCESS_KEY",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GRID_SERVER_DATABASE_URL",
+];
+
 /// What the runner of this machine is told.
 #[derive(Debug, Clone)]
 pub struct ProcessOptions {
@@ -162,6 +176,9 @@ impl ProcessExecutor {
             .kill_on_drop(false)
             // Its own group: a Ctrl-C at the server's terminal is not for it.
             .process_group(0);
+        for name in SECRETS {
+            command.env_remove(name);
+        }
         let child = command.spawn().map_err(Error::Spawn)?;
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
             && let Some(start_time) = start_time(pid)

@@ -140,6 +140,16 @@ fn claim(remote: &Remote, me: u64) -> Result<(), BucketError> {
     remote.put(OWNER, &name, "write its owner")
 }
 
+/// What is in a pack.
+struct End {
+    name: Name,
+    /// Length of the object.
+    size: u64,
+    lines: Vec<Line>,
+    /// Length of its records.
+    len: u64,
+}
+
 struct Loading<'a> {
     remote: &'a Remote,
     dir: &'a Path,
@@ -173,12 +183,13 @@ impl Loading<'_> {
         };
         let all: Vec<(Name, u64)> = packs.into_iter().collect();
         for some in all.chunks(ENDS_TOGETHER) {
-            for (name, size, lines, len) in self.ends(some)? {
+            for end in self.ends(some)? {
+                let name = end.name;
                 let dead_bytes = dead.get(&name).copied().unwrap_or(0);
                 let pack = Pack {
                     name,
-                    len,
-                    end_bytes: size - len,
+                    len: end.len,
+                    end_bytes: end.size - end.len,
                     live: 0,
                     dead_bytes,
                     unburied: Vec::new(),
@@ -189,7 +200,7 @@ impl Loading<'_> {
                         .into_iter()
                         .collect(),
                 };
-                self.take_up(&mut table, pack, &lines, &gone);
+                self.take_up(&mut table, pack, &end.lines, &gone);
             }
         }
         Ok(table)
@@ -197,12 +208,17 @@ impl Loading<'_> {
 
     /// What is in these packs, and how long they are.  Of one whose end is damaged
     /// nothing is known; it is left alone.
-    fn ends(&self, packs: &[(Name, u64)]) -> Result<Vec<(Name, u64, Vec<Line>, u64)>, BucketError> {
+    fn ends(&self, packs: &[(Name, u64)]) -> Result<Vec<End>, BucketError> {
         let mut ends = Vec::with_capacity(packs.len());
         let mut lacking = Vec::new();
         for (name, size) in packs {
             match self.heads.read(*name) {
-                Some((lines, len)) if len < *size => ends.push((*name, *size, lines, len)),
+                Some((lines, len)) if len < *size => ends.push(End {
+                    name: *name,
+                    size: *size,
+                    lines,
+                    len,
+                }),
                 _ => lacking.push((*name, *size)),
             }
         }
@@ -229,7 +245,7 @@ impl Loading<'_> {
         for ((name, size), end) in long.iter().zip(&second) {
             ends.extend(self.learn_end(*name, *size, end.as_deref().unwrap_or_default()));
         }
-        ends.sort_unstable_by_key(|(name, ..)| *name);
+        ends.sort_unstable_by_key(|end| end.name);
         Ok(ends)
     }
 
@@ -247,7 +263,7 @@ impl Loading<'_> {
         self.remote.bucket.get_ranges(parts.collect(), doing)
     }
 
-    fn learn_end(&self, name: Name, size: u64, end: &[u8]) -> Option<(Name, u64, Vec<Line>, u64)> {
+    fn learn_end(&self, name: Name, size: u64, end: &[u8]) -> Option<End> {
         let parsed = parse_end(end).filter(|(_, len)| len + end.len() as u64 == size);
         let Some((lines, len)) = parsed else {
             damaged(name);
@@ -256,7 +272,12 @@ impl Loading<'_> {
         if let Err(error) = self.heads.write(name, end) {
             tracing::warn!(%error, "could not keep what is in a pack on the local disk");
         }
-        Some((name, size, lines, len))
+        Some(End {
+            name,
+            size,
+            lines,
+            len,
+        })
     }
 
     fn take_up(&self, table: &mut Table, mut pack: Pack, lines: &[Line], gone: &HashSet<u32>) {
