@@ -25,7 +25,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use grid_engine::audit::Trail;
@@ -63,6 +63,19 @@ pub(crate) fn router(app: App) -> Router {
 }
 
 async fn serve(State(app): State<App>, request: Request) -> Response {
+    // Who waits to be told to go on sends no body to an answer that says no.  The HTTP below
+    // would take the first bytes of their next request for it.
+    let is_waiting = request.headers().contains_key(header::EXPECT)
+        && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
+    let mut response = answered(app, request).await;
+    if is_waiting && !response.status().is_success() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+async fn answered(app: App, request: Request) -> Response {
     let is_head = request.method() == Method::HEAD;
     let trail = request.extensions().get::<Trail>().cloned();
     let trail = trail.unwrap_or_default();
@@ -111,7 +124,7 @@ async fn worded(response: Response) -> Response {
         true => text,
         false => text.replace("</Code>", &format!("</Code><Message>{MISMATCH}</Message>")),
     };
-    parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+    parts.headers.remove(header::CONTENT_LENGTH);
     Response::from_parts(parts, Body::from(text))
 }
 
@@ -150,8 +163,8 @@ fn bare(mut response: Response, is_head: bool) -> Response {
     if response.status() == StatusCode::NOT_MODIFIED || (is_head && is_failed) {
         *response.body_mut() = Body::empty();
         let headers = response.headers_mut();
-        headers.remove(axum::http::header::CONTENT_LENGTH);
-        headers.remove(axum::http::header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::CONTENT_TYPE);
     }
     response
 }

@@ -213,7 +213,7 @@ pub(super) async fn head(
     caller: &Caller,
     input: HeadObjectInput,
 ) -> S3Result<HeadObjectOutput> {
-    require_whole(input.part_number, input.version_id.as_deref())?;
+    require_whole(&input.key, input.part_number, input.version_id.as_deref())?;
     let found = objects::stat(engine, caller, &input.bucket, &input.key).await;
     let object = found.map_err(error::of)?;
     let conditions = Conditions {
@@ -239,7 +239,7 @@ pub(super) async fn get(
     caller: &Caller,
     input: GetObjectInput,
 ) -> S3Result<GetObjectOutput> {
-    require_whole(input.part_number, input.version_id.as_deref())?;
+    require_whole(&input.key, input.part_number, input.version_id.as_deref())?;
     let opened = objects::open(engine, caller, &input.bucket, &input.key).await;
     let opened = opened.map_err(error::of)?;
     let conditions = Conditions {
@@ -298,9 +298,11 @@ fn content_type(text: &str) -> Option<s3s::dto::ContentType> {
     text.parse().ok()
 }
 
-/// Objects have one part and one version here.
-fn require_whole(part: Option<i32>, version: Option<&str>) -> S3Result<()> {
-    if version.is_some_and(|version| !matches!(version, "" | "null")) {
+/// Objects have one part and one version here; but what is written to end a version is asked
+/// for by that, where a client remembers it.
+fn require_whole(key: &str, part: Option<i32>, version: Option<&str>) -> S3Result<()> {
+    let is_commit = key.rsplit('/').next() == Some(objects::COMMIT);
+    if !is_commit && version.is_some_and(|version| !matches!(version, "" | "null")) {
         return Err(s3_error!(NoSuchVersion, "an object has no versions by itself here"));
     }
     if part.is_some_and(|part| part != 1) {

@@ -1,0 +1,210 @@
+//! S3 as people use it: the unmodified programs, in an environment of their own, against the
+//! door of a server.
+//!
+//! What they do is told in `s3/stories.py`: one story for each test, which fails when anything
+//! is not as it says.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use grid_e2e::{Ran, Server};
+use serde_json::Value;
+
+/// The Python programs that speak S3, as they are found today.
+const PROGRAMS: [&str; 5] = ["boto3", "s3fs>=2025", "pandas", "pyarrow", "awscli"];
+
+/// A server that speaks S3.
+fn server() -> Server {
+    Server::start(&["--s3-listen", "127.0.0.1:0"])
+}
+
+/// The folder with the programs, made once and kept beside the builds.  Two tests that want
+/// it at once wait for each other by a lock on a file.
+fn programs() -> PathBuf {
+    let own = std::env::current_exe().expect("a test has a path");
+    let mut above = own.ancestors().skip(1);
+    let target = above.find(|folder| folder.join("CACHEDIR.TAG").exists());
+    let folder = target.expect("the folder of the build").join("tools/s3-clients");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let lock = std::fs::File::create(folder.join("lock")).expect("a lock");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("locked");
+    let (made, environment) = (folder.join("made"), folder.join("environment"));
+    let wanted = PROGRAMS.join(" ");
+    if std::fs::read_to_string(&made).is_ok_and(|made| made == wanted) {
+        return environment;
+    }
+    let uv = |arguments: &[&str]| {
+        let mut command = Command::new("uv");
+        command.args(arguments).stdin(Stdio::null());
+        command.env("VIRTUAL_ENV", &environment);
+        Ran::of(&command.output().expect("uv")).ok();
+    };
+    let text = environment.to_str().expect("UTF-8");
+    uv(&["venv", "--quiet", "--clear", text]);
+    let mut install = vec!["pip", "install", "--quiet"];
+    install.extend(PROGRAMS);
+    uv(&install);
+    std::fs::write(made, wanted).expect("written");
+    environment
+}
+
+/// A key of somebody, which signs.
+struct Key {
+    id: String,
+    secret: String,
+    endpoint: String,
+}
+
+impl Key {
+    fn of(server: &Server, who: &str, name: &str, more: &[&str]) -> Self {
+        let mut arguments = vec!["user", "keys", "create", name, "--s3", "-o", "json"];
+        arguments.extend(more);
+        let made = server.grid(who, &arguments).json();
+        let word = |name: &str| made["s3"][name].as_str().expect("text").to_owned();
+        Self {
+            id: word("access_key_id"),
+            secret: word("secret_access_key"),
+            endpoint: word("endpoint"),
+        }
+    }
+
+    fn sign(&self, command: &mut Command, folder: &Path) {
+        command
+            .current_dir(folder)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", folder)
+            .env("AWS_ACCESS_KEY_ID", &self.id)
+            .env("AWS_SECRET_ACCESS_KEY", &self.secret)
+            .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::null());
+    }
+}
+
+/// Tells a story with a key; `more` is what it needs to know besides.
+fn tell(server: &Server, key: &Key, story: &str, more: &[(&str, &str)]) -> String {
+    let folder = server.folder.path().join("s3").join(story);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let stories = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/s3/stories.py");
+    let mut command = Command::new(programs().join("bin/python"));
+    key.sign(&mut command, &folder);
+    command.arg(stories).arg(story);
+    command.env("AWS", programs().join("bin/aws"));
+    for (name, value) in more {
+        command.env(name, value);
+    }
+    Ran::of(&command.output().expect("python")).ok()
+}
+
+/// A datastore `cats` of ada's in the team `lab`, where bob is, too.
+fn cats(server: &Server) {
+    server.person("bob");
+    std::fs::create_dir_all(server.work().join("cats/train")).expect("a folder");
+    server.grid("ada", &["team", "create", "lab"]).ok();
+    server.grid("ada", &["team", "invite", "lab", "bob"]).ok();
+    server.grid("bob", &["team", "join", "lab"]).ok();
+    for (name, text) in [
+        ("cats/t.csv", "a,b\n1,2\n3,4\n"),
+        ("cats/train/1.txt", "one"),
+        ("cats/train/2.txt", "two"),
+        ("cats/a b+ü.txt", "odd"),
+    ] {
+        server.script(name, text);
+    }
+    let create = ["datastore", "create", "cats", "--team", "lab"];
+    server.grid("ada", &create).ok();
+}
+
+#[test]
+fn what_a_team_has_is_read_by_every_program() {
+    let server = server();
+    cats(&server);
+    server.script("left.py", "open('model.txt', 'w').write('weights')\n");
+    server.run("bert", &["--team", "lab", "left.py"]);
+    server.reaches("bert-exp0", "succeeded");
+    let key = Key::of(&server, "bob", "notebook", &["--scope", "read"]);
+    tell(&server, &key, "read", &[]);
+    tell(&server, &key, "aws_read", &[]);
+}
+
+#[test]
+fn a_version_is_written_committed_and_mounted() {
+    let server = server();
+    cats(&server);
+    let key = Key::of(&server, "ada", "laptop", &[]);
+    tell(&server, &key, "write", &[]);
+    tell(&server, &key, "aws_write", &[]);
+    let committed = server.grid("ada", &["datastore", "commit", "dogs"]).ok();
+    assert!(committed.contains("dogs:2"), "{committed}");
+    tell(&server, &key, "committed", &[]);
+    server.script(
+        "look.py",
+        "import os\nprint(sorted(os.listdir('/datastores/dogs')))\n",
+    );
+    let mounted = ["--team", "lab", "--datastore_name", "dogs:2"];
+    server.run("look", &[&mounted[..], &["look.py"]].concat());
+    server.reaches("look-exp0", "succeeded");
+    let log = server.log_text("look-exp0");
+    assert!(log.contains("['a.txt', 'sub']"), "{log}");
+    let again = server.grid("ada", &["datastore", "commit", "dogs"]).fails(1);
+    assert!(again.contains("nothing was written"), "{again}");
+    server.doctor();
+}
+
+#[test]
+fn who_may_not_know_is_told_that_there_is_nothing() {
+    let server = server();
+    cats(&server);
+    server.person("eve");
+    let key = Key::of(&server, "ada", "laptop", &[]);
+    let link = tell(&server, &key, "links", &[]);
+    let eve = Key::of(&server, "eve", "evil", &[]);
+    tell(&server, &eve, "outsider", &[]);
+    let bob = Key::of(&server, "bob", "notebook", &[]);
+    tell(&server, &bob, "teammate", &[]);
+    let narrow = Key::of(&server, "ada", "narrow", &["--scope", "read"]);
+    tell(&server, &narrow, "narrow", &[]);
+    server.grid("ada", &["team", "remove", "lab", "bob"]).ok();
+    tell(&server, &bob, "outsider", &[]);
+    // What was signed with a key that is revoked opens nothing any more, a link neither.
+    server.grid("ada", &["user", "keys", "revoke", "laptop"]).ok();
+    tell(&server, &key, "revoked", &[("LINK", link.trim())]);
+    let audit = server.grid("ada", &["team", "audit", "lab", "-o", "json"]).json();
+    let events = audit["events"].as_array().expect("events");
+    let refused = |event: &&Value| event["result"] == "refused" && event["actor"] == "bob";
+    assert!(events.iter().any(|event| refused(&event)), "{audit}");
+}
+
+#[test]
+fn rclone_copies_both_ways() {
+    let server = server();
+    cats(&server);
+    let key = Key::of(&server, "ada", "laptop", &[]);
+    let folder = server.folder.path().join("rclone");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let rclone = |arguments: &[&str]| {
+        let mut command = Command::new("rclone");
+        key.sign(&mut command, &folder);
+        for (name, value) in [
+            ("RCLONE_CONFIG_GRID_TYPE", "s3"),
+            ("RCLONE_CONFIG_GRID_PROVIDER", "Other"),
+            ("RCLONE_CONFIG_GRID_ENV_AUTH", "true"),
+            ("RCLONE_CONFIG_GRID_ENDPOINT", &key.endpoint),
+        ] {
+            command.env(name, value);
+        }
+        Ran::of(&command.args(arguments).output().expect("rclone")).ok()
+    };
+    rclone(&["copy", "grid:lab/datastores/ada/cats/1", "down"]);
+    let text = std::fs::read_to_string(folder.join("down/a b+ü.txt"));
+    assert_eq!(text.expect("copied"), "odd");
+    rclone(&["copy", "down", "grid:lab/datastores/ada/birds/next"]);
+    let listed = rclone(&["lsf", "-R", "--files-only", "grid:lab/datastores/ada/birds/next"]);
+    assert_eq!(listed, "a b+ü.txt\nt.csv\ntrain/1.txt\ntrain/2.txt\n");
+    std::fs::write(folder.join("empty"), "").expect("written");
+    rclone(&["copyto", "empty", "grid:lab/datastores/ada/birds/next/.commit"]);
+    let listed = rclone(&["lsf", "-R", "--files-only", "grid:lab/datastores/ada/birds/1"]);
+    assert_eq!(listed, "a b+ü.txt\nt.csv\ntrain/1.txt\ntrain/2.txt\n");
+}
