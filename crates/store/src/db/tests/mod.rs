@@ -11,6 +11,7 @@ mod plans;
 mod runs;
 mod sharing;
 mod small;
+mod staged;
 mod states;
 mod trash;
 mod workloads;
