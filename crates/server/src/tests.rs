@@ -21,6 +21,7 @@ mod outsider;
 mod pages;
 mod place;
 mod runs;
+mod s3;
 mod secrets;
 mod server;
 mod sockets;
