@@ -236,6 +236,17 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    /// `POST` of JSON whose answer may take as long as the server likes: it reads what is
+    /// named, and that may be terabytes.
+    pub async fn post_patiently<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Error> {
+        let request = self.request_by(self.patient()?, Method::POST, path);
+        self.json(request.json(body)).await
+    }
+
     /// `PUT` of JSON.
     pub async fn put<B: Serialize + Sync, T: DeserializeOwned>(
         &self,

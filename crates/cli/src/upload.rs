@@ -109,6 +109,6 @@ impl Door for Line<'_> {
 
     async fn announce(&self, recipes: Vec<BlobRecipe>) -> Result<BlobRecipesAnswer, Error> {
         let recipes = BlobRecipes { recipes };
-        persist(|| self.client.post("/blobs/recipes", &recipes)).await
+        persist(|| self.client.post_patiently("/blobs/recipes", &recipes)).await
     }
 }

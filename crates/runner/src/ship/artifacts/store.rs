@@ -242,7 +242,7 @@ impl Door for Line<'_> {
     async fn announce(&self, recipes: Vec<BlobRecipe>) -> Result<BlobRecipesAnswer, client::Error> {
         let body = &BlobRecipes { recipes };
         let announce = |client: Arc<client::Client>| async move {
-            client.post("/runner/blobs/recipes", body).await
+            client.post_patiently("/runner/blobs/recipes", body).await
         };
         let server = &self.context.server;
         server.persist("putting chunks together", announce).await
