@@ -154,8 +154,21 @@ fn what_is_in_a_bucket_outlives_the_machine() {
         all.extend(flags);
         server.grid("ada", &all).ok();
     }
+}
 
-    // The line is cut: who stores is told so, and what is here is here.
+#[test]
+fn a_line_to_a_bucket_may_be_cut() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let bucket = Bucket::start(parent.path());
+    let line = Line::to(&bucket.url);
+    let variables = keys(&line.url());
+    let environment = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let address = format!("s3://{NAME}/grid");
+    let server = Server::start_with(&["--blobs", &address], &environment);
+
+    // Who stores is told so.
     line.cut();
     server.script("other.py", &TRAIN.replace("trained", "learned"));
     let mut late = server.command("ada", &["run", "--localdir", "--name", "late", "other.py"]);
@@ -174,7 +187,24 @@ fn what_is_in_a_bucket_outlives_the_machine() {
         server.run("late", &["other.py"]);
     }
     assert_eq!(is_succeeded(&server, "late"), 1);
-    assert_eq!(artifact(&server, "late-exp0", "late").len(), 700_000);
+
+    // What an experiment leaves while it is cut is sent when it is mended.
+    let waiting = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = waiting.local_addr().expect("an address").port();
+    let waits = format!("import socket\nsocket.create_connection(('127.0.0.1', {port})).recv(1)\n");
+    server.script("slow.py", &format!("{TRAIN}{waits}"));
+    server.run("slow", &["slow.py"]);
+    waiting.set_nonblocking(true).expect("set");
+    let (begun, _) = wait_for("the experiment to wait", || waiting.accept().ok());
+    line.cut();
+    let said = server.log().matches("can be reached").count();
+    drop(begun);
+    wait_for("its files to be refused", || {
+        (server.log().matches("can be reached").count() > said).then_some(())
+    });
+    line.mend();
+    assert_eq!(is_succeeded(&server, "slow"), 1);
+    assert_eq!(artifact(&server, "slow-exp0", "slow").len(), 700_000);
     server.doctor();
     assert!(!server.log().contains(SECRET), "no key is in a log");
 }
