@@ -38,7 +38,9 @@ struct Asked {
 impl Asked {
     async fn ask(&self, method: Method, path: String) {
         let path = path.trim_start_matches('/');
-        let key = path.strip_prefix(NAME).and_then(|key| key.strip_prefix('/'));
+        let key = path
+            .strip_prefix(NAME)
+            .and_then(|key| key.strip_prefix('/'));
         let is_read = method == Method::GET;
         let Some(key) = key.filter(|key| !key.is_empty() && is_read) else {
             *self.lists.lock().unwrap_or_else(PoisonError::into_inner) += 1;

@@ -63,7 +63,12 @@ fn objects_are_copied_with_a_credential_that_nobody_sees() {
     assert!(said.contains("does not let us read it"), "{said}");
     assert!(said.contains("--credential"), "{said}");
     credential(&server, &bucket);
-    let made = grid(&server, "ada", "datastore create s3://data/cats --credential lab").ok();
+    let made = grid(
+        &server,
+        "ada",
+        "datastore create s3://data/cats --credential lab",
+    )
+    .ok();
     assert!(made.contains("cats:1 is available: 4 file(s)"), "{made}");
     grid(&server, "ada", "datastore download cats:1 --to back").ok();
     same_tree(&bucket.path("cats"), &server.work().join("back"));
@@ -109,7 +114,13 @@ fn a_killed_server_copies_only_what_it_had_not() {
     }
     credential(&server, &bucket);
     bucket.answer_only(PART + 100);
-    let line = ["datastore", "create", "s3://data/many/", "--credential", "lab"];
+    let line = [
+        "datastore",
+        "create",
+        "s3://data/many/",
+        "--credential",
+        "lab",
+    ];
     let mut command = server.command("ada", &line);
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut client = command.spawn().expect("grid starts");
@@ -165,9 +176,8 @@ fn what_is_left_in_the_bucket_is_read_through_the_server() {
     let again = grid(&server, "ada", "datastore download cats:1 --to back").ok();
     assert!(again.contains("4 unchanged"), "{again}");
     let submit = |name: &str, path: &str| {
-        let line = format!(
-            "run --localdir --name {name} --datastore_name ada:cats:1 -- read.sh {path}"
-        );
+        let line =
+            format!("run --localdir --name {name} --datastore_name ada:cats:1 -- read.sh {path}");
         grid(&server, "bob", &line).ok();
         wait_for("the run to end", || {
             let shown = grid(&server, "bob", &format!("-o json status {name}")).json();
@@ -182,13 +192,24 @@ fn what_is_left_in_the_bucket_is_read_through_the_server() {
     bucket.put(&[("cats/a.txt", b"hiss and more\n")]);
     std::fs::remove_file(bucket.path("cats/b.txt")).expect("removed");
     let said = grid(&server, "ada", "datastore cat cats:1 a.txt").fails(1);
-    assert!(said.contains("'cats/a.txt' of s3://data/cats/ is not any more what it was"), "{said}");
+    assert!(
+        said.contains("'cats/a.txt' of s3://data/cats/ is not any more what it was"),
+        "{said}"
+    );
     let said = grid(&server, "ada", "datastore cat cats:1 b.txt").fails(1);
-    assert!(said.contains("'cats/b.txt' of s3://data/cats/ is not there any more"), "{said}");
+    assert!(
+        said.contains("'cats/b.txt' of s3://data/cats/ is not there any more"),
+        "{said}"
+    );
     let log = submit("second", "cats/a.txt");
     assert!(log.contains("meow"), "{log}");
     // Another version has what is there now, and mounting the first anew fails with words.
-    grid(&server, "ada", "datastore create s3://data/cats/ --no-copy --credential lab").ok();
+    grid(
+        &server,
+        "ada",
+        "datastore create s3://data/cats/ --no-copy --credential lab",
+    )
+    .ok();
     let diff = grid(&server, "ada", "datastore diff cats:1 cats:2").ok();
     assert!(diff.contains("0 added, 1 removed, 1 changed"), "{diff}");
     server.stop();

@@ -137,7 +137,12 @@ impl Data {
     }
 
     /// Reads files once, and sends what the server lacks of them; says how much that was.
-    async fn send(&mut self, client: &Client, wanted: &[usize], progress: &Progress) -> Result<u64> {
+    async fn send(
+        &mut self,
+        client: &Client,
+        wanted: &[usize],
+        progress: &Progress,
+    ) -> Result<u64> {
         let files = wanted.iter().map(|&index| FileToSend {
             path: self.root.join(&self.found[index].path),
             known: None,

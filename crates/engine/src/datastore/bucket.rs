@@ -360,7 +360,10 @@ impl Bucket {
 
     fn refused(&self) -> Error {
         Error::Forbidden {
-            message: format!("the server of {} does not let us read it", self.place.shown()),
+            message: format!(
+                "the server of {} does not let us read it",
+                self.place.shown()
+            ),
             hint: Some(
                 "name a credential that may: --credential NAME; `grid credential` lists them"
                     .into(),
@@ -448,7 +451,11 @@ mod tests {
             let tag = *tag.lock().expect("no panic");
             let head = request.headers().get("if-match").cloned();
             async move {
-                let is_list = request.uri().query().unwrap_or_default().contains("list-type");
+                let is_list = request
+                    .uri()
+                    .query()
+                    .unwrap_or_default()
+                    .contains("list-type");
                 if is_list {
                     let object = format!(
                         "<Contents><Key>cats/a</Key><LastModified>2026-01-02T03:04:05.678Z\
@@ -459,7 +466,11 @@ mod tests {
                 }
                 let quoted = format!("\"{tag}\"");
                 if tag == "gone" {
-                    return (StatusCode::NOT_FOUND, [("ETag", String::new())], String::new());
+                    return (
+                        StatusCode::NOT_FOUND,
+                        [("ETag", String::new())],
+                        String::new(),
+                    );
                 }
                 if heeds && head.is_some_and(|wanted| wanted != quoted.as_str()) {
                     let status = StatusCode::PRECONDITION_FAILED;
@@ -486,7 +497,11 @@ mod tests {
             let bucket = Bucket::open(place, None, true).expect("open");
             let entry = bucket.list().try_next().await.expect("a list");
             let entry = entry.expect("an object");
-            let Node::Elsewhere { size_bytes, tag: listed } = &entry.node else {
+            let Node::Elsewhere {
+                size_bytes,
+                tag: listed,
+            } = &entry.node
+            else {
                 panic!("it is elsewhere")
             };
             assert_eq!((entry.path.as_str(), *size_bytes), ("a", 4));
@@ -494,7 +509,10 @@ mod tests {
             let read = bucket.read(&entry, None).await.expect("bytes");
             let read: Vec<Bytes> = read.try_collect().await.expect("all of them");
             assert_eq!(read.concat(), b"meow");
-            for (now, expected) in [("two", "is not any more what it was"), ("gone", "is not there")] {
+            for (now, expected) in [
+                ("two", "is not any more what it was"),
+                ("gone", "is not there"),
+            ] {
                 *tag.lock().expect("no panic") = now;
                 let error = bucket.read(&entry, None).await.map(drop);
                 let error = error.expect_err("it changed").to_string();

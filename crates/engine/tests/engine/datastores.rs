@@ -37,7 +37,9 @@ async fn every_upload_that_ends_is_filed_at_once_however_many_end_together() {
         assert!(matches!(put, Ok(Outcome::Kept)), "{put:?}");
         versions.push(id);
     }
-    let ends = versions.iter().map(|id| datastore::commit(engine, ada, id, 1));
+    let ends = versions
+        .iter()
+        .map(|id| datastore::commit(engine, ada, id, 1));
     for ended in futures::future::join_all(ends).await {
         assert_eq!(ended.expect("ended").row.state, State::Available);
     }

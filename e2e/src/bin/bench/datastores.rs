@@ -274,7 +274,9 @@ fn memory(figures: &mut Figures) -> Result<()> {
             bail!("one of {PEOPLE} uploads failed: {}", ran.stderr);
         }
     }
-    machine::say(&format!("  {PEOPLE} uploads at once were over after {times:.1?} s"));
+    machine::say(&format!(
+        "  {PEOPLE} uploads at once were over after {times:.1?} s"
+    ));
     let processes = machine::processes(server.folder.path());
     let process = processes.iter().find(|process| process.role == "server");
     let process = process.context("the server was not found among the processes")?;

@@ -84,8 +84,12 @@ fn begin(server: &Server, run: &str, args: &[&str], mount: Option<&str>) -> Resu
     server.finished(run);
     let log = server.grid("ada", &["logs", &format!("{run}-exp0")]).ok();
     let numbers = |word: &str| -> Option<Vec<f64>> {
-        let line = log.lines().find_map(|line| Some(line.split_once(word)?.1))?;
-        line.split_whitespace().map(|word| word.parse().ok()).collect()
+        let line = log
+            .lines()
+            .find_map(|line| Some(line.split_once(word)?.1))?;
+        line.split_whitespace()
+            .map(|word| word.parse().ok())
+            .collect()
     };
     let began = numbers("began ").with_context(|| format!("it did not begin: {log}"))?;
     let read = numbers("read ").with_context(|| format!("it did not read: {log}"))?;

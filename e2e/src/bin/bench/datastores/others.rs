@@ -59,7 +59,9 @@ pub(super) fn measure(figures: &mut Figures, server: &Server) -> Result<()> {
 
 fn program(name: &str) -> Option<PathBuf> {
     let works = Command::new(name).arg("--version").output();
-    works.is_ok_and(|ran| ran.status.success()).then(|| name.into())
+    works
+        .is_ok_and(|ran| ran.status.success())
+        .then(|| name.into())
 }
 
 /// Installs dvc where the next run finds it.
@@ -71,7 +73,10 @@ fn install(tools: &Path) -> Option<PathBuf> {
     machine::say("  installing dvc");
     run(Command::new("uv").arg("venv").arg("--clear").arg(tools)).ok()?;
     let mut install = Command::new("uv");
-    install.args(["pip", "install", "--python"]).arg(tools).arg(DVC);
+    install
+        .args(["pip", "install", "--python"])
+        .arg(tools)
+        .arg(DVC);
     run(&mut install).ok()?;
     found.exists().then_some(found)
 }
@@ -81,7 +86,13 @@ fn sync(aws: &Path, server: &Server, data: &Path) -> Result<f64> {
     let bucket = Bucket::start(server.folder.path());
     let mut command = Command::new(aws);
     command
-        .args(["s3", "sync", "--only-show-errors", "--endpoint-url", &bucket.url])
+        .args([
+            "s3",
+            "sync",
+            "--only-show-errors",
+            "--endpoint-url",
+            &bucket.url,
+        ])
         .arg(data)
         .arg(format!("s3://{NAME}/data/"))
         .env("AWS_ACCESS_KEY_ID", KEY)
