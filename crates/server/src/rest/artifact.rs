@@ -87,8 +87,13 @@ pub(crate) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobRea
 pub(super) fn send(request: &HeaderMap, path: &str, blob: BlobId, reader: BlobReader) -> Response {
     match Plan::of(request, path, &blob.to_string(), reader.len()) {
         Plan::Answer(response) => *response,
-        Plan::Send { head, range: None } => (head, Body::from_stream(reader.stream())).into_response(),
-        Plan::Send { head, range: Some(range) } => {
+        Plan::Send { head, range: None } => {
+            (head, Body::from_stream(reader.stream())).into_response()
+        }
+        Plan::Send {
+            head,
+            range: Some(range),
+        } => {
             let body = Body::from_stream(reader.stream_range(range));
             (StatusCode::PARTIAL_CONTENT, head, body).into_response()
         }
