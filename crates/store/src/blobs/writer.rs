@@ -16,11 +16,15 @@ use crate::logs::blocking;
 /// Higher: more memory per upload.  Lower: more thread changes.
 const PIECE_BYTES: usize = 2 * 1024 * 1024;
 
+/// The same where hundreds of uploads may come at once: more than a small blob.
+const MODEST_PIECE_BYTES: usize = SMALL_BYTES_MAX + 64 * 1024;
+
 /// Takes the bytes of one blob.  Cutting, hashing and writing of one piece go on while
 /// the next arrives.  Of a writer that is dropped, chunks are left that the next attempt
 /// finds, or the next collection after their grace.
 pub struct BlobWriter {
     inner: Arc<Inner>,
+    piece_bytes: usize,
     buffer: Vec<u8>,
     len: u64,
     upload: Upload,
@@ -47,10 +51,18 @@ impl BlobWriter {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
             inner,
+            piece_bytes: PIECE_BYTES,
             buffer: Vec::new(),
             len: 0,
             upload: Upload::Small,
         }
+    }
+
+    /// The same with less memory, and more thread changes: for one of very many.
+    #[must_use]
+    pub fn modest(mut self) -> Self {
+        self.piece_bytes = MODEST_PIECE_BYTES;
+        self
     }
 
     /// How many bytes were written.
@@ -67,12 +79,12 @@ impl BlobWriter {
     /// writer is of no more use.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), BlobError> {
         while !bytes.is_empty() {
-            let room = PIECE_BYTES - self.buffer.len();
+            let room = self.piece_bytes - self.buffer.len();
             let (now, later) = bytes.split_at(bytes.len().min(room));
             self.buffer.extend_from_slice(now);
             self.len += now.len() as u64;
             bytes = later;
-            if self.buffer.len() == PIECE_BYTES {
+            if self.buffer.len() == self.piece_bytes {
                 self.flush().await?;
             }
         }
@@ -85,7 +97,7 @@ impl BlobWriter {
             Some(cutting) => cutting,
             None => Cutting::new(&self.inner),
         };
-        let next = Vec::with_capacity(PIECE_BYTES);
+        let next = Vec::with_capacity(self.piece_bytes);
         let piece = mem::replace(&mut self.buffer, next);
         self.upload = Upload::Busy(tokio::task::spawn_blocking(move || {
             cutting.take(&piece, false)
