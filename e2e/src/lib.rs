@@ -5,6 +5,7 @@
 
 pub mod original;
 pub mod s3;
+pub mod s3_clients;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

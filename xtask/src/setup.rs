@@ -47,6 +47,11 @@ const PACKAGES: &[Package] = &[
         present: || works("openssl", &["version"]),
     },
     Package {
+        name: "rclone",
+        used_for: "the test of S3 with rclone",
+        present: || works("rclone", &["version"]),
+    },
+    Package {
         name: "python3-venv",
         used_for: "uv and the examples",
         present: || works("python3", &["-c", "import ensurepip, venv"]),
