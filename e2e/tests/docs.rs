@@ -20,11 +20,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use grid_e2e::original::{Clients, screen};
+use grid_e2e::s3_clients::programs;
 use grid_e2e::{Server, grid_program, wait_for};
 use regex::Regex;
 
 /// The pages, each with a test of its own.
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "docs/guide/api.md",
     "docs/guide/config-file.md",
@@ -34,6 +35,7 @@ const PAGES: [&str; 13] = [
     "docs/guide/logs-and-artifacts.md",
     "docs/guide/original-client.md",
     "docs/guide/runs.md",
+    "docs/guide/s3.md",
     "docs/guide/secrets.md",
     "docs/guide/server.md",
     "docs/guide/sweeps.md",
@@ -48,6 +50,9 @@ const URL: &str = "http://127.0.0.1:8080";
 
 /// The variable with the folder of the original client's programs, on the page about it.
 const ORIGINAL_CLIENT: &str = "ORIGINAL_CLIENT";
+
+/// The variable with the folder of the programs that speak S3, on the page about it.
+const S3_CLIENTS: &str = "S3_CLIENTS";
 
 /// Ends the text of a file.
 const END_OF_FILE: &str = "END-OF-FILE";
@@ -98,6 +103,11 @@ fn original_client() {
 #[test]
 fn runs() {
     try_page("docs/guide/runs.md");
+}
+
+#[test]
+fn s3() {
+    try_page("docs/guide/s3.md");
 }
 
 #[test]
@@ -197,7 +207,11 @@ fn try_page(page: &str) {
     if steps.is_empty() {
         return;
     }
-    let server = Server::start(&["--cpus", "2"]);
+    let mut flags = vec!["--cpus", "2"];
+    if needs(&steps, S3_CLIENTS) {
+        flags.extend(["--s3-listen", "127.0.0.1:0"]);
+    }
+    let server = Server::start(&flags);
     let said = type_all(&server, &steps);
     if std::env::var_os("GRID_DOCS").is_some_and(|wish| wish == "write") {
         let written = rewritten(&text, &steps, &said);
@@ -365,15 +379,20 @@ fn type_all(server: &Server, steps: &[Step]) -> Vec<(i32, String)> {
 }
 
 /// What pages find in their environment only when they ask for it, because it has to be made.
-fn asked_for(steps: &[Step]) -> Option<(&'static str, PathBuf)> {
-    let asked = steps
-        .iter()
-        .any(|step| step.command.contains(ORIGINAL_CLIENT));
-    let programs = || Clients::ready().python().parent().map(Path::to_owned);
-    asked
-        .then(programs)
-        .flatten()
-        .map(|folder| (ORIGINAL_CLIENT, folder))
+fn asked_for(steps: &[Step]) -> Vec<(&'static str, PathBuf)> {
+    let mut found = Vec::new();
+    if needs(steps, ORIGINAL_CLIENT) {
+        let folder = Clients::ready().python().parent().map(Path::to_owned);
+        found.extend(folder.map(|folder| (ORIGINAL_CLIENT, folder)));
+    }
+    if needs(steps, S3_CLIENTS) {
+        found.push((S3_CLIENTS, programs().join("bin")));
+    }
+    found
+}
+
+fn needs(steps: &[Step], variable: &str) -> bool {
+    steps.iter().any(|step| step.command.contains(variable))
 }
 
 /// The page with what was said instead of what it says; where both agree, as it is.
