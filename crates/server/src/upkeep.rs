@@ -13,6 +13,7 @@ use grid_api::error::ErrorBody;
 use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::{AttemptId, NodeId};
 use grid_executor::{Executor, Hub, NodeState, Stopped};
+use grid_store::blobs::BucketOptions;
 use grid_store::db::Backend;
 use serde::de::DeserializeOwned;
 
@@ -75,9 +76,14 @@ async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Exa
         [0; 32]
     };
     let secrets = secrets(settings, folder, secret)?;
-    let (hub, bucket) = (Hub::new(), settings.bucket.as_ref());
-    let nowhere = Arc::new(Nowhere);
-    let engine = open_engine(folder, db.clone(), hub, nowhere, secrets, bucket).await?;
+    // A server may work with it: this may be the copy of a folder.
+    let looking = |bucket: &BucketOptions| BucketOptions {
+        is_written: false,
+        ..bucket.clone()
+    };
+    let bucket = settings.bucket.as_ref().map(looking);
+    let (hub, nowhere) = (Hub::new(), Arc::new(Nowhere));
+    let engine = open_engine(folder, db.clone(), hub, nowhere, secrets, bucket.as_ref()).await?;
     let report = grid_engine::doctor::examine(&engine, deep).await;
     db.close().await;
     let mut examined: Examined = report.context("cannot look at the data")?.into();

@@ -74,6 +74,7 @@ struct Inner {
     prefix: Path,
     name: String,
     cache_bytes: u64,
+    is_written: bool,
     /// Absent only while this is dropped.
     runtime: Option<Runtime>,
 }
@@ -182,14 +183,15 @@ impl Bucket {
     pub fn new(options: &BucketOptions) -> Result<Self, BucketError> {
         let (store, prefix) = options::store(options)?;
         let name = options.url.trim_end_matches('/').to_owned();
-        Self::over(store, prefix, name, options.cache_bytes)
+        let kept = (options.cache_bytes, options.is_written);
+        Self::over(store, prefix, name, kept)
     }
 
     pub(in super::super) fn over(
         store: Arc<dyn ObjectStore>,
         prefix: Path,
         name: String,
-        cache_bytes: u64,
+        (cache_bytes, is_written): (u64, bool),
     ) -> Result<Self, BucketError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -204,6 +206,7 @@ impl Bucket {
                 prefix,
                 name,
                 cache_bytes,
+                is_written,
                 runtime: Some(runtime),
             }),
         })
@@ -217,6 +220,11 @@ impl Bucket {
     /// How much of it may be kept on the local disk, in bytes.
     pub(super) fn cache_bytes(&self) -> u64 {
         self.inner.cache_bytes
+    }
+
+    /// Whether anything may be changed in it.
+    pub(super) fn is_written(&self) -> bool {
+        self.inner.is_written
     }
 
     fn path(&self, name: &str) -> Path {

@@ -61,7 +61,9 @@ impl BucketPacks {
             bucket: bucket.clone(),
             disk: disk.clone(),
         };
-        claim(&remote, me)?;
+        if bucket.is_written() {
+            claim(&remote, me)?;
+        }
         let heads = Heads::open(local.join("heads")).map_err(doing)?;
         let index = Index::new();
         let table = Loading {
@@ -167,7 +169,8 @@ impl Loading<'_> {
         let is_there = |name: Name| packs.contains_key(&name);
         self.heads.keep_only(is_there).map_err(doing)?;
         remove_others(&self.dir.join("dead"), is_there).map_err(doing)?;
-        for (name, _) in dead.iter().filter(|(name, _)| !is_there(**name)) {
+        let is_left_over = |name: Name| self.remote.bucket.is_written() && !is_there(name);
+        for (name, _) in dead.iter().filter(|(name, _)| is_left_over(**name)) {
             // Of a pack that is gone.
             self.remote.delete(
                 &format!("dead/{name}"),

@@ -40,6 +40,8 @@ pub struct BucketOptions {
     pub credentials: Option<PathBuf>,
     /// How much of it is kept on the local disk, in bytes.
     pub cache_bytes: u64,
+    /// Whether it is written to.  Who only looks takes it from nobody, and deletes nothing.
+    pub is_written: bool,
 }
 
 impl BucketOptions {
@@ -52,6 +54,7 @@ impl BucketOptions {
             path_style: true,
             credentials: None,
             cache_bytes: CACHE_BYTES,
+            is_written: true,
         }
     }
 

@@ -114,7 +114,9 @@ impl BucketPacks {
             keep_dead(&self.dir, pack.name, &bytes);
             if let Some(now) = self.table().packs.get_mut(&number) {
                 now.dead_bytes = bytes.len() as u64;
-                now.unburied.retain(|at| !pack.unburied.contains(at));
+                // What came meanwhile stands behind it.
+                let written = pack.unburied.len().min(now.unburied.len());
+                now.unburied.drain(..written);
             }
         }
         Ok(())

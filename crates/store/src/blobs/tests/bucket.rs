@@ -69,7 +69,7 @@ fn bucket(dir: &Path) -> Bucket {
         Place::Server(server) => server.bucket(),
         Place::Memory(memory) => {
             let name = "memory://".to_owned();
-            Bucket::over(memory, ObjectPath::from("blobs"), name, 1 << 30).unwrap()
+            Bucket::over(memory, ObjectPath::from("blobs"), name, (1 << 30, true)).unwrap()
         }
     }
 }

@@ -95,6 +95,22 @@ async fn only_the_last_who_opened_it_deletes() {
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("another server"), "{error}: {source}");
     assert_eq!(list(&second).await.len(), 20);
+    // Who only looks takes it from nobody, and deletes nothing.
+    let Place::Server(server) = place(dir.path()) else {
+        panic!("it is one")
+    };
+    let looking = BucketOptions {
+        is_written: false,
+        ..server.options()
+    };
+    let third = tempfile::tempdir().unwrap();
+    let theirs = Settings {
+        bucket: Some(Bucket::new(&looking).unwrap()),
+        ..settings(Duration::ZERO)
+    };
+    let looker = Blobs::open(third.path(), theirs).unwrap();
+    assert_eq!(list(&looker).await.len(), 20);
+    looker.collection().await.sweep(false).await.unwrap_err();
     // It may still look what it would delete.
     assert_eq!(
         first.collection().await.sweep(true).await.unwrap().removed,
