@@ -17,7 +17,9 @@ pub fn programs() -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
     let mut above = own.ancestors().skip(1);
     let target = above.find(|folder| folder.join("CACHEDIR.TAG").exists());
-    let folder = target.expect("the folder of the build").join("tools/s3-clients");
+    let folder = target
+        .expect("the folder of the build")
+        .join("tools/s3-clients");
     std::fs::create_dir_all(&folder).expect("a folder");
     let lock = std::fs::File::create(folder.join("lock")).expect("a lock");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("locked");

@@ -116,7 +116,9 @@ fn a_version_is_written_committed_and_mounted() {
     server.reaches("look-exp0", "succeeded");
     let log = server.log_text("look-exp0");
     assert!(log.contains("['a.txt', 'sub']"), "{log}");
-    let again = server.grid("ada", &["datastore", "commit", "dogs"]).fails(1);
+    let again = server
+        .grid("ada", &["datastore", "commit", "dogs"])
+        .fails(1);
     assert!(again.contains("nothing was written"), "{again}");
     server.doctor();
 }
@@ -137,9 +139,13 @@ fn who_may_not_know_is_told_that_there_is_nothing() {
     server.grid("ada", &["team", "remove", "lab", "bob"]).ok();
     tell(&server, &bob, "outsider", &[]);
     // What was signed with a key that is revoked opens nothing any more, a link neither.
-    server.grid("ada", &["user", "keys", "revoke", "laptop"]).ok();
+    server
+        .grid("ada", &["user", "keys", "revoke", "laptop"])
+        .ok();
     tell(&server, &key, "revoked", &[("LINK", link.trim())]);
-    let audit = server.grid("ada", &["team", "audit", "lab", "-o", "json"]).json();
+    let audit = server
+        .grid("ada", &["team", "audit", "lab", "-o", "json"])
+        .json();
     let events = audit["events"].as_array().expect("events");
     let refused = |event: &&Value| event["result"] == "refused" && event["actor"] == "bob";
     assert!(events.iter().any(|event| refused(&event)), "{audit}");
@@ -169,10 +175,24 @@ fn rclone_copies_both_ways() {
     let text = std::fs::read_to_string(folder.join("down/a b+ü.txt"));
     assert_eq!(text.expect("copied"), "odd");
     rclone(&["copy", "down", "grid:lab/datastores/ada/birds/next"]);
-    let listed = rclone(&["lsf", "-R", "--files-only", "grid:lab/datastores/ada/birds/next"]);
+    let listed = rclone(&[
+        "lsf",
+        "-R",
+        "--files-only",
+        "grid:lab/datastores/ada/birds/next",
+    ]);
     assert_eq!(listed, "a b+ü.txt\nt.csv\ntrain/1.txt\ntrain/2.txt\n");
     std::fs::write(folder.join("empty"), "").expect("written");
-    rclone(&["copyto", "empty", "grid:lab/datastores/ada/birds/next/.commit"]);
-    let listed = rclone(&["lsf", "-R", "--files-only", "grid:lab/datastores/ada/birds/1"]);
+    rclone(&[
+        "copyto",
+        "empty",
+        "grid:lab/datastores/ada/birds/next/.commit",
+    ]);
+    let listed = rclone(&[
+        "lsf",
+        "-R",
+        "--files-only",
+        "grid:lab/datastores/ada/birds/1",
+    ]);
     assert_eq!(listed, "a b+ü.txt\nt.csv\ntrain/1.txt\ntrain/2.txt\n");
 }

@@ -19,7 +19,10 @@ pub(crate) const OPERATIONS: &[(&str, Asks)] = {
     use Asks::{Datastore, Named, Run, SignedIn, Team};
     &[
         ("AbortMultipartUpload", Datastore(Action::ExtendDatastore)),
-        ("CompleteMultipartUpload", Datastore(Action::ExtendDatastore)),
+        (
+            "CompleteMultipartUpload",
+            Datastore(Action::ExtendDatastore),
+        ),
         ("CreateBucket", SignedIn),
         ("CreateMultipartUpload", Datastore(Action::ExtendDatastore)),
         ("CreateMultipartUpload", Named(Action::Create)),

@@ -135,7 +135,9 @@ fn behind(marker: &str, prefix: &str, delimiter: &str) -> String {
     }
     let is_common = !delimiter.is_empty()
         && marker.ends_with(delimiter)
-        && marker.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
+        && marker
+            .strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty());
     match is_common.then(|| objects::behind(marker)).flatten() {
         Some(place) => place,
         None => format!("{marker}\0"),
@@ -183,7 +185,9 @@ fn contents(page: &Listing, encoding: Encoding) -> Vec<s3s::dto::Object> {
         size: Some(size(object.size_bytes)),
         e_tag: Some(ETag::Strong(object.etag.clone())),
         last_modified: Some(time(object.modified_ms)),
-        storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+        storage_class: Some(ObjectStorageClass::from_static(
+            ObjectStorageClass::STANDARD,
+        )),
         ..s3s::dto::Object::default()
     };
     page.objects.iter().map(object).collect()
@@ -303,7 +307,10 @@ fn content_type(text: &str) -> Option<s3s::dto::ContentType> {
 fn require_whole(key: &str, part: Option<i32>, version: Option<&str>) -> S3Result<()> {
     let is_commit = key.rsplit('/').next() == Some(objects::COMMIT);
     if !is_commit && version.is_some_and(|version| !matches!(version, "" | "null")) {
-        return Err(s3_error!(NoSuchVersion, "an object has no versions by itself here"));
+        return Err(s3_error!(
+            NoSuchVersion,
+            "an object has no versions by itself here"
+        ));
     }
     if part.is_some_and(|part| part != 1) {
         return Err(s3_error!(InvalidPart, "an object has one part here"));

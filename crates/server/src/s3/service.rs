@@ -4,13 +4,13 @@ use grid_engine::{Caller, objects};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
-    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput,
-    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
-    HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, Owner,
-    PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
+    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
+    DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
+    ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, Owner, PutObjectInput, PutObjectOutput,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
@@ -73,14 +73,16 @@ impl S3 for Door {
     ) -> S3Result<S3Response<CreateBucketOutput>> {
         let caller = caller(&request)?;
         let bucket = &request.input.bucket;
-        Err(match objects::bucket(&self.app.engine, &caller, bucket).await {
-            Ok(_) => s3_error!(BucketAlreadyOwnedByYou, "a bucket is a team of yours"),
-            Err(objects::Error::NoBucket) => s3_error!(
-                AccessDenied,
-                "a bucket is a team, and it has those of your teams: `grid team create` makes one"
-            ),
-            Err(other) => error::of(other),
-        })
+        Err(
+            match objects::bucket(&self.app.engine, &caller, bucket).await {
+                Ok(_) => s3_error!(BucketAlreadyOwnedByYou, "a bucket is a team of yours"),
+                Err(objects::Error::NoBucket) => s3_error!(
+                    AccessDenied,
+                    "a bucket is a team, and it has those of your teams: `grid team create` makes one"
+                ),
+                Err(other) => error::of(other),
+            },
+        )
     }
 
     async fn head_bucket(

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn the_key_is_named_by_the_header_or_by_the_link() {
-        let header = format!("{ALGORITHM} Credential=GRIDA/20260101/x/s3/aws4_request, Signature=0");
+        let header =
+            format!("{ALGORITHM} Credential=GRIDA/20260101/x/s3/aws4_request, Signature=0");
         let by_header = asked(Method::GET, "/a", &[("authorization", &header)]);
         assert_eq!(by_header.expect("read").as_deref(), Some("GRIDA"));
         let link = "/a?X-Amz-Credential=GRIDB%2F2026&X-Amz-Expires=60&X-Amz-Signature=0";
@@ -158,13 +159,43 @@ mod tests {
         let form = ("content-type", "multipart/form-data; boundary=x");
         let week = "/a?X-Amz-Credential=A&X-Amz-Expires=604801&X-Amz-Signature=0";
         for (method, uri, headers, code) in [
-            (Method::GET, "/a", vec![("authorization", "AWS A:b")], "InvalidRequest"),
-            (Method::GET, "/a", vec![("authorization", "Bearer x")], "InvalidRequest"),
-            (Method::GET, "/a?Signature=x&AWSAccessKeyId=A", vec![], "AccessDenied"),
-            (Method::GET, "/a?%53ignature=x&Expires=9999999999", vec![], "AccessDenied"),
-            (Method::GET, "/a?Signature=x", vec![("authorization", "AWS A:b")], "InvalidRequest"),
+            (
+                Method::GET,
+                "/a",
+                vec![("authorization", "AWS A:b")],
+                "InvalidRequest",
+            ),
+            (
+                Method::GET,
+                "/a",
+                vec![("authorization", "Bearer x")],
+                "InvalidRequest",
+            ),
+            (
+                Method::GET,
+                "/a?Signature=x&AWSAccessKeyId=A",
+                vec![],
+                "AccessDenied",
+            ),
+            (
+                Method::GET,
+                "/a?%53ignature=x&Expires=9999999999",
+                vec![],
+                "AccessDenied",
+            ),
+            (
+                Method::GET,
+                "/a?Signature=x",
+                vec![("authorization", "AWS A:b")],
+                "InvalidRequest",
+            ),
             (Method::POST, "/a", vec![form], "NotImplemented"),
-            (Method::GET, week, vec![], "AuthorizationQueryParametersError"),
+            (
+                Method::GET,
+                week,
+                vec![],
+                "AuthorizationQueryParametersError",
+            ),
         ] {
             let refused = asked(method, uri, &headers).expect_err(uri);
             assert_eq!(refused.code().as_str(), code, "{uri}");

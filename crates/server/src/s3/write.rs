@@ -8,10 +8,10 @@ use grid_engine::objects::{self, Written};
 use grid_engine::{Caller, Engine};
 use grid_store::db::staged;
 use s3s::dto::{
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart,
-    DeleteObjectsInput, DeleteObjectsOutput, DeletedObject, ETag, ETagCondition,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput,
-    MultipartUpload, Part, PutObjectInput, PutObjectOutput, StreamingBlob, UploadPartInput,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, DeleteObjectsInput,
+    DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, ListMultipartUploadsInput,
+    ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part,
+    PutObjectInput, PutObjectOutput, StreamingBlob, UploadPartInput,
 };
 use s3s::{S3Error, S3Result, TrailingHeaders, s3_error};
 
@@ -214,7 +214,10 @@ fn items(asked: Option<i32>) -> S3Result<u32> {
     let asked = asked.unwrap_or(ITEMS_MAX).min(ITEMS_MAX);
     match u32::try_from(asked) {
         Ok(asked) if asked > 0 => Ok(asked),
-        _ => Err(s3_error!(InvalidArgument, "the number of items is from 1 to 1000")),
+        _ => Err(s3_error!(
+            InvalidArgument,
+            "the number of items is from 1 to 1000"
+        )),
     }
 }
 
@@ -273,7 +276,10 @@ pub(super) async fn delete_many(
 ) -> S3Result<DeleteObjectsOutput> {
     let wanted = input.delete.objects;
     if wanted.len() > DELETED_MAX {
-        return Err(s3_error!(MalformedXML, "delete at most {DELETED_MAX} objects at a time"));
+        return Err(s3_error!(
+            MalformedXML,
+            "delete at most {DELETED_MAX} objects at a time"
+        ));
     }
     // Of no bucket at all, none is tried.
     objects::bucket(engine, caller, &input.bucket)

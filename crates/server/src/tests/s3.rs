@@ -53,7 +53,10 @@ impl Key {
     fn signed(&self, asked: &Asked) -> Request<Body> {
         const HASH: &str = "UNSIGNED-PAYLOAD";
         let now = now();
-        let (day, scope) = (&now[..8], format!("{}/us-east-1/s3/aws4_request", &now[..8]));
+        let (day, scope) = (
+            &now[..8],
+            format!("{}/us-east-1/s3/aws4_request", &now[..8]),
+        );
         let signed = "host;x-amz-content-sha256;x-amz-date";
         let canonical = format!(
             "{}\n{}\n{}\nhost:{HOST}\nx-amz-content-sha256:{HASH}\nx-amz-date:{now}\n\n{signed}\n{HASH}",
@@ -140,7 +143,10 @@ fn request(operation: &str, about: Asks, user: &str) -> Asked {
     };
     let parts = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>x</ETag></Part>\
          </CompleteMultipartUpload>";
-    let both = format!("<Delete><Object><Key>{}</Key></Object></Delete>", &next[5..]);
+    let both = format!(
+        "<Delete><Object><Key>{}</Key></Object></Delete>",
+        &next[5..]
+    );
     match operation {
         "AbortMultipartUpload" => asked(Method::DELETE, &next, id, ""),
         "CompleteMultipartUpload" => asked(Method::POST, &next, id, parts),
@@ -157,7 +163,12 @@ fn request(operation: &str, about: Asks, user: &str) -> Asked {
         "ListObjects" => asked(Method::GET, "/lab", &folder, ""),
         "ListObjectsV2" => {
             let and = if folder.is_empty() { "" } else { "&" };
-            asked(Method::GET, "/lab", &format!("list-type=2{and}{folder}"), "")
+            asked(
+                Method::GET,
+                "/lab",
+                &format!("list-type=2{and}{folder}"),
+                "",
+            )
         }
         "ListParts" => asked(Method::GET, &next, id, ""),
         "PutObject" => asked(Method::PUT, &next, "", "x"),
@@ -265,9 +276,15 @@ async fn a_key_signs_and_does_nothing_else(world: World) {
     // It is used, and shown without its secret.
     let listed = world.get(&world.ada, "/user/keys").await;
     let text = String::from_utf8_lossy(&listed.bytes).into_owned();
-    assert!(text.contains(&key.id) && !text.contains(&key.secret), "{text}");
+    assert!(
+        text.contains(&key.id) && !text.contains(&key.secret),
+        "{text}"
+    );
     // A key that is sent cannot be the one that is lost by revoking all others.
-    world.delete(&world.ada, "/user/keys/default").await.refused(409);
+    world
+        .delete(&world.ada, "/user/keys/default")
+        .await
+        .refused(409);
     let wrong = Key {
         id: key.id.clone(),
         secret: "x".repeat(40),

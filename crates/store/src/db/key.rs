@@ -166,9 +166,8 @@ pub async fn revoke(tx: &mut Tx, id: KeyId, at: Timestamp) -> Result<bool> {
 /// All keys of a user, the oldest first, revoked ones too.
 pub async fn of_user(tx: &mut Tx, user: UserId) -> Result<Vec<Key>> {
     const DOING: &str = "listing keys";
-    let sql = format!(
-        "select {COLUMNS} from api_key k where k.usr = $1 order by k.created_at, k.id"
-    );
+    let sql =
+        format!("select {COLUMNS} from api_key k where k.usr = $1 order by k.created_at, k.id");
     let rows = tx.rows(DOING, AssertSqlSafe(sql), values![user]).await?;
     rows.iter()
         .map(|row| read(&mut Columns::of(DOING, row)))
