@@ -423,3 +423,50 @@ fn archives_are_fetched_and_taken_apart_and_bad_ones_are_refused() {
     assert!(piped.contains("piped:1 is available: 2 file(s)"), "{piped}");
     server.doctor();
 }
+
+/// Shows what two datastores have, and where the second is.
+const BOTH: &str = r#"#!/bin/bash
+cat "$GRID_DATASTORES/cats/a.txt" "$GRID_DATASTORES/$1/b.txt"
+stat -c 'takes %b blocks' "$GRID_DATASTORES/cats/hole.bin"
+tail -c 4 "$GRID_DATASTORES/cats/hole.bin"
+"#;
+
+#[test]
+fn a_configuration_file_lists_several_also_where_there_is_no_sandbox() {
+    for flags in [&[][..], &["--sandbox", "off"][..]] {
+        let server = Server::start(flags);
+        let folder = data(&server, "cats", &[("a.txt", "meow\n")]);
+        // Sixty-four mebibytes of which a block has bytes.
+        let hole = std::fs::File::create(folder.join("hole.bin")).expect("made");
+        std::os::unix::fs::FileExt::write_all_at(&hole, b"tail", (64 << 20) - 4).expect("written");
+        grid(&server, "ada", "datastore create cats").ok();
+        data(&server, "dogs", &[("b.txt", "bark\n")]);
+        grid(&server, "ada", "datastore create dogs").ok();
+        data(&server, "dogs", &[("b.txt", "howl\n")]);
+        grid(&server, "ada", "datastore create dogs").ok();
+        let config = "compute:\n  train:\n    localdir: true\n    \
+             datastore_name: [cats, dogs]\n    datastore_version: [1, 1]\n    \
+             datastore_mount_dir: [/datastores/cats, /datastores/pets]\n";
+        std::fs::write(server.work().join("config.yml"), config).expect("written");
+        server.script("both.sh", BOTH);
+        let line = "run --name both --config config.yml both.sh pets";
+        grid(&server, "ada", line).ok();
+        for one in server.finished("both") {
+            assert_eq!(one["status"], "succeeded", "{one}\n{}", server.runner_log());
+        }
+        let log = server.log_text("both-exp0");
+        assert!(log.contains("meow\nbark\n"), "{log}");
+        assert!(log.ends_with("tail"), "{log}");
+        let blocks = log.split_once("takes ").and_then(|(_, rest)| {
+            let number = rest.split(' ').next()?;
+            number.parse::<u64>().ok()
+        });
+        assert!(blocks.is_some_and(|blocks| blocks < 2_048), "{log}");
+        let shown = grid(&server, "ada", "status both").ok();
+        assert!(
+            shown.contains("datastore ada:dogs:1 at /datastores/pets"),
+            "{shown}"
+        );
+        server.doctor();
+    }
+}
