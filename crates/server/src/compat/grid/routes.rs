@@ -8,8 +8,8 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 use grid_core::access::Action;
 
 use super::{
-    auth, clusters, credentials, datastore, datastore_upload as sending, experiments, runs, sessions,
-    transfer,
+    auth, clusters, credentials, datastore, datastore_upload as sending, experiments, runs,
+    sessions, transfer,
 };
 use crate::rest::App;
 use crate::rest::access::Asks;

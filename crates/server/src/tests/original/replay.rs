@@ -137,7 +137,10 @@ impl Known {
             .replace("{run}", &self.run)
             .replace("{experiment}", &self.experiment)
             .replace("{session}", none)
-            .replace("datastores/{datastore}", &format!("datastores/{}", self.datastore))
+            .replace(
+                "datastores/{datastore}",
+                &format!("datastores/{}", self.datastore),
+            )
             .replace("{datastore}", none)
             // Nobody is asked for what is fetched.
             .replace("//example.com/", "//data.invalid/")
@@ -179,12 +182,14 @@ async fn what_the_client_was_seen_to_send_is_answered_as_it_reads() {
             super::refused(&answer, 401);
             continue;
         }
-        // There is no such repository, nor such data.
+        // There is no such repository, nor such data, nor such a machine.
         let is_elsewhere = row["body"]["spec"]["sourceCode"]
             .as_str()
             .is_some_and(|code| method == "POST" && code.starts_with("https:"));
         if is_elsewhere {
-            super::refused(&answer, 404);
+            let status = answer.status.as_u16();
+            assert!(matches!(status, 400 | 404), "{what}: {status}");
+            super::refused(&answer, status);
             continue;
         }
         if method == "POST" && path.ends_with("/datastores") && answer.status.is_success() {
