@@ -400,8 +400,11 @@ async fn collection_keeps_what_is_staged_and_takes_what_was_let_go() {
         assert_consistent(&engine).await;
         collected.removed
     };
-    let large =
-        |seed: u32| -> Vec<u8> { (0..1_500_000_u32).map(|i| ((i * seed) >> 7) as u8).collect() };
+    let large = |seed: u32| -> Vec<u8> {
+        (0..1_500_000_u32)
+            .map(|i| ((i * seed) >> 7) as u8)
+            .collect()
+    };
     let version = begin(&engine, &ada, "cats").await;
     put(&engine, &ada, &version, "b", "small").await;
     let upload = open_one(&engine, &ada, &version, "a").await;
