@@ -167,10 +167,7 @@ pub(crate) fn settings(
     let file = file(named, typed_data.as_deref(), &variables)?;
     let data = typed_data.or(file.data);
     let data = data.map_or_else(|| default_data(&variables), Ok)?;
-    let listen = options
-        .listen
-        .or(variables.text("GRID_SERVER_LISTEN")?)
-        .or(file.listen);
+    let listen = variables.chosen(options.listen, "GRID_SERVER_LISTEN", file.listen)?;
     let sandbox = options.sandbox.or(variables.text("GRID_SERVER_SANDBOX")?);
     let sandbox = sandbox
         .map(|text| text.parse())
@@ -191,25 +188,13 @@ pub(crate) fn settings(
         .tls_key
         .or(variables.path("GRID_SERVER_TLS_KEY"))
         .or(file.tls_key);
-    let url = options
-        .url
-        .or(variables.text("GRID_SERVER_URL")?)
-        .or(file.url);
-    let s3_listen = options
-        .s3_listen
-        .or(variables.text("GRID_SERVER_S3_LISTEN")?)
-        .or(file.s3_listen);
-    let s3_url = options
-        .s3_url
-        .or(variables.text("GRID_SERVER_S3_URL")?)
-        .or(file.s3_url);
+    let url = variables.chosen(options.url, "GRID_SERVER_URL", file.url)?;
+    let s3_listen = variables.chosen(options.s3_listen, "GRID_SERVER_S3_LISTEN", file.s3_listen)?;
+    let s3_url = variables.chosen(options.s3_url, "GRID_SERVER_S3_URL", file.s3_url)?;
     let database = options
         .database_url
         .or(variables.text("GRID_SERVER_DATABASE_URL")?);
-    let blobs = options
-        .blobs
-        .or(variables.text("GRID_SERVER_BLOBS")?)
-        .or(file.blobs);
+    let blobs = variables.chosen(options.blobs, "GRID_SERVER_BLOBS", file.blobs)?;
     let proxies = variables.text("GRID_SERVER_TRUSTED_PROXIES")?;
     Ok(Settings {
         data: std::path::absolute(&data)
@@ -334,6 +319,16 @@ impl<F: Fn(&str) -> Option<OsString>> Variables<F> {
             Some(Ok(text)) => Ok(Some(text)),
             Some(Err(_)) => bail!("the variable {name} is not UTF-8 text"),
         }
+    }
+
+    /// What was typed, else the variable, else what the file says.
+    fn chosen(
+        &self,
+        typed: Option<String>,
+        name: &str,
+        file: Option<String>,
+    ) -> Result<Option<String>> {
+        Ok(typed.or(self.text(name)?).or(file))
     }
 
     fn flag(&self, name: &str) -> Result<Option<bool>> {
