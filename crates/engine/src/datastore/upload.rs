@@ -63,8 +63,8 @@ pub enum Outcome {
     Missing(Vec<BlobId>),
 }
 
-/// Begins a version: it has its number from now on, whatever becomes of it.
-pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Result<Version> {
+/// Whether what is asked for can be begun; its name.
+fn check(engine: &Engine, new: &NewVersion) -> Result<DatastoreName> {
     let named = DatastoreName::parse(&new.name).map_err(|e| Error::invalid(e.to_string()))?;
     change::check_description(&new.description)?;
     if new.source.len() > SOURCE_BYTES_MAX || new.source.contains('\0') {
@@ -72,9 +72,8 @@ pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Res
             "where data comes from is said in at most {SOURCE_BYTES_MAX} bytes"
         )));
     }
-    let is_fetched = new.source_kind.is_fetched();
     match new.source_kind {
-        SourceKind::Http => work::check_address(engine, &new)?,
+        SourceKind::Http => work::check_address(engine, new)?,
         SourceKind::S3 => {}
         _ if new.bucket.is_index => {
             return Err(Error::invalid(
@@ -83,6 +82,13 @@ pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Res
         }
         _ => {}
     }
+    Ok(named)
+}
+
+/// Begins a version: it has its number from now on, whatever becomes of it.
+pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Result<Version> {
+    let named = check(engine, &new)?;
+    let is_fetched = new.source_kind.is_fetched();
     let mut tx = engine.inner.db.read().await?;
     let known = db::datastore::by_name(&mut tx, caller.id(), named.as_str()).await?;
     let team = match &known {
