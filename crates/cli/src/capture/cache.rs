@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use grid_core::time::Timestamp;
 
@@ -32,6 +33,8 @@ type Hash = [u8; 32];
 /// What is remembered about one tree.
 pub(super) struct Cache {
     path: PathBuf,
+    /// Of the file as it was read.
+    digest: blake3::Hash,
     known: HashMap<String, (u64, Stamp, Hash)>,
 }
 
@@ -48,6 +51,7 @@ impl Cache {
         };
         Self {
             path,
+            digest: blake3::hash(&bytes),
             known: decode(&bytes).unwrap_or_default(),
         }
     }
@@ -90,6 +94,11 @@ impl Cache {
     }
 
     fn write(&self, bytes: &[u8], now: Timestamp) -> std::io::Result<()> {
+        if blake3::hash(bytes) == self.digest {
+            // As it was: it is only still in use.
+            let since = Duration::from_millis(now.as_millis().unsigned_abs());
+            return fs::File::open(&self.path)?.set_modified(UNIX_EPOCH + since);
+        }
         let folder = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -98,7 +107,7 @@ impl Cache {
         for entry in fs::read_dir(folder)?.flatten() {
             let modified = entry.metadata().and_then(|found| found.modified()).ok();
             let age_ms = modified
-                .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+                .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
                 .map_or(0, |at| {
                     now.as_millis() - i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
                 });

@@ -72,6 +72,9 @@ fn inspect_any(root: &Path, mut paths: Vec<String>) -> Result<Vec<Found>> {
     paths.sort_unstable();
     // A file that is in conflict is listed once per version.
     paths.dedup();
+    if paths.len() <= FILES_PER_THREAD_MIN {
+        return look_at(root, &paths);
+    }
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = paths.len().div_ceil(n_threads).max(FILES_PER_THREAD_MIN);
     let mut found = Vec::with_capacity(paths.len());

@@ -29,6 +29,11 @@ const ROUNDS_MAX: usize = 5;
 /// connection costs more; lower: more round trips.
 const BATCH_BYTES: u64 = 64 << 20;
 
+/// Bytes of a request that is put together before it is sent, on the connection that
+/// is open already: the code of most people.  Higher: more memory; lower: a connection
+/// and a thread more for little.
+const AT_ONCE_BYTES: u64 = 4 << 20;
+
 /// Bytes that are read and sent at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -56,7 +61,13 @@ impl Capture {
             let missing = self.missing(&answer.missing, &hashes);
             progress.restart("upload", missing.iter().map(|part| part.size_bytes).sum());
             match send_parts(client, missing, progress).await {
-                Ok(()) => {}
+                // What was sent is what was hashed: the tree need not be read again.
+                Ok(()) => {
+                    let answer: SnapshotResponse = client.post("/snapshots", &tree).await?;
+                    if let Some(snapshot) = answer.snapshot {
+                        return Ok(snapshot);
+                    }
+                }
                 Err(error) if is_worth_another_round(&error) => self.look_again()?,
                 Err(error) => return Err(error),
             }
@@ -133,12 +144,15 @@ struct Changed {
 }
 
 pub(super) fn is_worth_another_round(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.is::<Changed>()
-            || cause
-                .downcast_ref::<grid_api::client::Error>()
-                .is_some_and(grid_api::client::Error::is_transient)
-    })
+    error.chain().any(|cause| cause.is::<Changed>()) || is_of_the_line(error)
+}
+
+/// Whether the line or the server was busy, away or slow.
+fn is_of_the_line(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<grid_api::client::Error>())
+        .any(grid_api::client::Error::is_transient)
 }
 
 /// Sends files, many in one request.
@@ -191,6 +205,13 @@ async fn send_large(client: &Client, parts: Vec<Part>, progress: &Progress) -> R
 }
 
 async fn send_batch(client: &Client, parts: Vec<Part>, progress: &Progress) -> Result<()> {
+    if parts.iter().map(|part| part.size_bytes).sum::<u64>() <= AT_ONCE_BYTES {
+        match send_at_once(client, &parts, progress).await {
+            // A line so slow that this takes longer than any answer may is waited for below.
+            Err(error) if is_of_the_line(&error) => {}
+            sent => return sent,
+        }
+    }
     let (sender, receiver) = tokio::sync::mpsc::channel::<io::Result<Vec<u8>>>(CHUNKS_AHEAD);
     let progress = progress.clone();
     let reading = tokio::task::spawn_blocking(move || -> Result<()> {
@@ -213,6 +234,32 @@ async fn send_batch(client: &Client, parts: Vec<Part>, progress: &Progress) -> R
         Err(error) if error.is::<Changed>() || sent.is_ok() => Err(error),
         _ => sent.map(|_| ()).context("sending the files"),
     }
+}
+
+/// Sends little, in one piece.
+async fn send_at_once(client: &Client, parts: &[Part], progress: &Progress) -> Result<()> {
+    let mut body = Vec::new();
+    for part in parts {
+        let reading = || format!("reading {}", part.path.display());
+        body.extend_from_slice(&blob::header(&part.hash, part.size_bytes));
+        let begin = body.len();
+        File::open(&part.path)
+            .and_then(|file| file.take(part.size_bytes).read_to_end(&mut body))
+            .with_context(reading)?;
+        if *blake3::hash(&body[begin..]).as_bytes() != part.hash {
+            return Err(Changed {
+                path: part.path.clone(),
+            }
+            .into());
+        }
+    }
+    let bytes = parts.iter().map(|part| part.size_bytes).sum();
+    let _: BlobsStored = client
+        .put_bytes("/blobs", body)
+        .await
+        .context("sending the files")?;
+    progress.add(bytes);
+    Ok(())
 }
 
 struct Chunks {
