@@ -13,6 +13,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use grid_chunk::Recipe;
+pub use grid_chunk::sparse;
 use grid_core::blob::{BlobId, BlobIdError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -40,6 +41,20 @@ pub fn header(hash: &[u8; 32], len: u64) -> [u8; HEADER_BYTES] {
     bytes[..32].copy_from_slice(hash);
     bytes[32..].copy_from_slice(&len.to_le_bytes());
     bytes
+}
+
+/// What says in the length of a record that its bytes come as frames, in which long runs of
+/// zeros are left out ([`grid_chunk::sparse`]).  Only who asks for that gets it.
+const FRAMED: u64 = 1 << 63;
+
+/// Writes the header of a record whose bytes come as frames.
+pub fn framed_header(hash: &[u8; 32], len: u64) -> [u8; HEADER_BYTES] {
+    header(hash, len | FRAMED)
+}
+
+/// The length that a header says, and whether the bytes come as frames.
+pub fn framed_len(len: u64) -> (u64, bool) {
+    (len & !FRAMED, len & FRAMED != 0)
 }
 
 /// Reads the header of a record: the hash and the number of bytes that follow.

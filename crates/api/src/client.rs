@@ -298,6 +298,18 @@ impl Client {
         self.send(request).await
     }
 
+    /// The same, whose long runs of zeros may be left out: an answer of the type
+    /// [`grid_chunk::sparse::MEDIA_TYPE`] has frames.
+    pub async fn download_sparse(&self, path: &str, offset: u64) -> Result<Response, Error> {
+        let mut request = self.request(Method::GET, path);
+        let taken = format!("{}, */*", grid_chunk::sparse::MEDIA_TYPE);
+        request = request.header(header::ACCEPT, taken);
+        if offset > 0 {
+            request = request.header(header::RANGE, format!("bytes={offset}-"));
+        }
+        self.send(request).await
+    }
+
     /// `GET` of server-sent events, from after the event `last_id`.
     pub async fn events(
         &self,

@@ -197,6 +197,9 @@ pub struct ArtifactsPut {
 pub struct BlobsFetch {
     /// BLAKE3 in hex; at most 10,000 a call.
     pub blobs: Vec<String>,
+    /// Leave long runs of zeros out ([`crate::blob::framed_len`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
 }
 
 /// `POST /runner/blobs/missing`: which of these the server does not have.

@@ -23,6 +23,11 @@ impl Holes {
         Self { at }
     }
 
+    /// Leaves a hole of so many bytes.
+    pub fn skip(&mut self, len: u64) {
+        self.at += len;
+    }
+
     /// Writes what comes next.
     pub fn write(&mut self, file: &File, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

@@ -7,7 +7,8 @@
 //!   costs the chunks around it, and what was moved or appended to costs nothing.
 //! - **The same content has the same [`Recipe`]**, whoever cut it.
 //! - **A hole of a file is never read**: its chunks are known; and where a file is made of
-//!   its bytes again, [`Holes`] are left where they were.
+//!   its bytes again, [`Holes`] are left where they were.  Nor are long runs of zeros
+//!   hashed ([`Whole`]) or sent ([`sparse`]) byte by byte.
 //!
 //! A store must not believe that others cut where it would: it checks what a chunk and
 //! the whole are by their hashes, and accepts any cut up to [`CHUNK_BYTES_MAX`].
@@ -16,13 +17,16 @@ mod chunker;
 mod holes;
 mod recipe;
 mod source;
+pub mod sparse;
+mod whole;
 
 pub use chunker::{Chunk, Chunker, cut};
 pub use holes::Holes;
 pub use recipe::{
     Builder, ENTRY_BYTES, Entry, PAGE_ENTRIES_MAX, Page, PageEntry, Recipe, RecipeError,
 };
-pub use source::{Piece, Source};
+pub use source::{Piece, Source, is_zeros};
+pub use whole::{TABLE_STEP_BYTES, Whole, copy_sparse, hash_file, hash_zeros_at};
 
 use grid_core::blob::BlobId;
 

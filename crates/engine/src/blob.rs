@@ -14,12 +14,12 @@ use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use grid_api::blob::{
     BLOB_BYTES_MAX, BlobRecipe, BlobRecipesAnswer, HEADER_BYTES, RECIPE_MISSING_MAX, RECIPES_MAX,
-    header, parse_header,
+    framed_header, header, parse_header,
 };
-use grid_chunk::{Entry, PageEntry};
+use grid_chunk::{Entry, PageEntry, sparse};
 use grid_core::blob::BlobId;
 use grid_core::id::TeamId;
-use grid_store::blobs::{Announced, BlobWriter, Blobs, Recipe, SMALL_BYTES_MAX};
+use grid_store::blobs::{Announced, BlobReader, BlobWriter, Blobs, Part, Recipe, SMALL_BYTES_MAX};
 use grid_store::db;
 
 use crate::Engine;
@@ -36,6 +36,10 @@ const BATCH_BLOBS_MAX: usize = 4_096;
 /// What is stored is noted as sent by a team so many at a time.
 /// Higher: more is sent again when the server is killed.  Lower: more transactions.
 const NOTED_MAX: usize = 4_096;
+
+/// Bytes of a large blob that are sent in one piece.  Higher: more memory per download;
+/// lower: more thread changes.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Blobs that one request may ask about or fetch.
 pub const BLOBS_MAX: usize = 10_000;
@@ -399,23 +403,19 @@ pub fn parse(text: &str) -> Result<BlobId> {
         .map_err(|e: grid_core::blob::BlobIdError| Error::invalid(e.to_string()))
 }
 
-/// The records of `ids`, in order.  Ends early when one is missing, which the
-/// reader notices.
+/// The records of `ids`, in order; long runs of zeros are left out where the reader knows
+/// frames (`is_sparse`).  Ends early when one is missing, which the reader notices.
 pub fn records(
     engine: &Engine,
     ids: Vec<BlobId>,
+    is_sparse: bool,
 ) -> impl Stream<Item = Result<Bytes>> + Send + use<> {
     let blobs = engine.inner.blobs.clone();
-    let state = (
-        blobs,
-        VecDeque::from(ids),
-        None::<(grid_store::blobs::BlobReader, u64)>,
-    );
-    futures::stream::try_unfold(state, |(blobs, mut left, mut open)| async move {
-        if let Some((reader, offset)) = open.take() {
-            let piece = reader.read_at(offset, 1 << 20).await?;
-            let offset = offset + piece.len() as u64;
-            let more = (offset < reader.len() && !piece.is_empty()).then_some((reader, offset));
+    let state = (blobs, VecDeque::from(ids), None::<Open>);
+    futures::stream::try_unfold(state, move |(blobs, mut left, mut open)| async move {
+        if let Some(mut large) = open.take() {
+            let piece = large.next().await?;
+            let more = (large.offset < large.reader.len() && !piece.is_empty()).then_some(large);
             return Ok(Some((piece, (blobs, left, more))));
         }
         let mut out = BytesMut::new();
@@ -427,13 +427,54 @@ pub fn records(
                     "blob {id} is referenced but not stored"
                 )));
             };
-            out.extend_from_slice(&header(id.as_bytes(), reader.len()));
             if reader.len() > SMALL_BYTES_MAX as u64 {
-                open = Some((reader, 0));
+                let is_framed = is_sparse && reader.is_sparse();
+                let head = match is_framed {
+                    true => framed_header(id.as_bytes(), reader.len()),
+                    false => header(id.as_bytes(), reader.len()),
+                };
+                out.extend_from_slice(&head);
+                open = Some(Open {
+                    reader,
+                    offset: 0,
+                    is_framed,
+                });
                 break;
             }
+            out.extend_from_slice(&header(id.as_bytes(), reader.len()));
             out.extend_from_slice(&reader.read_all(true).await?);
         }
         Ok((!out.is_empty()).then(|| (out.freeze(), (blobs, left, open))))
     })
+}
+
+/// A large blob that is being sent.
+struct Open {
+    reader: BlobReader,
+    offset: u64,
+    is_framed: bool,
+}
+
+impl Open {
+    /// Its next bytes.
+    async fn next(&mut self) -> Result<Bytes> {
+        if !self.is_framed {
+            let piece = self.reader.read_at(self.offset, PIECE_BYTES).await?;
+            self.offset += piece.len() as u64;
+            return Ok(piece);
+        }
+        let mut out = BytesMut::new();
+        match self.reader.part_at(self.offset, PIECE_BYTES).await? {
+            Part::Zeros(len) => {
+                self.offset += len;
+                out.extend_from_slice(&sparse::zeros_frame(len));
+            }
+            Part::Bytes(bytes) => {
+                self.offset += bytes.len() as u64;
+                out.extend_from_slice(&sparse::bytes_frame(bytes.len() as u64));
+                out.extend_from_slice(&bytes);
+            }
+        }
+        Ok(out.freeze())
+    }
 }

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use futures::StreamExt;
-use grid_api::blob::{HEADER_BYTES, parse_header};
+use grid_api::blob::{HEADER_BYTES, framed_len, parse_header};
 use grid_api::client;
 use grid_api::runner::BlobsFetch;
 use grid_api::snapshot::{SnapshotTree, TreeKind};
-use grid_chunk::Holes;
+use grid_chunk::sparse::{Frames, Part};
+use grid_chunk::{Holes, Whole};
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
 use reqwest::Method;
@@ -222,6 +223,7 @@ pub(crate) async fn fetch_blobs(
         };
         let body = &BlobsFetch {
             blobs: batch.to_vec(),
+            sparse: true,
         };
         let before = wanted.len();
         let received = context
@@ -350,9 +352,46 @@ struct Receiver<'a> {
 struct Incoming {
     hash: [u8; 32],
     left: u64,
-    hasher: blake3::Hasher,
+    hash_so_far: Whole,
+    /// Where long runs of zeros are left out.
+    frames: Option<Frames>,
     file: tempfile::NamedTempFile,
     holes: Holes,
+}
+
+impl Incoming {
+    /// Takes what belongs to it of what came; gives how much of the disk that takes.
+    fn take(&mut self, bytes: &mut &[u8]) -> Result<u64, Error> {
+        let part = match &mut self.frames {
+            Some(frames) => frames.next(bytes),
+            None => {
+                let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+                let (now, later) = bytes.split_at(most.min(bytes.len()));
+                *bytes = later;
+                Some(Part::Bytes(now))
+            }
+        };
+        let Some(part) = part else { return Ok(0) };
+        let left = self.left.checked_sub(part.len());
+        self.left = left.ok_or(Error::Wrong)?;
+        match part {
+            Part::Bytes(bytes) => {
+                self.hash_so_far.update(bytes);
+                let file = self.file.as_file();
+                self.holes.write(file, bytes).map_err(Error::Write)?;
+                Ok(bytes.len() as u64)
+            }
+            Part::Zeros(len) => {
+                self.hash_so_far.zeros(len);
+                self.holes.skip(len);
+                Ok(0)
+            }
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.left == 0 && self.frames.as_ref().is_none_or(Frames::is_between)
+    }
 }
 
 impl<'a> Receiver<'a> {
@@ -380,16 +419,7 @@ impl<'a> Receiver<'a> {
                     self.begin()?;
                 }
                 Some(incoming) => {
-                    let count = usize::try_from(incoming.left)
-                        .unwrap_or(usize::MAX)
-                        .min(bytes.len());
-                    let (part, rest) = bytes.split_at(count);
-                    incoming.hasher.update(part);
-                    let file = incoming.file.as_file();
-                    incoming.holes.write(file, part).map_err(Error::Write)?;
-                    incoming.left -= count as u64;
-                    self.received += count as u64;
-                    bytes = rest;
+                    self.received += incoming.take(&mut bytes)?;
                 }
             }
             self.end_if_whole()?;
@@ -401,13 +431,15 @@ impl<'a> Receiver<'a> {
         let Ok(header) = <&[u8; HEADER_BYTES]>::try_from(self.header.as_slice()) else {
             return Ok(());
         };
-        let (hash, left) = parse_header(header);
+        let (hash, len) = parse_header(header);
+        let (left, is_framed) = framed_len(len);
         self.header.clear();
         let file = tempfile::NamedTempFile::new_in(self.blobs).map_err(Error::Write)?;
         self.file = Some(Incoming {
             hash,
             left,
-            hasher: blake3::Hasher::new(),
+            hash_so_far: Whole::new(),
+            frames: is_framed.then(Frames::default),
             file,
             holes: Holes::default(),
         });
@@ -415,10 +447,10 @@ impl<'a> Receiver<'a> {
     }
 
     fn end_if_whole(&mut self) -> Result<(), Error> {
-        let Some(incoming) = self.file.take_if(|incoming| incoming.left == 0) else {
+        let Some(incoming) = self.file.take_if(|incoming| incoming.is_whole()) else {
             return Ok(());
         };
-        if *incoming.hasher.finalize().as_bytes() != incoming.hash {
+        if *incoming.hash_so_far.finish().as_bytes() != incoming.hash {
             return Err(Error::Wrong);
         }
         let file = incoming.file.as_file();

@@ -379,13 +379,13 @@ fn link(blobs: &Path, name: &str, entry: &Entry, path: &Path) -> Result<(), Erro
 
 /// The content of another file; its bytes are shared where the file system can.
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {
-    let mut source = File::open(from).map_err(|_| Error::Missing {
+    let source = File::open(from).map_err(|_| Error::Missing {
         path: from.to_owned(),
     })?;
     let folder = to.parent().unwrap_or(Path::new("."));
-    let mut fresh = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(to))?;
+    let fresh = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(to))?;
     if rustix::fs::ioctl_ficlone(fresh.as_file(), &source).is_err() {
-        io::copy(&mut source, fresh.as_file_mut()).map_err(Error::write(to))?;
+        grid_chunk::copy_sparse(&source, fresh.as_file()).map_err(Error::write(to))?;
     }
     fresh
         .persist(to)
@@ -422,7 +422,7 @@ fn close(fresh: &Path, whole: &Path) -> io::Result<()> {
 /// Removes versions that nobody uses, the one not used for longest first, until little
 /// enough is left; then bytes that no version has.  Gives the bytes that are left.
 fn clean(blobs: &Path, trees: &Path, used: &HashSet<String>, most: u64) -> io::Result<u64> {
-    let mut left = files(blobs).map(|(_, found)| found.len()).sum::<u64>();
+    let mut left = files(blobs).map(|(_, found)| room(&found)).sum::<u64>();
     if left <= most {
         return Ok(left);
     }
@@ -444,7 +444,7 @@ fn clean(blobs: &Path, trees: &Path, used: &HashSet<String>, most: u64) -> io::R
         // Of its own: what no other version has a name for.
         let own: u64 = files(&path)
             .filter(|(_, found)| found.nlink() <= 2)
-            .map(|(_, found)| found.len())
+            .map(|(_, found)| room(&found))
             .sum();
         folder::remove_all(&path)?;
         left = left.saturating_sub(own);
@@ -454,10 +454,15 @@ fn clean(blobs: &Path, trees: &Path, used: &HashSet<String>, most: u64) -> io::R
         if found.nlink() <= 1 {
             fs::remove_file(path)?;
         } else {
-            kept += found.len();
+            kept += room(&found);
         }
     }
     Ok(kept)
+}
+
+/// What a file takes up: a hole takes nothing.
+fn room(found: &fs::Metadata) -> u64 {
+    found.len().min(found.blocks().saturating_mul(512))
 }
 
 fn files(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
+use grid_api::blob::sparse;
 use grid_core::blob::BlobId;
 use grid_engine::Engine;
 use grid_store::blobs::BlobReader;
@@ -87,6 +88,18 @@ pub(crate) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobRea
 pub(super) fn send(request: &HeaderMap, path: &str, blob: BlobId, reader: BlobReader) -> Response {
     match Plan::of(request, path, &blob.to_string(), reader.len()) {
         Plan::Answer(response) => *response,
+        Plan::Send { mut head, range } if is_sparse_taken(request) && reader.is_sparse() => {
+            head.remove(header::CONTENT_LENGTH);
+            let media = HeaderValue::from_static(sparse::MEDIA_TYPE);
+            head.insert(header::CONTENT_TYPE, media);
+            let status = match range {
+                Some(_) => StatusCode::PARTIAL_CONTENT,
+                None => StatusCode::OK,
+            };
+            let range = range.unwrap_or(0..reader.len());
+            let body = Body::from_stream(reader.stream_sparse(range));
+            (status, head, body).into_response()
+        }
         Plan::Send { head, range: None } => {
             (head, Body::from_stream(reader.stream())).into_response()
         }
@@ -98,6 +111,14 @@ pub(super) fn send(request: &HeaderMap, path: &str, blob: BlobId, reader: BlobRe
             (StatusCode::PARTIAL_CONTENT, head, body).into_response()
         }
     }
+}
+
+/// Whether whoever asks knows what to do with frames, in which long runs of zeros are left
+/// out ([`sparse`]).
+fn is_sparse_taken(request: &HeaderMap) -> bool {
+    let taken = request.get(header::ACCEPT);
+    let taken = taken.and_then(|value| value.to_str().ok());
+    taken.is_some_and(|taken| taken.contains(sparse::MEDIA_TYPE))
 }
 
 /// What becomes of a request for a file, before its bytes are read.

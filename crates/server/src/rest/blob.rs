@@ -80,9 +80,9 @@ pub(super) async fn blob_recipes(
     Ok(Json(answer))
 }
 
-/// The records of blobs as a body.
-pub(super) fn records(engine: &Engine, ids: Vec<BlobId>) -> Response {
-    let records = blob::records(engine, ids).map_err(|error| {
+/// The records of blobs as a body; `is_sparse`: whoever reads it knows frames.
+pub(super) fn records(engine: &Engine, ids: Vec<BlobId>, is_sparse: bool) -> Response {
+    let records = blob::records(engine, ids, is_sparse).map_err(|error| {
         let message = Failure::from(error).body().error.message;
         std::io::Error::other(message)
     });

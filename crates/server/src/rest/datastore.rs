@@ -344,7 +344,7 @@ pub(super) async fn datastore_file_fetch(
     JsonBody(fetch): JsonBody<FilesFetch, PART_BYTES_MAX>,
 ) -> Result<Response> {
     let blobs = datastore::fetch(&engine, &caller, &name, &fetch.paths).await?;
-    Ok(blob::records(&engine, blobs))
+    Ok(blob::records(&engine, blobs, false))
 }
 
 /// Compare two versions

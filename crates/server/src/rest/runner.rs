@@ -165,7 +165,7 @@ async fn fetch(
     _: RunnerNode,
     JsonBody(ask): JsonBody<BlobsFetch, BLOBS_BYTES_MAX>,
 ) -> Result<Response> {
-    Ok(super::blob::records(&engine, ids(&ask.blobs)?))
+    Ok(super::blob::records(&engine, ids(&ask.blobs)?, ask.sparse))
 }
 
 async fn snapshot(

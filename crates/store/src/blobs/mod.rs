@@ -53,7 +53,8 @@ pub use bucket::{Bucket, BucketError, BucketOptions, CACHE_BYTES, Moved};
 pub use chunked::Announced;
 pub use collect::{Collected, Collection};
 pub use grid_chunk::Recipe;
-pub use reader::{BlobReader, READ_ALL_BYTES_MAX};
+pub use reader::{BlobReader, Part, READ_ALL_BYTES_MAX};
+pub use stream::{BlobsWriter, Taken};
 pub use writer::BlobWriter;
 
 use crate::logs::blocking;

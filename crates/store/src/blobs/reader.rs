@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use grid_chunk::{Entry, Recipe};
+use grid_chunk::{Entry, Recipe, Whole, is_zeros, sparse};
 use grid_core::blob::BlobId;
 
 use super::packs::Found;
@@ -25,6 +25,23 @@ pub const READ_ALL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Size of the pieces of a stream in bytes.
 /// Higher: more memory per download.  Lower: more thread changes.
 const PIECE_BYTES: usize = 512 * 1024;
+
+/// Repeats of the chunk of zeros from which on they are a long run, about a mebibyte.
+/// Higher: more zeros travel.  Lower: frames of a few bytes.
+const RUN_TIMES_MIN: u32 = 4;
+
+fn is_run(entry: &Entry) -> bool {
+    entry.times >= RUN_TIMES_MIN && is_zeros(entry.id)
+}
+
+/// What comes next of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// These bytes.
+    Bytes(Bytes),
+    /// So many zeros.
+    Zeros(u64),
+}
 
 /// A blob that can be read, also if it is deleted meanwhile.
 #[derive(Clone)]
@@ -227,6 +244,69 @@ impl BlobReader {
         })
     }
 
+    /// Whether it may have long runs of zeros, which [`BlobReader::part_at`] tells as such.
+    pub fn is_sparse(&self) -> bool {
+        match &self.source {
+            Source::File(_) | Source::Record(_) => false,
+            Source::Chunks(chunks) => match &chunks.recipe {
+                Recipe::Chunks(entries) => entries.iter().any(is_run),
+                // So long that it costs nothing to look.
+                Recipe::Pages(_) => true,
+            },
+        }
+    }
+
+    /// What comes at `offset`: up to `bytes_max` bytes, or all the zeros of a long run.
+    pub async fn part_at(&self, offset: u64, bytes_max: usize) -> Result<Part, BlobError> {
+        let reader = self.clone();
+        blocking(move || reader.part_now(offset, bytes_max)).await
+    }
+
+    fn part_now(&self, offset: u64, bytes_max: usize) -> Result<Part, BlobError> {
+        if let Source::Chunks(chunks) = &self.source
+            && offset < self.len
+        {
+            let (entry, from) = chunks.entry_at(self.id, offset)?;
+            if is_run(&entry) {
+                return Ok(Part::Zeros(from + entry.bytes() - offset));
+            }
+        }
+        self.read_now(offset, bytes_max).map(Part::Bytes)
+    }
+
+    /// A range of the blob as [`grid_chunk::sparse`] frames.
+    pub fn stream_sparse(
+        self,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, BlobError>> + Send {
+        let range = range.start.min(self.len)..range.end.min(self.len);
+        futures::stream::try_unfold((self, range), |(reader, range)| {
+            blocking(move || {
+                let left = range.end.saturating_sub(range.start);
+                if left == 0 {
+                    return Ok(None);
+                }
+                let want = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+                let mut out = BytesMut::new();
+                let len = match reader.part_now(range.start, want)? {
+                    Part::Zeros(len) => {
+                        let len = len.min(left);
+                        out.extend_from_slice(&sparse::zeros_frame(len));
+                        len
+                    }
+                    Part::Bytes(bytes) => {
+                        out.reserve(sparse::FRAME_BYTES + bytes.len());
+                        out.extend_from_slice(&sparse::bytes_frame(bytes.len() as u64));
+                        out.extend_from_slice(&bytes);
+                        bytes.len() as u64
+                    }
+                };
+                let range = range.start + len..range.end;
+                Ok(Some((out.freeze(), (reader, range))))
+            })
+        })
+    }
+
     /// Reads now, on this thread.
     fn read_now(&self, offset: u64, bytes_max: usize) -> Result<Bytes, BlobError> {
         let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -289,14 +369,23 @@ impl BlobReader {
 
     /// The hash of what is stored; it blocks.
     pub(super) fn hash(&self) -> Result<BlobId, BlobError> {
-        let mut hasher = blake3::Hasher::new();
+        let mut whole = Whole::new();
         let mut at = 0;
         while at < self.len {
-            let bytes = self.read_now(at, PIECE_BYTES)?;
-            hasher.update(&bytes);
-            at += bytes.len() as u64;
+            match self.part_now(at, PIECE_BYTES)? {
+                Part::Bytes(bytes) => {
+                    whole.update(&bytes);
+                    at += bytes.len() as u64;
+                }
+                Part::Zeros(len) => {
+                    // They are only passed over where the chunk that stands for them is right.
+                    self.read_now(at, 1)?;
+                    whole.zeros(len);
+                    at += len;
+                }
+            }
         }
-        Ok(BlobId::from_bytes(*hasher.finalize().as_bytes()))
+        Ok(whole.finish())
     }
 
     fn corrupt(&self) -> BlobError {

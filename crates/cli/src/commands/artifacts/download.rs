@@ -5,7 +5,7 @@
 //! A beginning is named after the content it belongs to, and is gone on with.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use grid_api::artifact::ArtifactView;
 use grid_api::client::{Client, segments};
-use grid_chunk::Holes;
+use grid_chunk::sparse::{self, Frames, Part};
+use grid_chunk::{Holes, Whole, hash_file};
 use reqwest::StatusCode;
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -35,9 +36,6 @@ const TRIES_MAX: u32 = 5;
 
 /// The pause before the first repetition; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Bytes that are read at once when a file is checked.
-const READ_BYTES: usize = 256 << 10;
 
 /// Files of one thing, and where they go.
 pub(crate) struct Bundle {
@@ -210,32 +208,48 @@ impl Job {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
-        let mut file = options.open(part).with_context(writing)?;
-        let mut hasher = blake3::Hasher::new();
+        let file = options.open(part).with_context(writing)?;
+        let mut whole = Whole::new();
         let mut have =
-            hash_so_far(&mut file, &mut hasher, self.artifact.size_bytes).with_context(writing)?;
+            hash_so_far(&file, &mut whole, self.artifact.size_bytes).with_context(writing)?;
         if have < self.artifact.size_bytes {
             let path = format!("{}/{}", self.route, segments(&self.artifact.path));
-            let answer = self.client.download(&path, have).await?;
+            let answer = self.client.download_sparse(&path, have).await?;
             if have > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
                 // The server begins at the beginning, so we do, too.
                 have = 0;
-                hasher.reset();
+                whole = Whole::new();
                 file.set_len(0).with_context(writing)?;
             }
+            let mut frames = is_framed(&answer).then(Frames::default);
             let mut body = answer.bytes_stream();
             let mut holes = Holes::at(have);
             while let Some(chunk) = body.next().await {
                 let chunk = chunk.map_err(Interrupted)?;
-                have += chunk.len() as u64;
-                hasher.update(&chunk);
-                holes.write(&file, &chunk).with_context(writing)?;
-                self.progress.add(chunk.len() as u64);
+                let mut chunk = &chunk[..];
+                while let Some(part) = next(&mut frames, &mut chunk) {
+                    have = have.saturating_add(part.len());
+                    if have > self.artifact.size_bytes {
+                        // It is not the file, and its zeros are not worth counting.
+                        break;
+                    }
+                    match part {
+                        Part::Bytes(bytes) => {
+                            whole.update(bytes);
+                            holes.write(&file, bytes).with_context(writing)?;
+                        }
+                        Part::Zeros(len) => {
+                            whole.zeros(len);
+                            holes.skip(len);
+                        }
+                    }
+                    self.progress.add(part.len());
+                }
             }
             holes.finish(&file).with_context(writing)?;
         }
-        let hash = hasher.finalize();
-        let is_it = !is_hashed(&self.artifact) || hash.to_hex().as_str() == self.artifact.blake3;
+        let hash = whole.finish().to_string();
+        let is_it = !is_hashed(&self.artifact) || hash == self.artifact.blake3;
         if have != self.artifact.size_bytes || !is_it {
             // What is wrong is not gone on with.
             fs::remove_file(part).with_context(writing)?;
@@ -247,6 +261,21 @@ impl Job {
             .into());
         }
         finish(&file, &self.artifact).with_context(writing)
+    }
+}
+
+/// Whether an answer leaves long runs of zeros out.
+fn is_framed(answer: &reqwest::Response) -> bool {
+    let media = answer.headers().get(reqwest::header::CONTENT_TYPE);
+    media.is_some_and(|media| media == sparse::MEDIA_TYPE)
+}
+
+/// The next part of what came.
+fn next<'a>(frames: &mut Option<Frames>, bytes: &mut &'a [u8]) -> Option<Part<'a>> {
+    match frames {
+        Some(frames) => frames.next(bytes),
+        None if bytes.is_empty() => None,
+        None => Some(Part::Bytes(std::mem::take(bytes))),
     }
 }
 
@@ -307,25 +336,15 @@ pub(crate) fn is_same(target: &Path, artifact: &ArtifactView) -> bool {
             .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         return at.is_some_and(|at| i64::try_from(at.as_millis()) == Ok(artifact.modified_ms));
     }
-    let mut hasher = blake3::Hasher::new();
-    let read =
-        File::open(target).and_then(|mut file| hash_so_far(&mut file, &mut hasher, u64::MAX));
-    read.is_ok() && hasher.finalize().to_hex().as_str() == artifact.blake3
+    let mut whole = Whole::new();
+    let read = File::open(target).and_then(|file| hash_so_far(&file, &mut whole, u64::MAX));
+    read.is_ok() && whole.finish().to_string() == artifact.blake3
 }
 
-/// Hashes what is in the file and stands behind it; what is too long begins again.
-fn hash_so_far(file: &mut File, hasher: &mut blake3::Hasher, most: u64) -> io::Result<u64> {
+/// Hashes what is in the file; what is too long begins again.
+fn hash_so_far(file: &File, whole: &mut Whole, most: u64) -> io::Result<u64> {
     if file.metadata()?.len() > most {
         file.set_len(0)?;
     }
-    let mut buffer = vec![0; READ_BYTES];
-    let mut length = 0;
-    loop {
-        let n = file.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(length);
-        }
-        hasher.update(&buffer[..n]);
-        length += n as u64;
-    }
+    hash_file(file, whole)
 }

@@ -113,6 +113,66 @@ async fn whoever_lies_makes_nothing_visible() {
 }
 
 #[tokio::test]
+async fn a_terabyte_of_zeros_is_proven_read_and_checked_without_its_zeros() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open_without_grace(dir.path());
+    let file = tempfile::tempfile().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"in the middle", 600 << 30).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let mut source = grid_chunk::Source::new(file, 1 << 40).unwrap();
+    let (mut builder, mut chunks) = (Builder::new(), Vec::new());
+    while let Some(piece) = source.next().unwrap() {
+        builder.push(piece.id, piece.bytes.len() as u32, piece.times);
+        chunks.push((piece.id, piece.bytes));
+    }
+    chunks.dedup();
+    let (id, (recipe, _)) = (source.whole(), builder.finish());
+    blobs.put_small_batch(chunks.clone()).await.unwrap();
+    // One byte less is another blob.
+    let Recipe::Chunks(mut entries) = recipe.clone() else {
+        panic!("it is short")
+    };
+    entries[0].times -= 1;
+    let shorter = Recipe::Chunks(entries);
+    assert_eq!(announce(&blobs, id, &shorter).await, Announced::Differs);
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    assert_eq!(blobs.check(id).await.unwrap(), Health::Ok);
+    let reader = blobs.get(id).await.unwrap().unwrap();
+    assert!(reader.is_sparse());
+    let mut frames: Vec<Bytes> = reader
+        .clone()
+        .stream_sparse(1..1 << 40)
+        .try_collect()
+        .await
+        .unwrap();
+    assert!(frames.len() < 40, "{} frames", frames.len());
+    frames.push(Bytes::from_static(&[0; 3]));
+    let (mut taken, mut whole) = (
+        grid_chunk::sparse::Frames::default(),
+        grid_chunk::Whole::new(),
+    );
+    whole.zeros(1);
+    for frame in &frames {
+        let mut frame = &frame[..];
+        while let Some(part) = taken.next(&mut frame) {
+            match part {
+                grid_chunk::sparse::Part::Bytes(bytes) => whole.update(bytes),
+                grid_chunk::sparse::Part::Zeros(len) => whole.zeros(len),
+            }
+        }
+    }
+    assert!(!taken.is_between(), "what was added is no frame");
+    assert_eq!(whole.finish(), id);
+    let read = reader.read_at((600 << 30) - 2, 17).await.unwrap();
+    assert_eq!(&read[..], b"\0\0in the middle\0\0");
+    collect(&blobs, &[id], false).await;
+    assert_eq!(blobs.check(id).await.unwrap(), Health::Ok);
+    drop(reader);
+    collect(&blobs, &[], false).await;
+    assert!(list(&blobs).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_blob_with_very_many_chunks_has_pages() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open_without_grace(dir.path());
