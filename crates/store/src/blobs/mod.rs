@@ -54,7 +54,6 @@ pub use chunked::Announced;
 pub use collect::{Collected, Collection};
 pub use grid_chunk::Recipe;
 pub use reader::{BlobReader, Part, READ_ALL_BYTES_MAX};
-pub use stream::{BlobsWriter, Taken};
 pub use writer::BlobWriter;
 
 use crate::logs::blocking;
