@@ -1,31 +1,37 @@
 //! Tables for people.
 //!
-//! On a terminal a table is as wide as the terminal and long cells go on in the
-//! next line; in a pipe nothing is cut and nothing is wrapped, so that `grep`
-//! and `awk` see whole rows.
+//! On a terminal a table is no wider than the terminal, and words stay whole as long as
+//! they can: first long values go on in the next line, then heads and times get short,
+//! then columns that can be spared go, and at last each row becomes a paragraph.
+//! In a pipe nothing is cut and nothing is wrapped, so that `grep` and `awk` see whole rows.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement};
 use grid_core::workload::Status;
 
-/// What counts as a short value, in characters: numbers, durations, words for a status.
-/// Higher: long ones get no room; lower: a duration goes on in the next line.
-const SHORT_COLUMNS: usize = 12;
-
-/// What a column takes beside its value: a line and two blanks.
-const BORDER_COLUMNS: usize = 3;
+mod fit;
 
 /// Rows under a head.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
-    head: Vec<String>,
+    head: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+}
+
+/// What stands above values, and what may become of it where there is no room.
+#[derive(Debug, Clone, Default)]
+struct Column {
+    head: String,
+    short: Option<&'static str>,
+    /// What goes first has the lowest number.
+    spared: Option<usize>,
 }
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cell {
     text: String,
+    short: Option<String>,
     tone: Tone,
     is_number: bool,
 }
@@ -43,6 +49,7 @@ impl Cell {
     pub(crate) fn text(text: impl AsRef<str>) -> Self {
         Self {
             text: printable(text.as_ref()),
+            short: None,
             tone: Tone::Plain,
             is_number: false,
         }
@@ -51,10 +58,22 @@ impl Cell {
     /// A number, or anything else that is read from its right end.
     pub(crate) fn number(number: u64) -> Self {
         Self {
-            text: number.to_string(),
-            tone: Tone::Plain,
             is_number: true,
+            ..Self::text(number.to_string())
         }
+    }
+
+    /// A point in time, as the API writes it; to the minute where there is no room.
+    pub(crate) fn time(at: &str) -> Self {
+        Self {
+            short: Some(printable(crate::time::brief(at))),
+            ..Self::text(crate::time::civil(at))
+        }
+    }
+
+    /// A point in time, or `-`.
+    pub(crate) fn maybe_time(at: Option<&str>) -> Self {
+        at.map_or_else(|| Self::text("-"), Self::time)
     }
 
     /// The word for a status, coloured on a terminal.
@@ -75,15 +94,46 @@ impl Cell {
     pub(crate) fn maybe(text: Option<impl AsRef<str>>) -> Self {
         text.map_or_else(|| Self::text("-"), Self::text)
     }
+
+    fn shown(&self, is_short: bool) -> &str {
+        match &self.short {
+            Some(short) if is_short => short,
+            _ => &self.text,
+        }
+    }
 }
 
 impl Table {
     /// A table without rows.
     pub(crate) fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Self {
+        let column = |head: S| Column {
+            head: printable(head.into()),
+            ..Column::default()
+        };
         Self {
-            head: head.into_iter().map(Into::into).collect(),
+            head: head.into_iter().map(column).collect(),
             rows: Vec::new(),
         }
+    }
+
+    /// Heads for a narrow terminal.  A single letter is explained below the table.
+    pub(crate) fn short(mut self, heads: &[(&str, &'static str)]) -> Self {
+        for (head, short) in heads {
+            if let Some(column) = self.head.iter_mut().find(|column| column.head == *head) {
+                column.short = Some(short);
+            }
+        }
+        self
+    }
+
+    /// Columns that a narrow terminal may do without; the first goes first.
+    pub(crate) fn spare(mut self, heads: &[&str]) -> Self {
+        for (order, head) in heads.iter().enumerate() {
+            if let Some(column) = self.head.iter_mut().find(|column| column.head == *head) {
+                column.spared = Some(order);
+            }
+        }
+        self
     }
 
     /// Adds a row.
@@ -98,6 +148,20 @@ impl Table {
 
     /// The text, at most `width` columns wide if given, ending in a line end.
     pub(crate) fn render(&self, width: Option<u16>, color: bool) -> String {
+        let Some(width) = width else {
+            return self.boxed(&fit::Layout::all(self.head.len()), None, color);
+        };
+        match self.layout(usize::from(width)) {
+            Some(layout) => {
+                let mut text = self.boxed(&layout, Some(width), color);
+                text.push_str(&self.legend(&layout, usize::from(width)));
+                text
+            }
+            None => self.paragraphs(usize::from(width)),
+        }
+    }
+
+    fn boxed(&self, layout: &fit::Layout, width: Option<u16>, color: bool) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(UTF8_FULL_CONDENSED).force_no_tty();
         match width {
@@ -113,12 +177,24 @@ impl Table {
         if color {
             table.enforce_styling();
         }
-        table.set_header(self.head.iter().map(printable).collect::<Vec<_>>());
+        let heads = layout.columns.iter();
+        table.set_header(
+            heads
+                .filter_map(|&index| self.head.get(index))
+                .map(|column| column.shown(layout.is_short))
+                .collect::<Vec<_>>(),
+        );
         for row in &self.rows {
-            table.add_row(row.iter().map(styled).collect::<Vec<_>>());
+            let cells = layout.columns.iter().filter_map(|&index| row.get(index));
+            table.add_row(
+                cells
+                    .map(|cell| styled(cell, layout.is_short))
+                    .collect::<Vec<_>>(),
+            );
         }
-        for index in width.map(|width| self.unbroken(width)).unwrap_or_default() {
-            if let Some(column) = table.column_mut(index) {
+        for (place, index) in layout.columns.iter().enumerate() {
+            let column = table.column_mut(place);
+            if let Some(column) = column.filter(|_| layout.whole.contains(index)) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }
@@ -126,50 +202,19 @@ impl Table {
         text.push('\n');
         text
     }
+}
 
-    /// Columns that keep their words whole: names and short values, as long as there is
-    /// room for the others.
-    fn unbroken(&self, width: u16) -> Vec<usize> {
-        let widths: Vec<usize> = (0..self.head.len())
-            .map(|index| self.width(index))
-            .collect();
-        let is_kept = |index: usize| index == 0 || widths[index] <= SHORT_COLUMNS;
-        let kept: Vec<usize> = (0..widths.len()).filter(|&index| is_kept(index)).collect();
-        let needed: usize = (0..widths.len())
-            .map(|index| {
-                BORDER_COLUMNS
-                    + if is_kept(index) {
-                        widths[index]
-                    } else {
-                        SHORT_COLUMNS
-                    }
-            })
-            .sum();
-        if needed < usize::from(width) {
-            kept
-        } else {
-            Vec::new()
+impl Column {
+    fn shown(&self, is_short: bool) -> &str {
+        match self.short {
+            Some(short) if is_short => short,
+            _ => &self.head,
         }
-    }
-
-    /// Characters of the widest value of a column.
-    fn width(&self, index: usize) -> usize {
-        let values = self
-            .rows
-            .iter()
-            .filter_map(|row| row.get(index))
-            .map(|cell| cell.text.as_str());
-        let head = self.head.get(index).map(String::as_str);
-        values
-            .chain(head)
-            .map(|text| text.chars().count())
-            .max()
-            .unwrap_or(0)
     }
 }
 
-fn styled(cell: &Cell) -> comfy_table::Cell {
-    let styled = comfy_table::Cell::new(&cell.text);
+fn styled(cell: &Cell, is_short: bool) -> comfy_table::Cell {
+    let styled = comfy_table::Cell::new(cell.shown(is_short));
     let styled = if cell.is_number {
         styled.set_alignment(CellAlignment::Right)
     } else {
@@ -225,18 +270,64 @@ mod tests {
         insta::assert_snapshot!(sample().render(None, false));
     }
 
+    fn widest(text: &str) -> usize {
+        text.lines().map(fit::columns).max().unwrap_or(0)
+    }
+
     #[test]
     fn a_table_on_a_terminal_fits() {
-        for width in [30, 50, 80] {
+        for width in [20, 30, 50, 80] {
             let text = sample().render(Some(width), false);
-            let widest = text
-                .lines()
-                .map(|line| line.chars().count())
-                .max()
-                .unwrap_or(0);
-            assert!(widest <= usize::from(width), "{width}: {widest}\n{text}");
+            assert!(widest(&text) <= usize::from(width), "{width}\n{text}");
         }
         insta::assert_snapshot!(sample().render(Some(60), false));
+    }
+
+    /// As `grid status` prints them.
+    fn runs() -> Table {
+        let head = [
+            "Run",
+            "Project",
+            "Status",
+            "Created At",
+            "Running",
+            "Queued",
+        ];
+        let mut table = Table::new(head)
+            .short(&[("Running", "R"), ("Queued", "Q")])
+            .spare(&["Project"]);
+        for name in ["gifted-seahorse-583", "bert-1"] {
+            table.row([
+                Cell::text(name),
+                Cell::text("a/project-of-theirs"),
+                Cell::status(Status::Succeeded),
+                Cell::time("2026-11-22T15:26:05.123Z"),
+                Cell::number(3),
+                Cell::number(12),
+            ]);
+        }
+        table
+    }
+
+    #[test]
+    fn words_stay_whole_at_any_width() {
+        for width in 40..130 {
+            let text = runs().render(Some(width), false);
+            assert!(widest(&text) <= usize::from(width), "{width}\n{text}");
+            for word in ["gifted-seahorse-583", "bert-1", "succeeded"] {
+                assert!(text.contains(word), "{width}: {word}\n{text}");
+            }
+        }
+        let wide = runs().render(Some(120), false);
+        assert!(
+            wide.contains("Running") && wide.contains("15:26:05"),
+            "{wide}"
+        );
+        let eighty = runs().render(Some(80), false);
+        assert!(eighty.contains("R running, Q queued"), "{eighty}");
+        let narrow = runs().render(Some(72), false);
+        assert!(narrow.contains("left out: Project"), "{narrow}");
+        insta::assert_snapshot!(runs().render(Some(40), false));
     }
 
     #[test]

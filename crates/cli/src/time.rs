@@ -24,6 +24,18 @@ pub(crate) fn civil(text: &str) -> String {
     }
 }
 
+/// `2021-04-11 21:46Z`: the same to the minute, where there is no room.
+pub(crate) fn brief(text: &str) -> String {
+    match Timestamp::parse(text) {
+        Some(at) => {
+            let iso = at.to_string();
+            let minutes = iso.get(..16).unwrap_or(&iso);
+            format!("{}Z", minutes.replace('T', " "))
+        }
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +55,6 @@ mod tests {
             "2021-04-11 21:46:11+0000"
         );
         assert_eq!(civil("soon"), "soon");
+        assert_eq!(brief("2021-04-11T23:46:11.5+02:00"), "2021-04-11 21:46Z");
     }
 }

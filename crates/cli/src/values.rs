@@ -34,6 +34,14 @@ pub(crate) fn sharing_word(sharing: Sharing) -> &'static str {
     }
 }
 
+/// Reads how many: 1 or more.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("it has to be a number, 1 or more".to_owned()),
+    }
+}
+
 /// Reads a length of time that is at least a second, as seconds.
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     let millis = parse_duration_millis(text).map_err(|error| error.to_string())?;

@@ -5,7 +5,17 @@ use grid_api::run::RunView;
 use grid_core::time::Timestamp;
 
 use crate::table::{Cell, Table};
-use crate::time::{civil, duration};
+use crate::time::duration;
+
+/// Counts of experiments where there is no room.
+const COUNTS: &[(&str, &str)] = &[
+    ("Experiments", "Exp"),
+    ("Running", "R"),
+    ("Queued", "Q"),
+    ("Completed", "C"),
+    ("Failed", "F"),
+    ("Stopped", "S"),
+];
 
 /// Runs that are going on.
 pub(crate) fn active_runs(runs: &[RunView], with_creator: bool, now: Timestamp) -> Table {
@@ -22,7 +32,7 @@ pub(crate) fn active_runs(runs: &[RunView], with_creator: bool, now: Timestamp) 
         "Failed",
         "Stopped",
     ]);
-    let mut table = Table::new(head);
+    let mut table = Table::new(head).short(COUNTS).spare(&["Project"]);
     for run in runs {
         let counts = &run.counts;
         let mut row = vec![Cell::text(&run.name)];
@@ -69,20 +79,20 @@ pub(crate) fn past_runs(runs: &[RunView], with_creator: bool, in_trash: bool) ->
     if in_trash {
         head.extend(["Deleted At", "Deleted by"]);
     }
-    let mut table = Table::new(head);
+    let mut table = Table::new(head).short(COUNTS).spare(&["Deleted by"]);
     for run in runs {
         let counts = &run.counts;
         let mut row = vec![Cell::text(&run.name)];
         row.extend(with_creator.then(|| Cell::text(&run.created_by)));
         row.extend([
-            Cell::text(civil(&run.created_at)),
+            Cell::time(&run.created_at),
             Cell::number(counts.total()),
             Cell::number(counts.failed),
             Cell::number(counts.stopped),
             Cell::number(counts.succeeded),
         ]);
         if in_trash {
-            row.push(Cell::maybe(run.deleted_at.as_deref().map(civil)));
+            row.push(Cell::maybe_time(run.deleted_at.as_deref()));
             row.push(Cell::maybe(run.deleted_by.as_deref()));
         }
         table.row(row);
@@ -104,6 +114,10 @@ pub(crate) fn experiments<'e>(
     head.extend(&names);
     head.extend(with_message.then_some("Message"));
     let mut table = Table::new(head);
+    if !names.is_empty() {
+        // The parameters say the same.
+        table = table.spare(&["Command"]);
+    }
     for experiment in experiments {
         let mut row = vec![
             Cell::text(&experiment.name),
@@ -141,6 +155,9 @@ pub(crate) fn parameters(experiments: &[ExperimentView]) -> Table {
     let mut head = vec!["Experiment", "Command"];
     head.extend(&names);
     let mut table = Table::new(head);
+    if !names.is_empty() {
+        table = table.spare(&["Command"]);
+    }
     for experiment in experiments {
         let mut row = vec![
             Cell::text(&experiment.name),

@@ -17,7 +17,6 @@ use crate::commands::login::ask_secret;
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 
 /// Where the tools of Amazon look for the secret, too.
 const SECRET_VARIABLE: &str = "AWS_SECRET_ACCESS_KEY";
@@ -272,7 +271,7 @@ fn list(ctx: &Ctx, global: bool) -> Result<()> {
             Cell::text(&credential.team),
         ];
         row.extend(global.then(|| Cell::text(&credential.created_by)));
-        row.push(Cell::text(civil(&credential.created_at)));
+        row.push(Cell::time(&credential.created_at));
         table.row(row);
     }
     if table.is_empty() {

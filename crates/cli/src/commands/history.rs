@@ -8,7 +8,7 @@ use grid_api::run::RunsQuery;
 
 use crate::context::Ctx;
 use crate::filter::Filter;
-use crate::{lists, views};
+use crate::{lists, values, views};
 
 /// Runs that are shown when nobody says how many.
 const LIMIT_DEFAULT: usize = 100;
@@ -35,7 +35,7 @@ pub(crate) struct HistoryArgs {
     deleted: bool,
 
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT)]
+    #[arg(long, value_name = "N", default_value_t = LIMIT_DEFAULT, value_parser = values::count)]
     limit: usize,
 
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &HistoryArgs, ctx: &Ctx) -> Result<ExitCode> {
         ..RunsQuery::default()
     };
     let client = ctx.client()?;
-    let listed = lists::runs(&client, args.filter.narrow(query), args.limit.max(1));
+    let listed = lists::runs(&client, args.filter.narrow(query), args.limit);
     let (runs, has_more) = ctx.block_on(listed)??;
     if ctx.printer.is_json() {
         ctx.printer.json(&serde_json::json!({ "runs": runs }))?;

@@ -8,7 +8,6 @@ use grid_core::access::Scope;
 
 use crate::context::Ctx;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 use crate::values;
 
 const EXAMPLES: &str = "\
@@ -93,7 +92,7 @@ pub(super) fn show_created(ctx: &Ctx, created: &KeyCreated) -> Result<()> {
     if ctx.printer.is_json() {
         return ctx.printer.json(created);
     }
-    let expires = created.key.expires_at.as_deref().map(civil);
+    let expires = created.key.expires_at.as_deref().map(crate::time::civil);
     let mut pairs = vec![
         ("Username", created.username.as_str()),
         ("UserID", &created.user_id),
@@ -144,12 +143,12 @@ fn list(ctx: &Ctx, all: bool) -> Result<()> {
         let mut row = vec![
             Cell::text(&key.name),
             Cell::text(key.scope.as_str()),
-            Cell::text(civil(&key.created_at)),
-            Cell::maybe(key.expires_at.as_deref().map(civil)),
-            Cell::maybe(key.last_used_at.as_deref().map(civil)),
+            Cell::time(&key.created_at),
+            Cell::maybe_time(key.expires_at.as_deref()),
+            Cell::maybe_time(key.last_used_at.as_deref()),
         ];
         row.extend(has_s3.then(|| Cell::maybe(key.access_key_id.clone())));
-        row.extend(all.then(|| Cell::maybe(key.revoked_at.as_deref().map(civil))));
+        row.extend(all.then(|| Cell::maybe_time(key.revoked_at.as_deref())));
         row.extend([
             Cell::text(if key.current { "yes" } else { "-" }),
             Cell::text(&key.id),

@@ -142,9 +142,9 @@ fn list(ctx: &Ctx, run: Option<String>, global: bool) -> Result<()> {
         ];
         row.extend(global.then(|| Cell::text(&share.created_by)));
         row.extend([
-            Cell::text(civil(&share.created_at)),
-            Cell::maybe(share.expires_at.as_deref().map(civil)),
-            Cell::maybe(share.last_used_at.as_deref().map(civil)),
+            Cell::time(&share.created_at),
+            Cell::maybe_time(share.expires_at.as_deref()),
+            Cell::maybe_time(share.last_used_at.as_deref()),
         ]);
         table.row(row);
     }

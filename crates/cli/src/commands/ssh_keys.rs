@@ -12,7 +12,6 @@ use grid_core::ssh_key::{LINE_BYTES_MAX, PublicKey};
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 
 /// Keys that are listed unless another number is asked for.
 const LIMIT: usize = 100;
@@ -22,16 +21,17 @@ The server keeps the public half: the file that ends in .pub.  Your private key 
 where it is.
 
 Examples:
+  grid ssh-keys                              yours
   grid ssh-keys add laptop ~/.ssh/id_ed25519.pub
   grid ssh-keys list
   grid ssh-keys rm laptop";
 
-/// Look after your public SSH keys
+/// List your public SSH keys, or look after them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SshKeysArgs {
     #[command(subcommand)]
-    command: SshKeysCommand,
+    command: Option<SshKeysCommand>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,7 +66,8 @@ struct Limit {
 
 /// Shows or changes the caller's keys.
 pub(crate) fn run(args: SshKeysArgs, ctx: &Ctx) -> Result<ExitCode> {
-    match args.command {
+    let listing = SshKeysCommand::List(Limit { limit: LIMIT });
+    match args.command.unwrap_or(listing) {
         SshKeysCommand::Add { name, key } => add(ctx, name, &key)?,
         SshKeysCommand::List(Limit { limit }) => list(ctx, limit)?,
         SshKeysCommand::Rm { keys } => remove(ctx, &keys)?,
@@ -130,7 +131,7 @@ fn list(ctx: &Ctx, limit: usize) -> Result<()> {
             Cell::text(&key.id),
             Cell::text(&key.name),
             Cell::text(&key.fingerprint),
-            Cell::text(civil(&key.created_at)),
+            Cell::time(&key.created_at),
         ]);
     }
     if table.is_empty() {

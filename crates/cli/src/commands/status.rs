@@ -361,7 +361,7 @@ fn events_text(printer: &Printer, events: Option<&[grid_api::experiment::EventVi
     let mut table = Table::new(["At", "By", "What happened"]);
     for event in events {
         table.row([
-            Cell::text(time::civil(&event.at)),
+            Cell::time(&event.at),
             Cell::text(&event.actor),
             views::sentence(&event.message),
         ]);
@@ -400,16 +400,26 @@ async fn watch(ctx: &Ctx, client: &Client, what: &What, args: &StatusArgs) -> Re
     }
 }
 
+/// No more lines than a screen has: what scrolls away could not be written over.
+fn clipped(text: &str, lines: usize) -> String {
+    let shown = lines.saturating_sub(1).max(1);
+    if text.lines().count() <= shown {
+        return text.to_owned();
+    }
+    let lines = text.split_inclusive('\n');
+    lines.take(shown - 1).chain(["…\n"]).collect()
+}
+
 fn show(printer: &Printer, seen: &Seen, last: Option<&Seen>, args: &StatusArgs) -> Result<()> {
     if printer.is_json() {
         if last != Some(seen) {
             printer.json_line(seen)?;
         }
     } else if let Some((_, lines)) = printer.screen() {
-        let rows = usize::from(lines).saturating_sub(7).max(1);
-        let text = seen
-            .text(printer, args, Some(rows))
-            .replace('\n', "\x1b[K\n");
+        let lines = usize::from(lines);
+        let rows = lines.saturating_sub(7).max(1);
+        let text = clipped(&seen.text(printer, args, Some(rows)), lines);
+        let text = text.replace('\n', "\x1b[K\n");
         let start = if last.is_none() {
             "\x1b[2J\x1b[H"
         } else {
@@ -420,4 +430,16 @@ fn show(printer: &Printer, seen: &Seen, last: Option<&Seen>, args: &StatusArgs) 
         printer.line(&seen.text(printer, args, None))?;
     }
     printer.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clipped;
+
+    #[test]
+    fn a_watched_screen_never_scrolls() {
+        assert_eq!(clipped("a\nb\n", 3), "a\nb\n");
+        assert_eq!(clipped("a\nb\nc\nd\n", 3), "a\n…\n");
+        assert_eq!(clipped("a\nb\n", 0), "…\n");
+    }
 }

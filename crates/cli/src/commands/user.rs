@@ -14,7 +14,6 @@ use crate::context::Ctx;
 use crate::error::Problem;
 use crate::settings::Credentials;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -171,7 +170,7 @@ fn list(ctx: &Ctx) -> Result<()> {
             Cell::maybe(user.email.as_deref()),
             Cell::text(&user.user_id),
             Cell::text(if user.operator { "yes" } else { "-" }),
-            Cell::text(civil(&user.created_at)),
+            Cell::time(&user.created_at),
         ]);
     }
     ctx.printer.table(&table)

@@ -9,7 +9,6 @@ use grid_api::client::{Client, segment};
 use super::Source;
 use crate::context::Ctx;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 
 /// Paths of one request.  Higher: bodies that the server refuses.
 const PATHS_MAX: usize = 1_000;
@@ -33,7 +32,7 @@ pub(super) async fn print(ctx: &Ctx, client: &Client, sources: &[Source]) -> Res
                     Cell::text(&source.experiment.name),
                     Cell::text(&link.path),
                     Cell::text(&link.url),
-                    Cell::text(civil(&link.expires_at)),
+                    Cell::time(&link.expires_at),
                 ]);
                 links.push(serde_json::json!({
                     "experiment": source.experiment.name,

@@ -15,7 +15,6 @@ use grid_core::time::Timestamp;
 use crate::context::Ctx;
 use crate::error::PipeClosed;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 
 /// Files of a page; the most that the server gives.
 const PAGE: u32 = 10_000;
@@ -39,7 +38,11 @@ pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
     let route = format!("{}/files", super::path(&args.datastore)?);
     let client = ctx.client()?;
     let query = FilesQuery {
-        path: args.path.clone(),
+        // As a shell completes it.
+        path: args
+            .path
+            .as_deref()
+            .map(|path| path.trim_start_matches("./").to_owned()),
         recursive: args.recursive.then_some(true),
         ..FilesQuery::default()
     };
@@ -56,7 +59,7 @@ pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
             Cell::text(shown(file)),
             Cell::text(format_size(file.size_bytes)),
             Cell::maybe(file.files.map(|files| files.to_string())),
-            Cell::maybe(modified(file)),
+            Cell::maybe_time(modified(file).as_deref()),
         ]);
     }
     ctx.printer.table(&table)
@@ -90,7 +93,7 @@ fn shown(file: &FileEntry) -> String {
 
 fn modified(file: &FileEntry) -> Option<String> {
     let is_file = !matches!(file.kind, FileKind::Folder);
-    is_file.then(|| civil(&Timestamp::from_millis(file.modified_ms).to_string()))
+    is_file.then(|| Timestamp::from_millis(file.modified_ms).to_string())
 }
 
 /// Compare two versions

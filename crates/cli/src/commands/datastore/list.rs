@@ -11,7 +11,6 @@ use grid_core::duration::format_size;
 
 use crate::context::Ctx;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 
 /// Versions of a page; the most that the server gives.
 const PAGE: u32 = 1_000;
@@ -97,7 +96,11 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
     if args.deleted {
         head.extend(["Deleted At", "Deleted by"]);
     }
-    let mut table = Table::new(head);
+    let described = listed.iter().any(|one| !one.description.is_empty());
+    head.extend(described.then_some("Description"));
+    let mut table = Table::new(head)
+        .short(&[("Cluster ID", "Cluster"), ("Version", "V")])
+        .spare(&["Cluster ID", "Files", "Deleted by"]);
     for one in listed {
         let mut row = vec![Cell::text(&one.name)];
         row.extend(with_creator.then(|| Cell::text(&one.created_by)));
@@ -106,14 +109,15 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
             Cell::number(one.version.into()),
             Cell::text(format_size(one.size_bytes)),
             Cell::number(one.files),
-            Cell::text(civil(&one.created_at)),
+            Cell::time(&one.created_at),
             Cell::text(status(one)),
             Cell::maybe(Some(one.used_by.join(", ")).filter(|users| !users.is_empty())),
         ]);
         if args.deleted {
-            row.push(Cell::maybe(one.deleted_at.as_deref().map(civil)));
+            row.push(Cell::maybe_time(one.deleted_at.as_deref()));
             row.push(Cell::maybe(one.deleted_by.as_deref()));
         }
+        row.extend(described.then(|| Cell::text(&one.description)));
         table.row(row);
     }
     table
@@ -173,7 +177,7 @@ pub(super) fn used_by(args: &UsedByArgs, ctx: &Ctx) -> Result<()> {
         table.row([
             Cell::text(user.run.as_deref().unwrap_or("(of another team)")),
             Cell::maybe(user.created_by.as_deref()),
-            Cell::text(civil(&user.created_at)),
+            Cell::time(&user.created_at),
             Cell::text(if user.active { "yes" } else { "no" }),
         ]);
     }

@@ -13,7 +13,6 @@ use super::{or_current, path};
 use crate::context::Ctx;
 use crate::printer::Printer;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 use crate::values;
 
 /// Events that are shown when nobody says how many.
@@ -195,7 +194,7 @@ fn table(events: &[AuditEvent]) -> Table {
         };
         let maybe = |text: &str| Cell::text(if text.is_empty() { "-" } else { text });
         table.row([
-            Cell::text(civil(&event.at)),
+            Cell::time(&event.at),
             Cell::text(who),
             Cell::text(&event.action),
             Cell::text(thing),

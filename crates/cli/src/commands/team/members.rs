@@ -302,7 +302,7 @@ pub(super) fn invitations(ctx: &Ctx, args: &InvitationsArgs) -> Result<()> {
             Cell::text(&invitation.to),
             Cell::text(invitation.role.to_string()),
             Cell::text(&invitation.invited_by),
-            Cell::text(civil(&invitation.expires_at)),
+            Cell::time(&invitation.expires_at),
             Cell::text(&invitation.id),
         ]);
     }

@@ -145,7 +145,7 @@ fn list(ctx: &Ctx, all: bool) -> Result<()> {
             Cell::maybe(team.role.map(|role| role.to_string())),
             Cell::number(team.member_count),
             Cell::text(if team.current { "yes" } else { "-" }),
-            Cell::text(civil(&team.created_at)),
+            Cell::time(&team.created_at),
         ]);
     }
     ctx.printer.table(&table)
@@ -174,7 +174,7 @@ fn show_answer(ctx: &Ctx, answer: &TeamResponse) -> Result<()> {
             Cell::text(&member.username),
             Cell::text(display),
             Cell::text(member.role.to_string()),
-            Cell::text(civil(&member.since)),
+            Cell::time(&member.since),
         ]);
     }
     ctx.printer.table(&table)

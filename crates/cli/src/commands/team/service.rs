@@ -14,7 +14,6 @@ use crate::commands::keys;
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::table::{Cell, Table};
-use crate::time::civil;
 use crate::values;
 
 const EXAMPLES: &str = "\
@@ -169,7 +168,7 @@ fn list(ctx: &Ctx, team: Option<&str>) -> Result<()> {
             [
                 Cell::text(&account.username),
                 Cell::text(account.role.to_string()),
-                Cell::text(civil(&account.created_at)),
+                Cell::time(&account.created_at),
             ]
         };
         if account.keys.is_empty() {
@@ -180,8 +179,8 @@ fn list(ctx: &Ctx, team: Option<&str>) -> Result<()> {
             table.row(head().into_iter().chain([
                 Cell::text(&key.name),
                 Cell::text(key.scope.as_str()),
-                Cell::maybe(key.expires_at.as_deref().map(civil)),
-                Cell::maybe(key.last_used_at.as_deref().map(civil)),
+                Cell::maybe_time(key.expires_at.as_deref()),
+                Cell::maybe_time(key.last_used_at.as_deref()),
             ]));
         }
     }
