@@ -6,6 +6,7 @@ use crate::commands::{
     artifacts, clone, clusters, completion, credential, datastore, delete, docs, history, login,
     logs, restore, retry, run, share, ssh_keys, status, stop, team, user, version, view,
 };
+use crate::examples;
 use crate::printer::Format;
 
 const AFTER_HELP: &str = "\
@@ -95,12 +96,12 @@ pub(crate) fn parse(words: &[String]) -> Result<Cli, clap::Error> {
 
 /// The definition as documentation and completion show it.
 pub(crate) fn plain_command() -> clap::Command {
-    Cli::command()
+    examples::with_examples(Cli::command())
 }
 
 /// The definition with every spelling that is understood.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommands(with_spellings)
+    plain_command().mut_subcommands(with_spellings)
 }
 
 fn with_spellings(command: clap::Command) -> clap::Command {

@@ -16,6 +16,8 @@ pub(crate) const EXIT_OK: u8 = 0;
 pub(crate) const EXIT_FAILED: u8 = 1;
 /// The command line or a file that it names is wrong; nothing was done.
 pub(crate) const EXIT_USAGE: u8 = 2;
+/// Ctrl-C, as a shell counts it: 128 and the number of the signal.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// The code of what the rules forbid.
 const REFUSED: &str = "forbidden";
@@ -137,8 +139,15 @@ impl Report {
                     report.code = "usage".to_owned();
                 }
             }
-            if depth > 0 {
-                report.causes.push(cause.to_string());
+            let said = cause.to_string();
+            // Many libraries end a message with that of its cause.
+            let is_new = !report
+                .causes
+                .last()
+                .unwrap_or(&report.message)
+                .ends_with(&said);
+            if depth > 0 && is_new {
+                report.causes.push(said);
             }
             if let Some(refused) = cause.downcast_ref::<client::Error>() {
                 report.add_client_error(refused);
@@ -206,6 +215,14 @@ mod tests {
         assert_eq!((report.exit, report.code.as_str()), (EXIT_USAGE, "usage"));
         assert_eq!(report.causes, ["disk on fire"]);
         assert_eq!(report.hint.as_deref(), Some("mend x"));
+    }
+
+    #[test]
+    fn a_cause_that_was_said_is_not_said_again() {
+        let io = std::io::Error::other("refused");
+        let why = Problem::new("cannot connect: refused").because(io);
+        let error = anyhow::Error::new(why).context("cannot use the database");
+        assert_eq!(Report::of(&error).causes, ["cannot connect: refused"]);
     }
 
     #[test]

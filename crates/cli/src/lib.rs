@@ -8,9 +8,10 @@ mod config;
 mod context;
 mod each;
 mod error;
+mod examples;
 mod filter;
 mod lists;
-mod nearest;
+mod misread;
 mod printer;
 mod progress;
 #[cfg(feature = "server")]
@@ -128,14 +129,8 @@ fn not_understood(words: &[String], error: &clap::Error) -> ExitCode {
             |()| ExitCode::from(EXIT_OK),
         );
     }
-    if printer.is_json() {
-        let text = error.render().to_string();
-        let first = text.lines().next().unwrap_or_default();
-        let message = first.strip_prefix("error: ").unwrap_or(first).to_owned();
-        return failed(
-            &printer,
-            &Problem::usage(message).hint("grid --help").into(),
-        );
+    if printer.is_json() || misread::is_ours(words, error) {
+        return failed(&printer, &misread::problem(words, error).into());
     }
     printer.ask(&error.render().to_string());
     ExitCode::from(EXIT_USAGE)

@@ -13,6 +13,7 @@ pub mod duration;
 pub mod id;
 pub mod logframe;
 pub mod name;
+pub mod nearest;
 pub mod run;
 pub mod schedule;
 pub mod spec;

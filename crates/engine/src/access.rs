@@ -72,6 +72,11 @@ impl InTeam {
 }
 
 impl Caller {
+    /// The teams that the caller is in.
+    pub(crate) fn team_ids(&self) -> Vec<TeamId> {
+        self.teams.iter().map(|(team, _)| team.id).collect()
+    }
+
     /// Reads what the user is in which team.
     pub(crate) async fn load(
         tx: &mut Tx,

@@ -7,11 +7,16 @@
 use grid_core::access::Action;
 use grid_core::id::{RunId, UserId, WorkloadId};
 use grid_core::name::{ExperimentName, RunName, UserName};
+use grid_core::nearest::nearest;
 use grid_core::time::Timestamp;
 use grid_store::db::{self, Tx};
 
 use crate::access::{Caller, Owned};
 use crate::error::{Error, Result};
+
+/// Names that are compared with one that is not there.  Higher: a mistyped name costs more;
+/// lower: an older run is not suggested.
+pub(crate) const NEAR_MAX: u32 = 500;
 
 /// Whose names are meant.
 enum Whose<'a> {
@@ -53,6 +58,9 @@ pub(crate) async fn run(
         return Ok(run);
     }
     let mut hint = suggest(tx, caller, run_name.as_str()).await?;
+    if hint.is_none() && matches!(whose, Whose::Mine) {
+        hint = near(tx, caller, run_name.as_str()).await?;
+    }
     if hint.is_none() && matches!(whose, Whose::Mine) {
         hint = Some("`grid status` and `grid history` list your runs".to_owned());
     }
@@ -106,9 +114,14 @@ pub(crate) async fn experiment(
             },
             other => other,
         })?;
-    let row = db::workload::by_run_and_idx(tx, run.id, parsed.index())
-        .await?
-        .ok_or_else(none)?;
+    let row = db::workload::by_run_and_idx(tx, run.id, parsed.index()).await?;
+    let row = row.ok_or_else(|| Error::NotFound {
+        what: format!("no experiment '{text}'"),
+        hint: last_of(&run).map(|last| {
+            let name = &run.name;
+            format!("the experiments of run '{name}' are {name}-exp0 to {name}-exp{last}")
+        }),
+    })?;
     if row.deleted.is_some() && !trash {
         return Err(none());
     }
@@ -155,6 +168,25 @@ pub(crate) async fn user_by_name(tx: &mut Tx, name: &str) -> Result<Option<db::u
 pub(crate) async fn user_or_nobody(tx: &mut Tx, name: &str) -> Result<UserId> {
     let user = user_by_name(tx, name).await?;
     Ok(user.map_or_else(|| UserId::from_entropy(0), |user| user.id))
+}
+
+/// The number of the last experiment, if there are several.
+fn last_of(run: &db::run::Run) -> Option<u64> {
+    u64::from(run.experiments)
+        .checked_sub(1)
+        .filter(|last| *last > 0)
+}
+
+/// If the caller has a run with a name that is nearly this one: "did you mean".
+async fn near(tx: &mut Tx, caller: &Caller, name: &str) -> Result<Option<String>> {
+    let names = db::run::newest_names(tx, caller.id(), &caller.team_ids(), NEAR_MAX).await?;
+    Ok(nearly(name, &names))
+}
+
+/// The name that was probably meant, as a hint.
+pub(crate) fn nearly(name: &str, names: &[String]) -> Option<String> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    nearest(name, &names).map(|meant| format!("did you mean {meant}?"))
 }
 
 /// If exactly one teammate has a run of this name: "did you mean".

@@ -48,14 +48,18 @@ pub(crate) struct Stamp {
 
 /// Looks at `paths` below `root`; what is not there any more is left out.
 pub(super) fn inspect(root: &Path, paths: Vec<String>) -> Result<Vec<Found>> {
-    let found = inspect_any(root, paths)?;
+    let found = inspect_any(
+        root,
+        paths,
+        "name them in .gitignore (.gridignore with --localdir)",
+    )?;
     check(root, &found)?;
     Ok(tidied(found))
 }
 
 /// The same of data, from which nothing is left out: it cannot be named in an ignore file.
 pub(super) fn inspect_data(root: &Path, paths: Vec<String>) -> Result<Vec<Found>> {
-    let found = inspect_any(root, paths)?;
+    let found = inspect_any(root, paths, "remove them, or keep them in another folder")?;
     let outside = outside(root, &found);
     if !outside.is_empty() {
         return Err(Problem::new(format!(
@@ -68,12 +72,12 @@ pub(super) fn inspect_data(root: &Path, paths: Vec<String>) -> Result<Vec<Found>
     Ok(tidied(found))
 }
 
-fn inspect_any(root: &Path, mut paths: Vec<String>) -> Result<Vec<Found>> {
+fn inspect_any(root: &Path, mut paths: Vec<String>, without: &'static str) -> Result<Vec<Found>> {
     paths.sort_unstable();
     // A file that is in conflict is listed once per version.
     paths.dedup();
     if paths.len() <= FILES_PER_THREAD_MIN {
-        return look_at(root, &paths);
+        return look_at(root, &paths, without);
     }
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = paths.len().div_ceil(n_threads).max(FILES_PER_THREAD_MIN);
@@ -81,7 +85,7 @@ fn inspect_any(root: &Path, mut paths: Vec<String>) -> Result<Vec<Found>> {
     std::thread::scope(|scope| -> Result<()> {
         let parts: Vec<_> = paths
             .chunks(share)
-            .map(|part| scope.spawn(move || look_at(root, part)))
+            .map(|part| scope.spawn(move || look_at(root, part, without)))
             .collect();
         for part in parts {
             let part = part
@@ -101,7 +105,7 @@ enum Seen {
     BadLink(String),
 }
 
-fn look_at(root: &Path, paths: &[String]) -> Result<Vec<Found>> {
+fn look_at(root: &Path, paths: &[String], without: &'static str) -> Result<Vec<Found>> {
     let (mut found, mut special, mut bad_links) = (Vec::with_capacity(paths.len()), vec![], vec![]);
     for path in paths {
         let on_disk = root.join(path);
@@ -121,7 +125,7 @@ fn look_at(root: &Path, paths: &[String]) -> Result<Vec<Found>> {
             "only files, folders and links can be sent; these are something else: {}",
             shown(special)
         ))
-        .hint("name them in .gridignore")
+        .hint(without)
         .into());
     }
     if bad_links.is_empty() {

@@ -7,7 +7,7 @@ use clap::Args;
 use grid_api::run::{RunClone, RunCreated};
 use grid_core::name::RunName;
 
-use crate::commands::run::summary;
+use crate::commands::run::{misplaced, summary};
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::target;
@@ -48,11 +48,16 @@ pub(crate) fn run(args: CloneArgs, ctx: &Ctx) -> Result<ExitCode> {
         RunName::parse(name).map_err(|error| Problem::usage(error.to_string()))?;
     }
     // Everything behind the first `--set` is taken as it is, a second one too.
-    let set = args
+    let set: Vec<String> = args
         .set
         .into_iter()
         .filter(|word| word != "--set")
         .collect();
+    if !ctx.settings.ignore_warnings {
+        for warning in misplaced(&set, "--set") {
+            ctx.printer.warn(&warning);
+        }
+    }
     let clone = RunClone {
         name: args.name,
         set,

@@ -50,7 +50,7 @@ impl std::fmt::Debug for LoginArgs {
 /// Signs in.
 pub(crate) fn run(args: LoginArgs, ctx: &Ctx) -> Result<ExitCode> {
     let url = args.url.unwrap_or_else(|| ctx.settings.url.clone());
-    let url = url.trim_end_matches('/').to_owned();
+    let url = with_scheme(url.trim_end_matches('/'));
     let client = ctx.anonymous(&url)?;
     let username = match args.username {
         Some(username) => username,
@@ -84,6 +84,18 @@ pub(crate) fn run(args: LoginArgs, ctx: &Ctx) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `HOST:PORT` alone is what `--listen` takes: on this machine it is plain HTTP, elsewhere
+/// a key is not sent in the open unless somebody asks for it.
+fn with_scheme(url: &str) -> String {
+    let host = url.split(['/', ':']).next().unwrap_or_default();
+    let is_bare = !url.contains("://") && !host.is_empty() && !host.contains('@');
+    match (is_bare, host) {
+        (false, _) => url.to_owned(),
+        (true, "localhost" | "127.0.0.1") => format!("http://{url}"),
+        (true, _) => format!("https://{url}"),
+    }
+}
+
 /// Reads one line from the person, or from whatever stands in for one.
 fn ask(ctx: &Ctx, question: &str, flag: &str) -> Result<String> {
     ctx.printer.ask(question);
@@ -115,4 +127,23 @@ pub(super) fn ask_secret(ctx: &Ctx, question: &str, flag: &str) -> Result<String
     let answer = ask(ctx, question, flag);
     tcsetattr(&stdin, OptionalActions::Flush, &shown).context("showing again what is typed")?;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_scheme;
+
+    #[test]
+    fn an_address_without_a_scheme_is_understood() {
+        for (typed, meant) in [
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("localhost", "http://localhost"),
+            ("grid.example.org", "https://grid.example.org"),
+            ("grid.example.org:8443/x", "https://grid.example.org:8443/x"),
+            ("http://grid.example.org", "http://grid.example.org"),
+            ("", ""),
+        ] {
+            assert_eq!(with_scheme(typed), meant);
+        }
+    }
 }

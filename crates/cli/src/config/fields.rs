@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use grid_core::nearest::nearest;
+
 use super::{Node, Value};
 use crate::error::Problem;
-use crate::nearest::nearest;
 
 /// The file that is read, for messages.
 pub(super) struct File<'a> {

@@ -145,6 +145,23 @@ pub struct ParameterSet {
     pub args: Vec<String>,
 }
 
+/// The distribution that was probably meant by a value that is passed as it is because it
+/// is the call of none: `uniform` for `unifrom(0, 1, 3)`.
+pub fn mistyped(value: &str) -> Option<&'static str> {
+    let (name, rest) = value.trim().split_once('(')?;
+    let is_word = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic() || c == '_');
+    if !is_word || !rest.trim_end().ends_with(')') {
+        return None;
+    }
+    let known = distribution::DISTRIBUTIONS.iter().map(|one| one.name);
+    let known: Vec<&'static str> = known.chain(["range", "choice"]).collect();
+    let lower = name.to_ascii_lowercase();
+    if known.contains(&name) {
+        return None;
+    }
+    crate::nearest::nearest(&lower, &known)
+}
+
 /// Makes the experiments of a run.
 ///
 /// `args` are the words after the script as the shell gave them.

@@ -372,3 +372,19 @@ fn specs_travel_as_text() {
         Err("`bayes` is not a strategy; use grid_search, random_search or none".to_owned())
     );
 }
+
+#[test]
+fn slips_in_the_names_of_distributions_are_recognised() {
+    for (value, meant) in [
+        ("unifrom(0, 1, 3)", Some("uniform")),
+        ("Uniform(0, 1, 3)", Some("uniform")),
+        ("rnage(3)", Some("range")),
+        ("uniform(0, 1, 3)", None),
+        ("lambda(x)", None),
+        ("unifrom", None),
+        ("f(1", None),
+        ("(1, 2)", None),
+    ] {
+        assert_eq!(mistyped(value), meant, "{value}");
+    }
+}

@@ -354,7 +354,11 @@ impl Bucket {
             E::InvalidPath { source } => Error::invalid(format!(
                 "{shown} has an object with a name that no file can have: {source}"
             )),
-            _ => Error::Unavailable(format!("{shown} cannot be read: {words}")),
+            _ => {
+                let at = self.place.endpoint().map(|at| format!(" at {at}"));
+                let at = at.unwrap_or_default();
+                Error::Unavailable(format!("{shown}{at} cannot be read: {words}"))
+            }
         }
     }
 
@@ -393,7 +397,24 @@ fn said(error: &(dyn std::error::Error + 'static)) -> String {
         }
         cause = error.source();
     }
-    words.chars().take(SAID_CHARS).collect()
+    in_short(&words).chars().take(SAID_CHARS).collect()
+}
+
+/// Without how the library asked and how often it tried: only what came of it.
+fn in_short(words: &str) -> &str {
+    let mut words = match words.split_once("retry_timeout: ") {
+        Some((_, rest)) => rest.split_once(" - ").map_or(rest, |(_, said)| said),
+        None => words,
+    };
+    words = words.trim();
+    for noise in [
+        "HTTP error: ",
+        "error sending request: ",
+        "client error (Connect): ",
+    ] {
+        words = words.strip_prefix(noise).unwrap_or(words);
+    }
+    words
 }
 
 /// A bucket that requests share.
@@ -438,6 +459,19 @@ mod tests {
         ] {
             assert!(Place::parse(source, None).is_err(), "{source}");
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_said_in_a_sentence() {
+        let words = "Generic S3 error: Error performing list request: Error performing GET \
+             https://s3.example.org/x?list-type=2 in 901.174947ms, after 6 retries, \
+             max_retries: 6, retry_timeout: 90s  - HTTP error: error sending request: client \
+             error (Connect): dns error: failed to lookup address information";
+        assert_eq!(
+            in_short(words),
+            "dns error: failed to lookup address information"
+        );
+        assert_eq!(in_short("status code: 503"), "status code: 503");
     }
 
     /// As the program does at its start.

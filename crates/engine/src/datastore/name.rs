@@ -91,7 +91,13 @@ pub(crate) async fn store(
         None => format!("no datastore '{}' of yours", named.name),
         Some(user) => format!("no datastore '{user}:{}'", named.name),
     };
-    let hint = match suggest(tx, caller, named.name.as_str()).await? {
+    let mut hint = suggest(tx, caller, named.name.as_str()).await?;
+    if hint.is_none() && named.user.is_none() {
+        let (own, teams) = (caller.id(), caller.team_ids());
+        let names = db::datastore::newest_names(tx, own, &teams, reference::NEAR_MAX).await?;
+        hint = reference::nearly(named.name.as_str(), &names);
+    }
+    let hint = match hint {
         None => Some("`grid datastore --global` lists those of your teams".to_owned()),
         hint => hint,
     };

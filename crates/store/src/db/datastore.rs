@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 use super::error::{Error, Result};
-use super::sql::{Columns, lists, values};
+use super::sql::{Columns, list as in_list, lists, values};
 use super::tx::Tx;
 
 /// A datastore.
@@ -96,6 +96,29 @@ pub async fn by_name(tx: &mut Tx, creator: UserId, name: &str) -> Result<Option<
         )
         .await?;
     row.as_ref().map(of_row).transpose()
+}
+
+/// The names of the newest datastores of a creator in these teams.
+pub async fn newest_names(
+    tx: &mut Tx,
+    creator: UserId,
+    teams: &[TeamId],
+    limit: u32,
+) -> Result<Vec<String>> {
+    const DOING: &str = "looking for names of datastores";
+    let Some((list, more)) = in_list(teams, 3) else {
+        return Ok(Vec::new());
+    };
+    let sql = format!(
+        "select name from datastore where creator = $1 and team in {list} \
+          order by created_at desc, id desc limit $2"
+    );
+    let mut values = values![creator, limit];
+    values.extend(more);
+    let rows = tx.rows(DOING, AssertSqlSafe(sql), values).await?;
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).text())
+        .collect()
 }
 
 /// Gives the next number; `None` when there is no such datastore.

@@ -226,6 +226,29 @@ pub async fn names_taken(tx: &mut Tx, creator: UserId, names: &[&str]) -> Result
         .collect()
 }
 
+/// The names of the newest runs of a creator in these teams.
+pub async fn newest_names(
+    tx: &mut Tx,
+    creator: UserId,
+    teams: &[TeamId],
+    limit: u32,
+) -> Result<Vec<String>> {
+    const DOING: &str = "looking for names of runs";
+    let Some((list, more)) = in_list(teams, 3) else {
+        return Ok(Vec::new());
+    };
+    let sql = format!(
+        "select name from run where creator = $1 and team in {list} and deleted_at is null \
+          order by created_at desc, id desc limit $2"
+    );
+    let mut values = values![creator, limit];
+    values.extend(more);
+    let rows = tx.rows(DOING, AssertSqlSafe(sql), values).await?;
+    rows.iter()
+        .map(|row| Columns::of(DOING, row).text())
+        .collect()
+}
+
 /// Runs with what their experiments come to, the newest first.
 pub async fn list(
     tx: &mut Tx,

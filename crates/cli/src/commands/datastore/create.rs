@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use grid_api::client::{Client, segment};
+use grid_api::cluster::ClustersResponse;
 use grid_api::datastore::{DatastoreCreate, DatastoreResponse, DatastoreView};
 use grid_core::datastore::{SourceKind, State};
 use grid_core::duration::format_size;
@@ -98,14 +99,17 @@ pub(super) fn run(args: &CreateArgs, ctx: &Ctx) -> Result<()> {
     }
     let name = name(args, source)?;
     let client = ctx.client()?;
+    if let Some(cluster) = &args.cluster {
+        ctx.block_on(require_cluster(&client, cluster))??;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
     let made = match kind {
         SourceKind::Folder | SourceKind::File => {
-            let held = held(args, ctx, &client, &runtime, &name, Path::new(source))?;
-            runtime.block_on(go_on(ctx, &client, held))?
+            let (held, data) = held(args, ctx, &client, &runtime, &name, Path::new(source))?;
+            runtime.block_on(go_on(ctx, &client, held, data))?
         }
         SourceKind::Stream => runtime.block_on(remote::stream(
             ctx,
@@ -118,7 +122,32 @@ pub(super) fn run(args: &CreateArgs, ctx: &Ctx) -> Result<()> {
             &wish(args, &name, source, kind),
         ))?,
     };
-    tell(ctx, &made)
+    tell(ctx, &made)?;
+    if kind == SourceKind::File && looks_packed(source) {
+        ctx.printer.note(&format!(
+            "{source} is kept as the one file that it is; to have it taken apart: grid datastore create - --name {name} < {source}"
+        ));
+    }
+    Ok(())
+}
+
+/// Data is where the server is; another cluster is none that it could go to.
+async fn require_cluster(client: &Client, wanted: &str) -> Result<()> {
+    let known: ClustersResponse = client.get("/clusters", &()).await?;
+    if known.clusters.iter().any(|one| one.name == wanted) {
+        return Ok(());
+    }
+    let problem = Problem::new(format!("there is no cluster '{wanted}'"));
+    Err(problem
+        .hint("leave --cluster out, or see `grid clusters`")
+        .into())
+}
+
+/// Whether a file is an archive by its name, which somebody may want to have taken apart.
+fn looks_packed(source: &str) -> bool {
+    let lower = source.to_ascii_lowercase();
+    let endings = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip"];
+    endings.iter().any(|ending| lower.ends_with(ending))
 }
 
 fn kind_of(source: &str) -> SourceKind {
@@ -161,7 +190,7 @@ fn held(
     runtime: &tokio::runtime::Runtime,
     name: &DatastoreName,
     source: &Path,
-) -> Result<Held> {
+) -> Result<(Held, Option<Data>)> {
     let real = source.canonicalize().map_err(|error| {
         Problem::usage(format!("cannot take {}", source.display())).because(error)
     })?;
@@ -177,17 +206,15 @@ fn held(
                     "Going on with {}:{}, which was interrupted",
                     held.upload.name, held.upload.version
                 ));
-                return Ok(held);
+                return Ok((held, None));
             }
         }
     }
     let create = wish(args, name, text, kind_of(text));
-    // What cannot be read is found before a number is given to it.
-    if real.is_dir() {
-        std::fs::read_dir(&real).with_context(|| format!("reading {}", real.display()))?;
-    }
+    // What cannot be read or sent is found before a number is given to it.
+    let data = Data::scan(&real, ctx.settings.cache_dir())?;
     let begun: DatastoreResponse = runtime.block_on(client.post("/datastores", &create))?;
-    Held::begin(
+    let held = Held::begin(
         ctx,
         Upload {
             url: ctx.settings.url.clone(),
@@ -197,7 +224,8 @@ fn held(
             version: begun.datastore.version,
             source: text.to_owned(),
         },
-    )
+    )?;
+    Ok((held, Some(data)))
 }
 
 /// What the server is asked for.
@@ -239,13 +267,21 @@ async fn is_open(client: &Client, id: &str) -> Result<bool> {
 }
 
 /// Sends what is missing; Ctrl-C loses nothing.
-async fn go_on(ctx: &Ctx, client: &Client, held: Held) -> Result<DatastoreView> {
+async fn go_on(
+    ctx: &Ctx,
+    client: &Client,
+    held: Held,
+    scanned: Option<Data>,
+) -> Result<DatastoreView> {
     let upload = held.upload.clone();
     let called = format!("{}:{}", upload.name, upload.version);
     let work = async {
         let source = Path::new(&upload.source);
         let cache_dir = ctx.settings.cache_dir();
-        let mut data = tokio::task::block_in_place(|| Data::scan(source, cache_dir))?;
+        let mut data = match scanned {
+            Some(data) => data,
+            None => tokio::task::block_in_place(|| Data::scan(source, cache_dir))?,
+        };
         let (_, bytes) = data.size();
         let progress = Progress::new(&ctx.printer, &called, bytes);
         let sent = upload::send(client, &upload.id, &mut data, &progress).await;
@@ -326,7 +362,7 @@ pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
         open.drain(..open.len() - 1);
     }
     for held in open {
-        let made = runtime.block_on(go_on(ctx, &client, held))?;
+        let made = runtime.block_on(go_on(ctx, &client, held, None))?;
         tell(ctx, &made)?;
     }
     Ok(())

@@ -112,7 +112,13 @@ pub(super) fn clear(ctx: &Ctx) -> Result<()> {
     if ctx.printer.is_json() {
         return ctx.printer.json(&serde_json::json!({ "uploads": uploads }));
     }
-    ctx.printer.line(&format!(
-        "The cache of uploads is empty; {uploads} unfinished upload(s) cannot be resumed any more"
-    ))
+    let lost = match uploads {
+        0 => String::new(),
+        n => format!(
+            "; {} cannot be gone on with any more",
+            crate::words::counted(n, "unfinished upload")
+        ),
+    };
+    ctx.printer
+        .line(&format!("The cache of uploads is empty{lost}"))
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use grid_api::client::{self, Client};
 use grid_api::error::ErrorBody;
-use grid_api::experiment::ExperimentView;
+use grid_api::experiment::{ExperimentResponse, ExperimentView};
 use grid_api::log::{LogLine, LogStream, LogsEnd, LogsStatus};
 use grid_core::workload::Status;
 use tokio::sync::mpsc;
@@ -20,6 +20,7 @@ use super::{path_of, waiting};
 use crate::clock;
 use crate::context::Ctx;
 use crate::printer::Printer;
+use crate::table::printable;
 
 /// Logs that are followed at the same time; others when these have ended.  Higher:
 /// a large sweep opens as many connections.
@@ -41,7 +42,8 @@ enum Heard {
     Status(LogsStatus),
     /// The connection broke, and is being made again.
     Lost,
-    Ended(Status),
+    /// With what there is to say about it.
+    Ended(Status, Option<String>),
     Failed(anyhow::Error),
 }
 
@@ -62,6 +64,7 @@ pub(super) async fn follow(
         open.insert(experiment.name.clone(), streams.len());
         followers.extend(streams.into_iter().map(|stream| Follower {
             name: experiment.name.clone(),
+            experiment: path_of(experiment),
             path: format!(
                 "{}/logs/follow?stream={}",
                 path_of(experiment),
@@ -143,14 +146,16 @@ impl Screen<'_> {
                         .warn("the connection to the server was lost; trying again");
                 }
             }
-            Heard::Ended(status) => {
+            Heard::Ended(status, why) => {
                 self.ended.insert(name.clone(), status);
                 let open = self.open.entry(name.clone()).or_default();
                 *open = open.saturating_sub(1);
                 // The end of one log may be heard before the last lines of the other.
                 if *open == 0 {
                     self.lines.settle_one(&name)?;
-                    self.printer.note(&format!("Experiment {name}: {status}"));
+                    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+                    self.printer
+                        .note(&format!("Experiment {name}: {status}{why}"));
                 }
             }
             Heard::Failed(error) => {
@@ -164,6 +169,9 @@ impl Screen<'_> {
 /// Follows one log of one experiment.
 struct Follower {
     name: String,
+    /// Where the experiment is.
+    experiment: String,
+    /// Where its log is.
     path: String,
     tail: Option<u32>,
     sender: mpsc::Sender<(String, Heard)>,
@@ -232,7 +240,7 @@ impl Follower {
                 "status" => serde_json::from_str(data).ok().map(Heard::Status),
                 "end" => serde_json::from_str::<LogsEnd>(data)
                     .ok()
-                    .map(|end| Heard::Ended(end.status)),
+                    .map(|end| Heard::Ended(end.status, None)),
                 "error" => return Err(refusal(data)),
                 _ => None,
             };
@@ -242,12 +250,31 @@ impl Follower {
             let Some(heard) = heard else {
                 continue;
             };
-            let is_end = matches!(heard, Heard::Ended(_));
+            let (heard, is_end) = match heard {
+                Heard::Ended(status, _) => {
+                    let why = self.why(client, status).await;
+                    (Heard::Ended(status, why), true)
+                }
+                heard => (heard, false),
+            };
             if !self.tell(heard).await || is_end {
                 return Ok(Broken::Over);
             }
         }
         Ok(Broken::Lost)
+    }
+
+    /// What there is to say about how it ended.  The log of what failed often does not: it
+    /// may have run out of memory or time, or not have begun at all.
+    async fn why(&self, client: &Client, status: Status) -> Option<String> {
+        if status == Status::Succeeded {
+            return None;
+        }
+        let answer = client.get(&self.experiment, &()).await;
+        let answer: ExperimentResponse = answer.ok()?;
+        let message = answer.experiment.message?;
+        let first = message.lines().next()?.trim_end_matches(':');
+        (!first.is_empty()).then(|| printable(first))
     }
 
     /// False when nobody listens any more.

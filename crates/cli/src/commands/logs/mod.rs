@@ -15,9 +15,10 @@ use grid_core::workload::{ReasonCode, Status};
 
 use crate::commands::status::is_not_found;
 use crate::context::Ctx;
-use crate::error::EXIT_FAILED;
+use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED};
 use crate::lists;
 use crate::target::{self, Target};
+use crate::table::printable;
 use lines::Lines;
 
 /// Lines of one page; the most that the server gives.  Lower: more round trips.
@@ -84,7 +85,17 @@ pub(crate) fn follow_run(ctx: &Ctx, client: &Client, run: &str) -> Result<ExitCo
         let experiments = lists::experiments(client, &path).await?;
         let wanted = |_: &ExperimentView| vec![LogStream::Build, LogStream::Experiment];
         let is_many = experiments.len() > 1;
-        let ended = follow::follow(ctx, client, &experiments, is_many, None, &wanted).await?;
+        let follow = follow::follow(ctx, client, &experiments, is_many, None, &wanted);
+        let ended = tokio::select! {
+            ended = follow => ended?,
+            _ = tokio::signal::ctrl_c() => {
+                // Who interrupts a program here may believe to have stopped the run.
+                ctx.printer.note(&format!(
+                    "\nRun {run} goes on: `grid logs {run} --follow` follows it again, `grid stop run {run}` ends it"
+                ));
+                return Ok(ExitCode::from(EXIT_INTERRUPTED));
+            }
+        };
         let all_well = ended.values().all(|status| *status == Status::Succeeded);
         Ok(if all_well {
             ExitCode::SUCCESS
@@ -146,6 +157,25 @@ pub(crate) fn waiting(name: Option<&str>, message: Option<&str>) -> String {
     format!("{subject} is pending. Logs will be available when experiment starts.{reason}")
 }
 
+/// Why there is no line.
+fn nothing(args: &LogsArgs, name: Option<&str>, experiment: &ExperimentView) -> String {
+    if matches!(experiment.status, Status::Queued | Status::Pending) {
+        return waiting(name, experiment.message.as_deref());
+    }
+    let name = &experiment.name;
+    if args.build {
+        return format!("Nothing was built for experiment {name}.");
+    }
+    let why = experiment.message.as_deref();
+    let why = why.and_then(|why| why.lines().next());
+    let why = why.map(|why| format!(" ({})", printable(why)));
+    format!(
+        "Experiment {name} has printed nothing: {}{}",
+        experiment.status,
+        why.unwrap_or_default()
+    )
+}
+
 async fn print_all(
     ctx: &Ctx,
     client: &Client,
@@ -161,9 +191,8 @@ async fn print_all(
         for stream in streams(args, experiment) {
             n_lines += print_one(client, experiment, stream, args.tail_lines, &mut lines).await?;
         }
-        if n_lines == 0 && matches!(experiment.status, Status::Queued | Status::Pending) {
-            ctx.printer
-                .note(&waiting(name, experiment.message.as_deref()));
+        if n_lines == 0 {
+            ctx.printer.note(&nothing(args, name, experiment));
         }
     }
     lines.end()

@@ -218,6 +218,40 @@ pub(crate) fn deprecated(words: &[String]) -> Vec<String> {
     warnings
 }
 
+/// Flags that hardly any script has, so that one behind the script was meant for Grid.
+const SELDOM_OF_SCRIPTS: [&str; 14] = [
+    "auto_resume",
+    "datastore_mount_dir",
+    "datastore_name",
+    "datastore_version",
+    "dependency_file",
+    "dockerfile",
+    "dry_run",
+    "ignore_warnings",
+    "instance_type",
+    "localdir",
+    "max_duration",
+    "num_trials",
+    "scratch_size",
+    "use_spot",
+];
+
+/// Flags of Grid that stand where they belong to the script.
+pub(crate) fn misplaced(words: &[String], behind: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for word in words {
+        let typed = word.split('=').next().unwrap_or(word);
+        let flag = typed.replace('-', "_");
+        let name = flag.strip_prefix("__").unwrap_or_default();
+        if SELDOM_OF_SCRIPTS.contains(&name) {
+            warnings.push(format!(
+                "{typed} stands behind {behind}, so the script gets it and Grid does not; write it before {behind} if Grid is meant"
+            ));
+        }
+    }
+    warnings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,6 +276,30 @@ mod tests {
                 "--g-gpus is called --gpus now",
                 "--disk_size is called --memory now",
             ]
+        );
+    }
+
+    #[test]
+    fn flags_of_grid_behind_the_script_are_noticed() {
+        let words = [
+            "--lr",
+            "1",
+            "--dry-run",
+            "--datastore_name=cats",
+            "--seed",
+            "3",
+            "dry-run",
+        ];
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        let said = misplaced(&words, "the script");
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            said[0].starts_with("--dry-run stands behind the script"),
+            "{said:?}"
+        );
+        assert!(
+            said[1].starts_with("--datastore_name stands behind"),
+            "{said:?}"
         );
     }
 }

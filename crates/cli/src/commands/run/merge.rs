@@ -11,7 +11,7 @@ use grid_core::name::{RunName, TeamName};
 use grid_core::spec::{
     Actions, DatastoreMount, EnvironmentSpec, PackageManager, Resources, split_command,
 };
-use grid_core::sweep::{self, SweepSpec};
+use grid_core::sweep::{self, Strategy, SweepSpec};
 
 use super::args::RunArgs;
 use super::datastores;
@@ -70,7 +70,7 @@ pub(crate) fn merge(
 ) -> Result<Wanted, Problem> {
     let mut warnings = file.warnings.clone();
     warnings.extend(without_effect(&args));
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         name: checked_name(args.name.clone())?,
         team: checked_team(args.team.clone())?,
         sweep: SweepSpec {
@@ -96,6 +96,7 @@ pub(crate) fn merge(
         warnings,
     };
     check_sweep(&wanted)?;
+    wanted.warnings.extend(mistyped(&wanted));
     Ok(wanted)
 }
 
@@ -289,4 +290,25 @@ fn check_sweep(wanted: &Wanted) -> Result<(), Problem> {
                 None => problem,
             }
         })
+}
+
+/// Values that were probably to be drawn, and are not.
+fn mistyped(wanted: &Wanted) -> Vec<String> {
+    if wanted.sweep.strategy == Strategy::None {
+        return Vec::new();
+    }
+    let (_, arguments) = split_command(&wanted.command);
+    let typed = arguments.iter().map(|word| match word.split_once('=') {
+        Some((flag, value)) if flag.starts_with('-') => value,
+        _ => word.as_str(),
+    });
+    let values = typed.chain(wanted.params.iter().map(|(_, value)| value.as_str()));
+    values
+        .filter_map(|value| {
+            let meant = sweep::mistyped(value)?;
+            Some(format!(
+                "'{value}' is passed as it is: did you mean {meant}(…)?"
+            ))
+        })
+        .collect()
 }

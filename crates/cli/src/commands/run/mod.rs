@@ -17,7 +17,7 @@ use grid_api::run::{RunCreate, RunCreated};
 use grid_core::spec::{RunSpec, Source, split_command};
 use reqwest::Method;
 
-pub(crate) use self::args::{RunArgs, deprecated, with_spellings};
+pub(crate) use self::args::{RunArgs, deprecated, misplaced, with_spellings};
 use self::merge::{Code, Wanted, merge};
 use crate::capture::{self, Capture};
 use crate::commands::logs;
@@ -46,6 +46,9 @@ pub(crate) fn run(mut args: RunArgs, words: &[String], ctx: &Ctx) -> Result<Exit
     };
     let before_script = words.len().saturating_sub(args.command.len());
     let mut warnings = deprecated(words.get(..before_script).unwrap_or_default());
+    if words.get(before_script.wrapping_sub(1)).map(String::as_str) != Some("--") {
+        warnings.extend(misplaced(args.command.get(1..).unwrap_or_default(), "the script"));
+    }
     let mut wanted = merge(args, file, ctx.settings.cluster.as_deref())?;
     warnings.append(&mut wanted.warnings);
 

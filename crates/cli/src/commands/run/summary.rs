@@ -91,6 +91,10 @@ fn of_spec(spec: &RunSpec) -> Vec<(&'static str, String)> {
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?))),
     );
+    pairs.extend(spec.datastores.iter().map(|mount| {
+        let place = mount.mount_dir.as_deref().unwrap_or_default();
+        ("datastore", format!("{} at {place}", mount.datastore))
+    }));
     let code = match &spec.source {
         Source::Snapshot { git: Some(git), .. } => {
             let commit = git.commit.get(..12).unwrap_or(&git.commit);

@@ -3,11 +3,11 @@
 use anyhow::Result;
 use clap::Args;
 use grid_api::team::{PolicyResponse, PolicyUpdate};
+use grid_core::nearest::nearest;
 use grid_core::team::Sharing;
 
 use super::{or_current, path};
 use crate::context::Ctx;
-use crate::nearest::nearest;
 use crate::table::{Cell, Table};
 use crate::values::{self, sharing_word};
 

@@ -1,7 +1,7 @@
-//! Which word was probably meant.
+//! Which word was probably meant, for "did you mean".
 
 /// The known word that is most like `word`, if one is like it at all.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let within = word.chars().count().div_ceil(3);
     known
         .iter()
