@@ -124,6 +124,49 @@ fn a_version_is_written_committed_and_mounted() {
 }
 
 #[test]
+fn what_is_stored_is_copied_from_key_to_key() {
+    let server = server();
+    cats(&server);
+    server.script("left.py", "open('model.txt', 'w').write('weights')\n");
+    server.run("bert", &["--team", "lab", "left.py"]);
+    server.reaches("bert-exp0", "succeeded");
+    let key = Key::of(&server, "ada", "laptop", &[]);
+    tell(&server, &key, "copies", &[]);
+    server.doctor();
+}
+
+#[test]
+fn folders_without_files_links_and_odd_names() {
+    let server = server();
+    cats(&server);
+    let tree = server.work().join("tree");
+    for folder in ["a-b", "a", "deep/one"] {
+        std::fs::create_dir_all(tree.join(folder)).expect("a folder");
+    }
+    for name in ["a-b.txt", "a.txt", "deep/two.txt", "file"] {
+        server.script(&format!("tree/{name}"), "file");
+    }
+    for (name, target) in [
+        ("link", "file"),
+        ("deep/up", "../link"),
+        ("around", "deep"),
+        ("nowhere", "gone"),
+        ("loop", "loop"),
+    ] {
+        std::os::unix::fs::symlink(target, tree.join(name)).expect("a link");
+    }
+    let create = ["datastore", "create", "tree", "--team", "lab"];
+    server.grid("ada", &create).ok();
+    let key = Key::of(&server, "ada", "laptop", &[]);
+    for story in ["folders", "aws_folders", "odd"] {
+        tell(&server, &key, story, &[]);
+    }
+    let woods = server.grid("ada", &["datastore", "files", "woods:1"]).ok();
+    assert!(woods.contains("empty"), "{woods}");
+    server.doctor();
+}
+
+#[test]
 fn who_may_not_know_is_told_that_there_is_nothing() {
     let server = server();
     cats(&server);
@@ -158,7 +201,7 @@ fn rclone_copies_both_ways() {
     let key = Key::of(&server, "ada", "laptop", &[]);
     let folder = server.folder.path().join("rclone");
     std::fs::create_dir_all(&folder).expect("a folder");
-    let rclone = |arguments: &[&str]| {
+    let asked = |arguments: &[&str]| {
         let mut command = Command::new("rclone");
         key.sign(&mut command, &folder);
         for (name, value) in [
@@ -169,7 +212,13 @@ fn rclone_copies_both_ways() {
         ] {
             command.env(name, value);
         }
-        Ran::of(&command.args(arguments).output().expect("rclone")).ok()
+        Ran::of(&command.args(arguments).output().expect("rclone"))
+    };
+    let rclone = |arguments: &[&str]| asked(arguments).ok();
+    let rclone_says = |arguments: &[&str]| {
+        let ran = asked(arguments);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr
     };
     rclone(&["copy", "grid:lab/datastores/ada/cats/1", "down"]);
     let text = std::fs::read_to_string(folder.join("down/a b+ü.txt"));
@@ -195,4 +244,23 @@ fn rclone_copies_both_ways() {
         "grid:lab/datastores/ada/birds/1",
     ]);
     assert_eq!(listed, "a b+ü.txt\nt.csv\ntrain/1.txt\ntrain/2.txt\n");
+    // From key to key, and nothing twice.
+    let (from, to) = (
+        "grid:lab/datastores/ada/birds/1",
+        "grid:lab/datastores/ada/crows/next",
+    );
+    let copied = rclone_says(&["copy", "-v", from, to]);
+    assert!(copied.contains("server-side copy"), "{copied}");
+    for (from, to) in [(from, to), ("down", from), ("down", to), (to, "down")] {
+        let same = rclone_says(&["check", "-v", from, to]);
+        assert!(same.contains("0 differences found"), "{same}");
+        let again = rclone_says(&["copy", "-v", from, to]);
+        assert!(
+            again.contains("nothing to transfer"),
+            "{from} {to}: {again}"
+        );
+    }
+    rclone(&["moveto", &format!("{to}/t.csv"), &format!("{to}/moved.csv")]);
+    let listed = rclone(&["lsf", "-R", "--files-only", to]);
+    assert_eq!(listed, "a b+ü.txt\nmoved.csv\ntrain/1.txt\ntrain/2.txt\n");
 }

@@ -7,17 +7,22 @@
 //! | `datastores/USER/NAME/next/PATH` | a file of the version that USER is making, for USER |
 //! | `artifacts/USER/RUN/EXPERIMENT/PATH` | a file that an experiment left behind |
 //!
-//! A bucket is a team, under its own name where that is one for a bucket.  Links and empty
-//! folders of a version are no objects.  Who may see what is asked of the one table; who may
-//! not know of a team is told that there is no such bucket.
+//! A bucket is a team, under its own name where that is one for a bucket.  An empty folder of
+//! a version is an object without bytes, whose key ends with a slash; a link that leads to a
+//! file is read as that file, and any other link is no object.  Who may see what is asked of
+//! the one table; who may not know of a team is told that there is no such bucket.
 
+mod copy;
 mod find;
 mod key;
+mod lines;
+mod link;
 mod name;
 mod staged;
 mod walk;
 
 use grid_core::access::Action;
+use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
 use grid_store::blobs::BlobError;
 use grid_store::db::{self, Tx};
@@ -26,10 +31,15 @@ use crate::Engine;
 use crate::access::{Caller, InTeam};
 use crate::datastore::{self, Reader};
 
+use find::Where;
+
+pub use copy::{copy, copy_part};
+pub use find::EMPTY as NOTHING;
+pub use grid_store::db::staged::Notes;
 pub use name::of_team as bucket_of_team;
 pub use staged::{
-    COMMIT, Incoming, Written, abort, begin, commit, complete, incoming, parts, put, put_part,
-    remove,
+    COMMIT, Closing, Incoming, Written, abort, begin, close, closed, commit, complete, incoming,
+    is_commit, parts, put, put_part, remove, require_writable,
 };
 
 /// What is wrong with a request about objects.
@@ -93,6 +103,8 @@ pub struct Object {
     pub etag: String,
     /// When it was last changed, in milliseconds since 1970 UTC.
     pub modified_ms: i64,
+    /// What is noted beside it; of what is finished, when it was last changed.
+    pub notes: Notes,
 }
 
 /// An object, to read.
@@ -100,8 +112,9 @@ pub struct Object {
 pub struct Opened {
     /// It.
     pub object: Object,
-    /// Its bytes.
-    pub reader: Reader,
+    /// Its bytes; none of what has none by what it is.
+    pub reader: Option<Reader>,
+    blob: Option<BlobId>,
 }
 
 /// Which objects are asked for.
@@ -179,24 +192,24 @@ pub async fn stat(engine: &Engine, caller: &Caller, bucket: &str, key: &str) -> 
 /// One object, to read.
 pub async fn open(engine: &Engine, caller: &Caller, bucket: &str, key: &str) -> Result<Opened> {
     let found = find::find(engine, caller, bucket, key).await?;
-    let reader = match (found.blob, found.version) {
-        (Some(blob), _) => {
+    let (reader, blob) = match found.bytes {
+        Where::Nowhere => (None, None),
+        Where::Stored(blob) => {
             let reader = engine.inner.blobs.get(blob).await?;
             let reader = reader.ok_or_else(|| {
                 crate::Error::internal(anyhow::anyhow!("the bytes of '{key}' ({blob}) are missing"))
             })?;
-            Reader::Stored(reader)
+            (Some(Reader::Stored(reader)), Some(blob))
         }
-        (None, Some(version)) => {
-            let path = key.splitn(5, '/').nth(4).unwrap_or_default();
-            let opened = datastore::open(engine, caller, &version.to_string(), path).await?;
-            opened.reader
+        Where::Elsewhere(version, path) => {
+            let opened = datastore::open(engine, caller, &version.to_string(), &path).await?;
+            (Some(opened.reader), None)
         }
-        (None, None) => return Err(Error::NoKey),
     };
     Ok(Opened {
         object: found.object,
         reader,
+        blob,
     })
 }
 

@@ -42,6 +42,7 @@ mod recent;
 mod rest;
 mod s3;
 mod serve;
+mod unread;
 mod upkeep;
 
 #[cfg(test)]

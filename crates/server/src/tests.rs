@@ -27,4 +27,5 @@ mod server;
 mod sockets;
 mod standing;
 mod teams;
+mod unread;
 mod world;

@@ -229,6 +229,219 @@ def write():
     assert read.to_pydict() == table.to_pydict()
 
 
+def copies():
+    """Bytes that are there already go from key to key, and are not sent."""
+    import pyarrow.fs
+    import s3fs
+    from boto3.s3.transfer import TransferConfig
+
+    made, csv = "datastores/ada/copies/next/", CATS + "t.csv"
+    model = "artifacts/ada/bert/bert-exp0/model.txt"
+    head = s3.head_object(Bucket=BUCKET, Key=csv)
+
+    def copy(source, key, bucket=BUCKET, **more):
+        source = {"Bucket": BUCKET, "Key": source}
+        return s3.copy_object(Bucket=bucket, Key=key, CopySource=source, **more)
+
+    result = copy(csv, made + "t.csv")["CopyObjectResult"]
+    copied = s3.head_object(Bucket=BUCKET, Key=made + "t.csv")
+    assert result["ETag"] == copied["ETag"] == head["ETag"]
+    assert copied["LastModified"] == result["LastModified"].replace(microsecond=0)
+    # When it was changed last goes with it, until somebody says otherwise.
+    assert copied["Metadata"] == head["Metadata"] and "mtime" in head["Metadata"]
+    assert get(made + "t.csv") == b"a,b\n1,2\n3,4\n"
+    copy(model, made + "odd/ü +%&.txt")
+    assert get(made + "odd/ü +%&.txt") == b"weights"
+    copy(made + "odd/ü +%&.txt", made + "odd/again", CopySourceIfMatch="*")
+    noted = {"MetadataDirective": "REPLACE", "Metadata": {"mtime": "1600000000.5", "who": "me"}}
+    copy(made + "t.csv", made + "t.csv", **noted)
+    assert s3.head_object(Bucket=BUCKET, Key=made + "t.csv")["Metadata"] == noted["Metadata"]
+    # In parts, of which some are ranges.
+    big = os.urandom(11 << 20)
+    put(made + "big", big)
+    small = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
+    place = {"Bucket": BUCKET, "Key": made + "big"}
+    s3.copy(place, BUCKET, made + "big2", Config=small)
+    assert get(made + "big2") == big
+    upload = {"Bucket": BUCKET, "Key": made + "twice"}
+    upload["UploadId"] = s3.create_multipart_upload(**upload)["UploadId"]
+    parts = []
+    for number, ranged in ((1, {}), (2, {"CopySourceRange": "bytes=0-4"})):
+        part = s3.upload_part_copy(**upload, PartNumber=number, CopySource=place, **ranged)
+        parts.append({"PartNumber": number, "ETag": part["CopyPartResult"]["ETag"]})
+    wrong = {"PartNumber": 3, "CopySource": place, "CopySourceRange": "bytes=0-99999999"}
+    refused("InvalidRange", lambda: s3.upload_part_copy(**upload, **wrong))
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
+    assert get(made + "twice") == big + big[:5]
+    # What may not be.
+    refused("NoSuchKey", lambda: copy(CATS + "none", made + "x"))
+    refused("NoSuchBucket", lambda: copy(csv, made + "x", bucket="no-team"))
+    refused("MethodNotAllowed", lambda: copy(csv, CATS + "x"))
+    refused("InvalidRequest", lambda: copy(csv, made + ".commit"))
+    refused("PreconditionFailed", lambda: copy(csv, made + "x", CopySourceIfMatch='"x"'))
+    refused("PreconditionFailed", lambda: copy(csv, made + "x", CopySourceIfNoneMatch="*"))
+    refused("PreconditionFailed", lambda: copy(csv, made + "big", IfNoneMatch="*"))
+    # By other programs.
+    files = s3fs.S3FileSystem(endpoint_url=ENDPOINT)
+    files.copy(f"{BUCKET}/{csv}", f"{BUCKET}/{made}by-s3fs")
+    files.mv(f"{BUCKET}/{made}by-s3fs", f"{BUCKET}/{made}moved-by-s3fs")
+    scheme, host = ENDPOINT.split("://")
+    arrow = pyarrow.fs.S3FileSystem(endpoint_override=host, scheme=scheme, region="us-east-1")
+    arrow.copy_file(f"{BUCKET}/{csv}", f"{BUCKET}/{made}by-arrow")
+    arrow.move(f"{BUCKET}/{made}by-arrow", f"{BUCKET}/{made}moved-by-arrow")
+    aws("s3", "cp", f"s3://{BUCKET}/{csv}", f"s3://{BUCKET}/{made}by-aws")
+    aws("s3", "mv", f"s3://{BUCKET}/{made}by-aws", f"s3://{BUCKET}/{made}moved-by-aws")
+    aws("s3", "cp", "--recursive", f"s3://{BUCKET}/{CATS}", f"s3://{BUCKET}/{made}all/")
+    aws("s3", "mv", f"s3://{BUCKET}/{made}big", f"s3://{BUCKET}/{made}big3")
+    assert get(made + "big3") == big
+    assert put(made + ".commit")["VersionId"] == "1"
+    done = made.replace("next", "1")
+    wanted = ["all/a b+ü.txt", "all/t.csv", "all/train/1.txt", "all/train/2.txt"]
+    wanted += ["big2", "big3", "moved-by-arrow", "moved-by-aws", "moved-by-s3fs"]
+    wanted += ["odd/again", "odd/ü +%&.txt", "t.csv", "twice"]
+    assert keys("list_objects_v2", Prefix=done) == [done + name for name in wanted]
+    assert s3.head_object(Bucket=BUCKET, Key=done + "t.csv")["Metadata"]["mtime"] == "1600000000.500"
+    assert get(done + "twice") == big + big[:5]
+
+
+def folders():
+    """Folders without files, and links: in a version that was made without S3, and in one that
+    is made here."""
+    import pyarrow.fs
+    import s3fs
+
+    tree = "datastores/ada/tree/1/"
+    names = ["a-b/", "a-b.txt", "a.txt", "a/", "deep/one/", "deep/two.txt", "file", "link"]
+    names = sorted(names + ["deep/up"], key=str.encode)
+    listed = keys("list_objects_v2", Prefix=tree)
+    assert listed == [tree + name for name in names], listed
+    for size in (1, 2, 3):
+        pages = {"PaginationConfig": {"PageSize": size}}
+        for operation in ("list_objects_v2", "list_objects"):
+            assert keys(operation, Prefix=tree, **pages) == listed, size
+            top = keys(operation, Prefix=tree, Delimiter="/", **pages)
+            assert sorted(top) == sorted(
+                [tree + name for name in names if "/" not in name]
+                + [tree + name for name in ("a-b/", "a/", "deep/")]
+            ), top
+    for at, key in enumerate(listed):
+        after = s3.list_objects_v2(Bucket=BUCKET, Prefix=tree, StartAfter=key)
+        assert [one["Key"] for one in after.get("Contents", [])] == listed[at + 1 :], key
+    assert get(tree + "link") == get(tree + "deep/up") == get(tree + "file") == b"file"
+    assert get(tree + "link", Range="bytes=1-2") == b"il"
+    etags = {s3.head_object(Bucket=BUCKET, Key=tree + name)["ETag"] for name in ("file", "link")}
+    assert len(etags) == 1
+    assert get(tree + "a/") == b"" == get(tree + "deep/one/")
+    for none in ("a", "file/", "around", "around/two.txt", "nowhere", "loop", "deep/"):
+        refused("NoSuchKey", lambda: get(tree + none))
+    # A folder that is written.
+    made = "datastores/ada/woods/next/"
+    put(made + "empty/")
+    put(made + "full/")
+    put(made + "full/x", b"x")
+    put(made + "a-b", b"")
+    put(made + "a/")
+    refused("InvalidRequest", lambda: put(made + "bytes/", b"x"))
+    refused("OperationAborted", lambda: put(made + "full/x/"))
+    refused("OperationAborted", lambda: put(made + "empty", b"x"))
+    refused("InvalidRequest", lambda: put(made + "a//", b""))
+    wanted = ["a-b", "a/", "empty/", "full/", "full/x"]
+    for size in (1, 2, 1000):
+        pages = {"PaginationConfig": {"PageSize": size}}
+        assert keys("list_objects_v2", Prefix=made, **pages) == [made + name for name in wanted]
+    assert get(made + "empty/") == b""
+    s3.delete_object(Bucket=BUCKET, Key=made + "empty")
+    put(made + "gone/")
+    s3.delete_object(Bucket=BUCKET, Key=made + "gone/")
+    files = s3fs.S3FileSystem(endpoint_url=ENDPOINT)
+    assert files.isdir(f"{BUCKET}/{made}empty") and files.isdir(f"{BUCKET}/{tree}a")
+    scheme, host = ENDPOINT.split("://")
+    arrow = pyarrow.fs.S3FileSystem(
+        endpoint_override=host, scheme=scheme, region="us-east-1", allow_bucket_creation=False
+    )
+    arrow.create_dir(f"{BUCKET}/{made}by/arrow")
+    assert arrow.get_file_info(f"{BUCKET}/{made}by/arrow").type == pyarrow.fs.FileType.Directory
+    assert arrow.get_file_info(f"{BUCKET}/{tree}a").type == pyarrow.fs.FileType.Directory
+    assert put(made + ".commit")["VersionId"] == "1"
+    # Whoever asks again is told the same.
+    assert put(made + ".commit")["VersionId"] == "1"
+    done = made.replace("next", "1")
+    wanted = ["a-b", "a/", "by/arrow/", "empty/", "full/x"]
+    assert keys("list_objects_v2", Prefix=done) == [done + name for name in wanted]
+
+
+def odd():
+    """Names that are hard to write, and what is said of bytes."""
+    made = "datastores/ada/odd/next/"
+    names = ["100%.txt", "a&<b>\"'.txt", "a+b c", "a\tb", "ü/ä=?#", "~x", "%2F", "...", "雪"]
+    for name in names:
+        put(made + name, name.encode())
+    names.sort(key=str.encode)
+    for size in (1, 4, 1000):
+        for operation in ("list_objects_v2", "list_objects"):
+            pages = {"PaginationConfig": {"PageSize": size}}
+            assert keys(operation, Prefix=made, **pages) == [made + name for name in names]
+    for name in names:
+        assert get(made + name) == name.encode()
+    # The sum that is not everybody's, before the body; others are sent behind it.
+    put(made + "sum", b"123456789", ChecksumCRC64NVME=crc64(b"123456789"))
+    wrong = {"ChecksumCRC64NVME": crc64(b"other")}
+    refused("BadDigest", lambda: put(made + "sum", b"123456789", **wrong))
+    s3.delete_objects(
+        Bucket=BUCKET, Delete={"Objects": [{"Key": made + name} for name in names], "Quiet": True}
+    )
+    assert keys("list_objects_v2", Prefix=made) == [made + "sum"]
+    # What is noted beside a file is kept until it is committed.
+    put(made + "sum", b"x", Metadata={"who": "me", "mtime": "1500000000"})
+    head = s3.head_object(Bucket=BUCKET, Key=made + "sum")
+    assert head["Metadata"] == {"who": "me", "mtime": "1500000000"}
+    refused("EntityTooLarge", lambda: put(made + "much", b"x", Metadata={"a": "x" * 2049}))
+    put(made + ".commit")
+    head = s3.head_object(Bucket=BUCKET, Key=made.replace("next", "1") + "sum")
+    assert head["LastModified"] == datetime.fromtimestamp(1500000000, timezone.utc)
+    # Clocks.
+    late = datetime.now(timezone.utc) - timedelta(hours=1)
+    refused("RequestTimeTooSkewed", lambda: at(late, lambda: s3.list_buckets()))
+
+
+def crc64(data):
+    """CRC-64/NVME in Base64."""
+    import base64
+
+    crc = 0xFFFFFFFFFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x9A6C9329AC4BC9B5 if crc & 1 else 0)
+    return base64.b64encode((crc ^ 0xFFFFFFFFFFFFFFFF).to_bytes(8, "big")).decode()
+
+
+def at(when, ask):
+    """Asks at another time."""
+    import botocore.auth
+    from unittest import mock
+
+    with mock.patch.object(botocore.auth, "get_current_datetime", lambda *_: when, create=True):
+        return ask()
+
+
+def aws_folders():
+    """What was brought down and is not changed is brought neither up nor down again."""
+    tree = f"s3://{BUCKET}/datastores/ada/tree/1/"
+    aws("s3", "sync", tree, "tree")
+    for name in ("link", "deep/up"):
+        with open(f"tree/{name}") as file:
+            assert file.read() == "file"
+    for source, target in ((tree, "tree"), ("tree", tree)):
+        again = aws("s3", "sync", source, target)
+        assert again == "", again
+    up = f"s3://{BUCKET}/datastores/ada/grown/next/"
+    aws("s3", "sync", "tree", up)
+    for source, target in (("tree", up), (up, "tree")):
+        again = aws("s3", "sync", source, target)
+        assert again == "", again
+
+
 def aws_write():
     os.makedirs("up/sub", exist_ok=True)
     for name, text in (("a.txt", "A"), ("sub/b.txt", "B")):
@@ -303,10 +516,13 @@ def signed_at(when, wanted, life):
 
 def outsider():
     """Whose team has nothing of this: there is no such bucket, whatever is asked."""
-    assert BUCKET not in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    mine = [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    assert BUCKET not in mine
+    me = mine[0]
     for bucket in (BUCKET, "no-team-at-all"):
         place = {"Bucket": bucket, "Key": CATS + "t.csv"}
         next_version = {"Bucket": bucket, "Key": DOGS + "x"}
+        own = {"Bucket": me, "Key": f"datastores/{me}/stolen/next/x"}
         for ask in (
             lambda: s3.list_objects_v2(Bucket=bucket),
             lambda: s3.list_objects(Bucket=bucket),
@@ -318,6 +534,9 @@ def outsider():
             lambda: s3.delete_object(**place),
             lambda: s3.delete_object(**next_version),
             lambda: s3.create_multipart_upload(**next_version),
+            lambda: s3.copy_object(**next_version, CopySource=f"{bucket}/{CATS}t.csv"),
+            lambda: s3.copy_object(**own, CopySource=f"{bucket}/{CATS}t.csv"),
+            lambda: s3.get_object_tagging(**place),
         ):
             refused("NoSuchBucket", ask)
         refused("404", lambda: s3.head_bucket(Bucket=bucket))
@@ -333,6 +552,14 @@ def teammate():
     refused("NoSuchKey", lambda: get("datastores/ada/sent/next/x"))
     assert keys("list_objects_v2", Prefix="datastores/ada/sent/") == []
     put("datastores/bob/own/next/x", b"x")
+
+    def copy(source, key):
+        source = {"Bucket": BUCKET, "Key": source}
+        return s3.copy_object(Bucket=BUCKET, Key=key, CopySource=source)
+
+    copy(CATS + "t.csv", "datastores/bob/own/next/copied")
+    refused("AccessDenied", lambda: copy(CATS + "t.csv", "datastores/ada/cats/next/x"))
+    refused("NoSuchKey", lambda: copy("datastores/ada/sent/next/x", "datastores/bob/own/next/y"))
     assert put("datastores/bob/own/next/.commit")["VersionId"] == "1"
 
 
@@ -341,6 +568,8 @@ def narrow():
     assert get(CATS + "t.csv") == b"a,b\n1,2\n3,4\n"
     refused("AccessDenied", lambda: put(DOGS + "x", b"x"))
     refused("AccessDenied", lambda: put("datastores/ada/cats/next/x", b"x"))
+    to = {"Bucket": BUCKET, "Key": DOGS + "x"}
+    refused("AccessDenied", lambda: s3.copy_object(**to, CopySource=f"{BUCKET}/{CATS}t.csv"))
 
 
 def revoked():

@@ -15,13 +15,17 @@ mod bytes;
 mod whole;
 
 use std::io;
+use std::time::Duration;
 
 use ::bytes::Bytes;
 use futures::Stream;
 use grid_core::access::Action;
-use grid_core::id::UploadId;
+use grid_core::blob::BlobId;
+use grid_core::datastore::State;
+use grid_core::id::{DatastoreVersionId, UploadId};
 use grid_manifest::{Check, Entry, Node};
 use grid_store::blobs::BlobReader;
+use grid_store::db::staged::Notes;
 use grid_store::db::{self, Tx, staged};
 
 use super::upload::require_uploading;
@@ -31,6 +35,7 @@ use crate::access::Caller;
 use crate::error::{Error, Result};
 
 pub use bytes::{Announced, PART_BYTES_MAX};
+pub(crate) use whole::MODIFIED;
 pub(super) use whole::filed;
 pub use whole::{Completion, complete};
 
@@ -42,9 +47,16 @@ pub const PARTS_MAX: u32 = 10_000;
 /// trees do not fit.
 pub const PATH_BYTES_MAX: usize = 1_024;
 
+/// Most bytes of what is noted beside a file, names and texts together, as S3 has it.
+/// Higher: the database grows by it.
+pub const NOTES_BYTES_MAX: usize = 2 << 10;
+
 /// Files of one version, and uploads of one that are open.  Higher: making its list takes
 /// longer; lower: large sets of small files have to be packed.
 pub const FILES_MAX: u64 = 10_000_000;
+
+/// How long after a version was found not to be made it is looked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Uploads that are begun in one request.  Higher: it holds the database for longer.
 pub const BEGUN_MAX: usize = 10_000;
@@ -101,6 +113,23 @@ fn check_path(path: &str) -> Result<()> {
         .map_err(|error| Error::invalid(error.to_string()))
 }
 
+/// Refuses notes that are longer than a file of them should be.
+fn check_notes(notes: &Notes) -> Result<()> {
+    let bytes: usize = notes
+        .iter()
+        .map(|(name, text)| name.len() + text.len())
+        .sum();
+    if bytes <= NOTES_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::TooLarge {
+        message: format!(
+            "{bytes} bytes are noted beside a file, and at most {NOTES_BYTES_MAX} are kept"
+        ),
+        hint: Some("keep them in a file of the datastore".to_owned()),
+    })
+}
+
 /// Takes the row of the version, or says why it takes no files.
 async fn hold(engine: &Engine, tx: &mut Tx, found: &Found) -> Result<()> {
     let now = engine.inner.clock.now();
@@ -134,6 +163,29 @@ pub async fn begin(
     text: &str,
     paths: &[String],
 ) -> Result<Vec<staged::Upload>> {
+    begin_all(engine, caller, text, paths, &Notes::new()).await
+}
+
+/// Begins to send a file in parts, with what is noted beside it.
+pub async fn begin_noted(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    path: &str,
+    notes: &Notes,
+) -> Result<staged::Upload> {
+    let begun = begin_all(engine, caller, text, &[path.to_owned()], notes).await?;
+    let first = begun.into_iter().next();
+    first.ok_or_else(|| Error::internal(anyhow::anyhow!("no upload was begun")))
+}
+
+async fn begin_all(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    paths: &[String],
+    notes: &Notes,
+) -> Result<Vec<staged::Upload>> {
     if paths.len() > BEGUN_MAX {
         return Err(Error::invalid(format!(
             "begin to send at most {BEGUN_MAX} files at a time"
@@ -142,6 +194,7 @@ pub async fn begin(
     for path in paths {
         check_path(path)?;
     }
+    check_notes(notes)?;
     let found = open_version(engine, caller, text).await?;
     let now = engine.inner.clock.now();
     let begun = |path: &String| staged::Upload {
@@ -149,6 +202,7 @@ pub async fn begin(
         version: found.version.id,
         path: path.clone(),
         begun_at: now,
+        notes: notes.clone(),
     };
     let uploads: Vec<_> = paths.iter().map(begun).collect();
     let mut tx = engine.inner.db.write().await?;
@@ -169,6 +223,15 @@ fn too_many(found: &Found) -> Error {
     }
 }
 
+fn require_number(number: u32) -> Result<()> {
+    if (1..=PARTS_MAX).contains(&number) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "there is no part {number}: they are counted from 1 to {PARTS_MAX}"
+    )))
+}
+
 /// Keeps a part of a file, once all of it came.  Sent again, it replaces the first.
 pub async fn put_part(
     engine: &Engine,
@@ -179,11 +242,7 @@ pub async fn put_part(
     announced: Announced,
     body: impl Stream<Item = io::Result<Bytes>> + Send,
 ) -> Result<Kept> {
-    if !(1..=PARTS_MAX).contains(&number) {
-        return Err(Error::invalid(format!(
-            "there is no part {number}: they are counted from 1 to {PARTS_MAX}"
-        )));
-    }
+    require_number(number)?;
     let found = open_version(engine, caller, text).await?;
     let mut tx = engine.inner.db.read().await?;
     find_upload(&mut tx, &found, upload).await?;
@@ -201,12 +260,106 @@ pub async fn put_part(
         etag: kept.etag.clone(),
         sent_at: engine.inner.clock.now(),
     };
-    let mut tx = engine.inner.db.write().await?;
-    hold(engine, &mut tx, &found).await?;
-    find_upload(&mut tx, &found, upload).await?;
-    staged::put_part(&mut tx, upload, &part).await?;
-    tx.commit().await?;
+    keep(engine, &found, upload, &part).await?;
     Ok(kept)
+}
+
+async fn keep(engine: &Engine, found: &Found, upload: UploadId, part: &staged::Part) -> Result<()> {
+    let mut tx = engine.inner.db.write().await?;
+    hold(engine, &mut tx, found).await?;
+    find_upload(&mut tx, found, upload).await?;
+    staged::put_part(&mut tx, upload, part).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Bytes that are stored already, and that the caller was found to be allowed to read.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Which.
+    pub blob: BlobId,
+    /// How many.
+    pub size_bytes: u64,
+    /// What they are known by where they were found.
+    pub etag: String,
+}
+
+/// Keeps bytes that are stored already as a part of a file, without reading them.
+pub async fn put_stored_part(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    (upload, number): (UploadId, u32),
+    stored: &Stored,
+) -> Result<Kept> {
+    require_number(number)?;
+    let found = open_version(engine, caller, text).await?;
+    whole::require_stored(engine, vec![stored.blob]).await?;
+    let part = staged::Part {
+        number,
+        blob: stored.blob,
+        size_bytes: stored.size_bytes,
+        new_bytes: 0,
+        // Of its MD5 nobody knows; this says as well what it is, and is as hexadecimal.
+        etag: stored.blob.to_string(),
+        sent_at: engine.inner.clock.now(),
+    };
+    keep(engine, &found, upload, &part).await?;
+    Ok(Kept {
+        etag: part.etag,
+        size_bytes: part.size_bytes,
+    })
+}
+
+/// Adds a file of bytes that are stored already, without reading them.
+pub async fn put_stored(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    (path, notes): (&str, Notes),
+    stored: Stored,
+) -> Result<staged::File> {
+    check_path(path)?;
+    check_notes(&notes)?;
+    let found = open_version(engine, caller, text).await?;
+    let file = staged::File {
+        path: path.to_owned(),
+        blob: stored.blob,
+        size_bytes: stored.size_bytes,
+        new_bytes: 0,
+        etag: stored.etag,
+        upload: None,
+        sent_at: engine.inner.clock.now(),
+        is_folder: false,
+        notes,
+    };
+    whole::add(engine, &found, std::slice::from_ref(&file)).await?;
+    Ok(file)
+}
+
+/// Adds a folder, which is kept though nothing is in it.
+pub async fn put_folder(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    (path, notes): (&str, Notes),
+    etag: &str,
+) -> Result<staged::File> {
+    check_path(path)?;
+    check_notes(&notes)?;
+    let found = open_version(engine, caller, text).await?;
+    let folder = staged::File {
+        path: path.to_owned(),
+        blob: BlobId::from_bytes([0; 32]),
+        size_bytes: 0,
+        new_bytes: 0,
+        etag: etag.to_owned(),
+        upload: None,
+        sent_at: engine.inner.clock.now(),
+        is_folder: true,
+        notes,
+    };
+    whole::add(engine, &found, std::slice::from_ref(&folder)).await?;
+    Ok(folder)
 }
 
 /// Adds a file that comes in one piece.
@@ -218,7 +371,20 @@ pub async fn put(
     announced: Announced,
     body: impl Stream<Item = io::Result<Bytes>> + Send,
 ) -> Result<staged::File> {
+    put_noted(engine, caller, text, (path, Notes::new()), announced, body).await
+}
+
+/// The same, with what is noted beside it.
+pub async fn put_noted(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    (path, notes): (&str, Notes),
+    announced: Announced,
+    body: impl Stream<Item = io::Result<Bytes>> + Send,
+) -> Result<staged::File> {
     check_path(path)?;
+    check_notes(&notes)?;
     let found = open_version(engine, caller, text).await?;
     let received = bytes::receive(engine, announced, body).await?;
     let file = staged::File {
@@ -229,6 +395,8 @@ pub async fn put(
         etag: bytes::hex(&received.md5),
         upload: None,
         sent_at: engine.inner.clock.now(),
+        is_folder: false,
+        notes,
     };
     whole::add(engine, &found, std::slice::from_ref(&file)).await?;
     Ok(file)
@@ -314,6 +482,7 @@ pub async fn file(
 
 async fn find_file(tx: &mut Tx, found: &Found, path: &str) -> Result<staged::File> {
     let file = staged::file(tx, found.version.id, path).await?;
+    let file = file.filter(|file| !file.is_folder);
     file.ok_or_else(|| Error::not_found(format!("{} has no file '{path}'", found.called())))
 }
 
@@ -335,13 +504,18 @@ pub async fn open(
     Ok((file, reader))
 }
 
-/// Takes a file out of a version that is not finished.
+/// Takes a file out of a version that is not finished; a folder, where the path ends with a
+/// slash.
 pub async fn remove(engine: &Engine, caller: &Caller, text: &str, path: &str) -> Result<()> {
     let found = open_version(engine, caller, text).await?;
     let mut tx = engine.inner.db.write().await?;
     hold(engine, &mut tx, &found).await?;
     let id = found.version.id;
-    let Some(growth) = staged::remove_file(&mut tx, id, path).await? else {
+    let (path, is_folder) = match path.strip_suffix('/') {
+        Some(folder) => (folder, true),
+        None => (path, false),
+    };
+    let Some(growth) = staged::remove_file(&mut tx, id, path, is_folder).await? else {
         return Err(Error::not_found(format!(
             "{} has no file '{path}'",
             found.called()
@@ -355,9 +529,19 @@ pub async fn remove(engine: &Engine, caller: &Caller, text: &str, path: &str) ->
 /// It is available at once, or, when there are many, soon.  Doing it twice is the same as
 /// once; of a version that the server fetches it says how far that is.
 pub async fn finish(engine: &Engine, caller: &Caller, text: &str) -> Result<Version> {
+    let id = end(engine, caller, text).await?;
+    work::wait(engine, id).await;
+    let mut tx = engine.inner.db.read().await?;
+    let row = db::datastore_version::by_id(&mut tx, id).await?;
+    let row = row.ok_or_else(|| Error::not_found("the version is gone"))?;
+    one(&mut tx, caller, row).await
+}
+
+/// Begins to do that, and waits for nothing.
+pub async fn end(engine: &Engine, caller: &Caller, text: &str) -> Result<DatastoreVersionId> {
     let found = seen_version(engine, caller, text).await?;
     let (id, team) = (found.version.id, found.datastore.team);
-    if found.version.state == grid_core::datastore::State::Uploading {
+    if found.version.state == State::Uploading {
         let found = open_version(engine, caller, &id.to_string()).await?;
         let now = engine.inner.clock.now();
         let thing = found.thing(&caller.user.username);
@@ -372,9 +556,25 @@ pub async fn finish(engine: &Engine, caller: &Caller, text: &str) -> Result<Vers
         tx.commit().await?;
     }
     work::start(engine, id);
-    work::wait(engine, id).await;
-    let mut tx = engine.inner.db.read().await?;
-    let row = db::datastore_version::by_id(&mut tx, id).await?;
-    let row = row.ok_or_else(|| Error::not_found("the version is gone"))?;
-    one(&mut tx, caller, row).await
+    Ok(id)
+}
+
+/// Waits until a version is made, or is found to be one that cannot be, however long that
+/// takes; gives how it is then.
+pub async fn ended(
+    engine: &Engine,
+    id: DatastoreVersionId,
+) -> Result<db::datastore_version::Version> {
+    loop {
+        work::wait(engine, id).await;
+        let mut tx = engine.inner.db.read().await?;
+        let row = db::datastore_version::by_id(&mut tx, id).await?;
+        drop(tx);
+        let row = row.ok_or_else(|| Error::not_found("the version is gone"))?;
+        if row.state != State::Processing || row.deleted.is_some() {
+            return Ok(row);
+        }
+        // Nobody works on it for a moment: it is tried again later.
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }

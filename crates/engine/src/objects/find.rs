@@ -9,18 +9,29 @@ use grid_manifest::{Entry, Node};
 use grid_store::db::{self, Tx};
 
 use super::key::Key;
-use super::{Error, Object, Result, staged, team};
+use super::{Error, Notes, Object, Result, link, staged, team};
 use crate::access::{Caller, Owned};
 use crate::datastore::List;
+use crate::datastore::staging::MODIFIED;
 use crate::{Engine, reference};
+
+/// The MD5 of nothing: what objects without bytes are known by.
+pub const EMPTY: &str = "d41d8cd98f00b204e9800998ecf8427e";
 
 /// An object, and where its bytes are.
 pub(super) struct Found {
     pub(super) object: Object,
-    /// None where they are not stored here.
-    pub(super) blob: Option<BlobId>,
-    /// Of what is stored elsewhere, the version that knows where.
-    pub(super) version: Option<DatastoreVersionId>,
+    pub(super) bytes: Where,
+}
+
+/// Where the bytes of an object are.
+pub(super) enum Where {
+    /// It has none.
+    Nowhere,
+    /// Stored here.
+    Stored(BlobId),
+    /// Elsewhere, as this version knows, which has them under this path.
+    Elsewhere(DatastoreVersionId, String),
 }
 
 /// The object under a key, if the caller may read it.
@@ -47,12 +58,16 @@ pub(super) async fn find(
             };
             let row = row.filter(is_there).ok_or(Error::NoKey)?;
             let mut list = List::open(engine, &row).await?;
-            let entry = list.get(path).await?.ok_or(Error::NoKey)?;
-            let mut found = file(key.to_owned(), &entry).ok_or(Error::NoKey)?;
-            if found.blob.is_none() {
-                found.version = Some(row.id);
-            }
-            Ok(found)
+            let folder = path.strip_suffix('/');
+            let entry = list.get(folder.unwrap_or(path)).await?;
+            let entry = entry.ok_or(Error::NoKey)?;
+            let is_folder = entry.node == Node::Folder;
+            let entry = match &entry.node {
+                Node::Link { .. } => link::target(&mut list, &entry).await?,
+                _ => Some(entry),
+            };
+            let entry = entry.filter(|_| is_folder == folder.is_some());
+            of_entry(key.to_owned(), &entry.ok_or(Error::NoKey)?, row.id).ok_or(Error::NoKey)
         }
         Key::Staged {
             user,
@@ -61,7 +76,7 @@ pub(super) async fn find(
         } => {
             let store = store(&mut tx, caller, team.id, user, datastore).await?;
             let file = staged::file(&mut tx, caller, &store, path).await?;
-            Ok(of_staged(key)(file))
+            Ok(of_staged(key.to_owned(), file))
         }
         Key::Artifact {
             user,
@@ -74,7 +89,8 @@ pub(super) async fn find(
             let row = row.filter(|row| row.deleted.is_none());
             let workload = row.map_or_else(no_workload, |row| row.workload.id);
             let artifact = db::artifact::get(&mut tx, workload, path).await?;
-            Ok(artifact.map(of_artifact(key)).ok_or(Error::NoKey)?)
+            let artifact = artifact.ok_or(Error::NoKey)?;
+            Ok(of_artifact(key.to_owned(), &artifact))
         }
     }
 }
@@ -129,12 +145,17 @@ async fn allowed<T: Owned>(
     }
 }
 
-/// A line of the list of a version as an object; `None` for what is none.
-pub(super) fn file(key: String, entry: &Entry) -> Option<Found> {
-    let (size_bytes, etag, blob) = match &entry.node {
-        Node::File { blob, size_bytes } => (*size_bytes, blob.to_string(), Some(*blob)),
-        Node::Elsewhere { size_bytes, tag } => (*size_bytes, tag.clone(), None),
-        Node::Folder | Node::Link { .. } => return None,
+/// A line of the list of a version as an object; `None` for what is none: a link, which is
+/// what it leads to.
+pub(super) fn of_entry(key: String, entry: &Entry, version: DatastoreVersionId) -> Option<Found> {
+    let (size_bytes, etag, bytes) = match &entry.node {
+        Node::File { blob, size_bytes } => (*size_bytes, blob.to_string(), Where::Stored(*blob)),
+        Node::Elsewhere { size_bytes, tag } => {
+            let place = Where::Elsewhere(version, entry.path.clone());
+            (*size_bytes, tag.clone(), place)
+        }
+        Node::Folder => (0, EMPTY.to_owned(), Where::Nowhere),
+        Node::Link { .. } => return None,
     };
     Some(Found {
         object: Object {
@@ -142,37 +163,51 @@ pub(super) fn file(key: String, entry: &Entry) -> Option<Found> {
             size_bytes,
             etag,
             modified_ms: entry.modified_ms,
+            notes: modified(entry.modified_ms),
         },
-        blob,
-        version: None,
+        bytes,
     })
 }
 
+/// The note of when something was last changed, as programs write it.
+fn modified(ms: i64) -> Notes {
+    let Ok(ms) = u64::try_from(ms) else {
+        return Notes::new();
+    };
+    let text = format!("{}.{:03}", ms / 1_000, ms % 1_000);
+    Notes::from([(MODIFIED.to_owned(), text)])
+}
+
 /// A file that an experiment left behind as an object.
-pub(super) fn of_artifact(key: &str) -> impl FnOnce(db::artifact::Artifact) -> Found {
-    move |artifact| Found {
+pub(super) fn of_artifact(key: String, artifact: &db::artifact::Artifact) -> Found {
+    Found {
         object: Object {
-            key: key.to_owned(),
+            key,
             size_bytes: artifact.size_bytes,
             etag: artifact.blob.to_string(),
             modified_ms: artifact.mtime_ms,
+            notes: modified(artifact.mtime_ms),
         },
-        blob: Some(artifact.blob),
-        version: None,
+        bytes: Where::Stored(artifact.blob),
     }
 }
 
-/// A file that is staged as an object.
-pub(super) fn of_staged(key: &str) -> impl FnOnce(db::staged::File) -> Found {
-    move |file| Found {
+/// A file, or a folder, that is staged as an object.  It is as new as its coming: programs
+/// that send what is newer find by that what they have sent.
+pub(super) fn of_staged(key: String, file: db::staged::File) -> Found {
+    let bytes = match file.is_folder || file.path == staged::COMMIT {
+        true => Where::Nowhere,
+        false => Where::Stored(file.blob),
+    };
+    Found {
         object: Object {
-            key: key.to_owned(),
+            key,
             size_bytes: file.size_bytes,
             etag: file.etag,
             modified_ms: file.sent_at.as_millis(),
+            notes: file.notes,
         },
-        blob: Some(file.blob),
-        version: None,
+        bytes,
     }
 }
 

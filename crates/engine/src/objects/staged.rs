@@ -4,6 +4,9 @@
 //! there by its creator, and nobody else sees it.  A version is made of all of it by
 //! [`commit`], or by an object `datastores/ME/NAME/next/.commit`; the next object that comes
 //! after that begins the version behind it.
+//!
+//! An object whose key ends with a slash is a folder, which is in the version though nothing
+//! is in it.
 
 use std::io;
 
@@ -16,9 +19,9 @@ use grid_core::name::{DatastoreName, DatastoreRef};
 use grid_store::db::{self, Tx, staged, tree};
 use tokio::sync::Mutex;
 
-use super::find;
+use super::find::{self, EMPTY};
 use super::key::Key;
-use super::{Error, Result, team};
+use super::{Error, Notes, Result, team};
 use crate::Engine;
 use crate::access::Caller;
 use crate::datastore::staging::{self, Announced, Completion};
@@ -33,13 +36,27 @@ pub const COMMIT: &str = ".commit";
 /// One begins a version at a time: two objects that come first are of one version.
 static BEGINNING: Mutex<()> = Mutex::const_new(());
 
+/// How long after a version was made of what was written whoever asks for that again is told
+/// the same: clients ask again when a line was cut.  Higher: who has written nothing since is
+/// not told so; lower: a client that asks again is told that nothing was written.
+const SAME_MS: i64 = 15 * 60 * 1_000;
+
 /// What an object that came is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     /// What its content is known by.
     pub etag: String,
-    /// The version that was finished by it.
-    pub version: Option<u32>,
+    /// When it came, in milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+}
+
+/// A version that is about to be made of what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// Its id.
+    pub id: DatastoreVersionId,
+    /// Its number.
+    pub number: u32,
 }
 
 /// A place in the version that is being made.
@@ -101,7 +118,7 @@ async fn place<'a>(
 }
 
 /// The version that is being made where `key` is, which is begun if need be.
-async fn begun<'a>(
+pub(super) async fn begun<'a>(
     engine: &Engine,
     caller: &Caller,
     bucket: &str,
@@ -170,73 +187,153 @@ pub(super) async fn file(
         return Err(Error::NoKey);
     }
     let version = tree::staged(tx, store.id, SOURCE).await?;
+    let (bare, is_folder) = match path.strip_suffix('/') {
+        Some(folder) => (folder, true),
+        None => (path, false),
+    };
     match version {
-        Some(version) => Ok(staged::file(tx, version, path).await?.ok_or(Error::NoKey)?),
+        Some(version) => {
+            let found = staged::file(tx, version, bare).await?;
+            let found = found.filter(|found| found.is_folder == is_folder);
+            found.ok_or(Error::NoKey)
+        }
         // What was committed last: who asks whether it was is told so.
         None if path == COMMIT => {
             let newest = db::datastore_version::newest(tx, store.id).await?;
             let newest = newest.ok_or(Error::NoKey)?;
             Ok(staged::File {
                 path: path.to_owned(),
-                blob: grid_core::blob::BlobId::from_bytes(*blake3::hash(b"").as_bytes()),
+                // Of what has no bytes, nobody asks for them.
+                blob: grid_core::blob::BlobId::from_bytes([0; 32]),
                 size_bytes: 0,
                 new_bytes: 0,
                 etag: EMPTY.to_owned(),
                 upload: None,
                 sent_at: newest.finished_at.unwrap_or(newest.updated_at),
+                is_folder: false,
+                notes: Notes::new(),
             })
         }
         None => Err(Error::NoKey),
     }
 }
 
-/// The MD5 of nothing.
-const EMPTY: &str = "d41d8cd98f00b204e9800998ecf8427e";
+/// Refuses a key under which the caller writes nothing.
+pub async fn require_writable(
+    engine: &Engine,
+    caller: &Caller,
+    (bucket, key): (&str, &str),
+) -> Result<()> {
+    match key.strip_suffix('/') {
+        Some(folder) => folder_ahead(engine, caller, bucket, folder).await,
+        None => open(engine, caller, bucket, key).await.map(drop),
+    }
+}
 
-/// Writes an object that comes in one piece.  One whose key ends with a slash stands for a
-/// folder, of which there is none without files: it is taken and forgotten.
+/// Writes an object that comes in one piece, with what is noted beside it.  One whose key
+/// ends with a slash is a folder.
 pub async fn put(
     engine: &Engine,
     caller: &Caller,
     (bucket, key): (&str, &str),
+    notes: Notes,
     announced: Announced,
     body: impl Stream<Item = io::Result<Bytes>> + Send,
 ) -> Result<Written> {
-    let folder = key.strip_suffix('/');
-    let (version, path) = match folder {
-        None if is_commit(key) => under_way(engine, caller, bucket, key)
-            .await
-            .map_err(nothing_to_commit)?,
-        None => {
-            let (version, path) = begun(engine, caller, bucket, key).await?;
-            (version.to_string(), path)
-        }
-        Some(_) => {
-            folder_ahead(engine, caller, bucket, key).await?;
-            (String::new(), "")
-        }
-    };
-    if folder.is_none() && path != COMMIT {
-        let file = staging::put(engine, caller, &version, path, announced, body).await?;
-        return Ok(Written {
-            etag: file.etag,
-            version: None,
-        });
+    if let Some(folder) = key.strip_suffix('/') {
+        return put_folder(engine, caller, (bucket, folder), notes, body).await;
     }
+    let (version, path) = begun(engine, caller, bucket, key).await?;
+    let (version, place) = (version.to_string(), (path, notes));
+    let file = staging::put_noted(engine, caller, &version, place, announced, body).await?;
+    Ok(written(file))
+}
+
+pub(super) fn written(file: staged::File) -> Written {
+    Written {
+        etag: file.etag,
+        modified_ms: file.sent_at.as_millis(),
+    }
+}
+
+/// Writes a folder.  One that is on the way to a version is there already.
+async fn put_folder(
+    engine: &Engine,
+    caller: &Caller,
+    (bucket, folder): (&str, &str),
+    notes: Notes,
+    body: impl Stream<Item = io::Result<Bytes>> + Send,
+) -> Result<Written> {
+    if let Some(Key::Staged { .. }) = Key::parse(folder) {
+        let (version, path) = begun(engine, caller, bucket, folder).await?;
+        require_empty(body).await?;
+        let (version, place) = (version.to_string(), (path, notes));
+        let made = staging::put_folder(engine, caller, &version, place, EMPTY).await?;
+        return Ok(written(made));
+    }
+    folder_ahead(engine, caller, bucket, folder).await?;
     require_empty(body).await?;
-    let finished = match folder {
-        Some(_) => None,
-        None => Some(finished(staging::finish(engine, caller, &version).await?)?),
-    };
     Ok(Written {
         etag: EMPTY.to_owned(),
-        version: finished.map(|version| version.row.number),
+        modified_ms: engine.inner.clock.now().as_millis(),
     })
+}
+
+/// Begins to make a version of what was written, as the object does that stands for that.
+/// Doing it twice is the same as once, for a while.
+pub async fn close(
+    engine: &Engine,
+    caller: &Caller,
+    (bucket, key): (&str, &str),
+    body: impl Stream<Item = io::Result<Bytes>> + Send,
+) -> Result<Closing> {
+    let mut tx = engine.inner.db.read().await?;
+    let team = team(&mut tx, caller, bucket).await?;
+    let (_, store) = place(&mut tx, caller, &team, key).await?;
+    let (open, ended) = match &store {
+        Some(store) => (
+            tree::staged(&mut tx, store.id, SOURCE).await?,
+            tree::ended(&mut tx, store.id, SOURCE).await?,
+        ),
+        None => (None, None),
+    };
+    let id = match (open, ended) {
+        (Some(open), _) => open,
+        (None, Some(ended)) if is_same(engine, &mut tx, ended).await? => ended,
+        (None, _) => return Err(nothing_to_commit()),
+    };
+    let row = db::datastore_version::by_id(&mut tx, id).await?;
+    let number = row.ok_or_else(nothing_to_commit)?.number;
+    drop(tx);
+    require_empty(body).await?;
+    staging::end(engine, caller, &id.to_string()).await?;
+    Ok(Closing { id, number })
+}
+
+/// Whether a version is about to be made, or was only just.
+async fn is_same(engine: &Engine, tx: &mut Tx, id: DatastoreVersionId) -> Result<bool> {
+    let row = db::datastore_version::by_id(tx, id).await?;
+    let since = engine.inner.clock.now().plus_millis(-SAME_MS);
+    Ok(row.is_some_and(|row| row.state == State::Processing || row.updated_at >= since))
+}
+
+/// Waits until that version is made, however long it takes; what cannot be made of it is an
+/// error.
+pub async fn closed(engine: &Engine, closing: &Closing) -> Result<()> {
+    let row = staging::ended(engine, closing.id).await?;
+    match row.state {
+        State::Available => Ok(()),
+        _ => Err(Error::Other(crate::Error::conflict(format!(
+            "version {} has failed: {}",
+            row.number,
+            row.message.as_deref().unwrap_or_default()
+        )))),
+    }
 }
 
 /// Refuses a folder in which, and on the way to which, the caller writes nothing.
 async fn folder_ahead(engine: &Engine, caller: &Caller, bucket: &str, key: &str) -> Result<()> {
-    let parts: Vec<&str> = key.trim_end_matches('/').split('/').collect();
+    let parts: Vec<&str> = key.split('/').collect();
     let me = caller.user.username.as_str();
     let is_on_the_way = match parts.as_slice() {
         ["datastores"] => true,
@@ -244,7 +341,7 @@ async fn folder_ahead(engine: &Engine, caller: &Caller, bucket: &str, key: &str)
         _ => false,
     };
     let named = match parts.len() {
-        4 => format!("{key}x"),
+        4 => format!("{key}/x"),
         _ => key.to_owned(),
     };
     if is_on_the_way {
@@ -254,17 +351,15 @@ async fn folder_ahead(engine: &Engine, caller: &Caller, bucket: &str, key: &str)
     open(engine, caller, bucket, &named).await.map(drop)
 }
 
-fn is_commit(key: &str) -> bool {
+/// Whether a key is that of the object which stands for the end of a version.
+pub fn is_commit(key: &str) -> bool {
     matches!(Key::parse(key), Some(Key::Staged { path: COMMIT, .. }))
 }
 
-fn nothing_to_commit(error: Error) -> Error {
-    match error {
-        Error::NoKey => Error::Other(crate::Error::invalid(
-            "nothing was written to it since the last version: write objects first",
-        )),
-        other => other,
-    }
+fn nothing_to_commit() -> Error {
+    Error::Other(crate::Error::invalid(
+        "nothing was written to it since the last version: write objects first",
+    ))
 }
 
 async fn require_empty(body: impl Stream<Item = io::Result<Bytes>> + Send) -> Result<()> {
@@ -326,12 +421,13 @@ pub async fn commit(engine: &Engine, caller: &Caller, text: &str) -> crate::Resu
 
 /// Deletes an object that was written.  One that is not there is deleted already.
 pub async fn remove(engine: &Engine, caller: &Caller, bucket: &str, key: &str) -> Result<()> {
-    let named = match key.ends_with('/') {
+    let is_top = key.ends_with('/') && Key::parse(key).is_none();
+    let named = match is_top {
         true => &format!("{key}x"),
         false => key,
     };
     match under_way(engine, caller, bucket, named).await {
-        Ok((version, path)) if !key.ends_with('/') => {
+        Ok((version, path)) if !is_top => {
             match staging::remove(engine, caller, &version, path).await {
                 Ok(()) | Err(crate::Error::NotFound { .. }) => Ok(()),
                 Err(other) => Err(other.into()),
@@ -346,8 +442,8 @@ pub async fn remove(engine: &Engine, caller: &Caller, bucket: &str, key: &str) -
 pub async fn begin(
     engine: &Engine,
     caller: &Caller,
-    bucket: &str,
-    key: &str,
+    (bucket, key): (&str, &str),
+    notes: &Notes,
 ) -> Result<staged::Upload> {
     if is_commit(key) || key.ends_with('/') {
         return Err(Error::Other(crate::Error::invalid(
@@ -355,13 +451,11 @@ pub async fn begin(
         )));
     }
     let (version, path) = begun(engine, caller, bucket, key).await?;
-    let begun = staging::begin(engine, caller, &version.to_string(), &[path.to_owned()]).await?;
-    let first = begun.into_iter().next();
-    Ok(first.ok_or_else(|| crate::Error::internal(anyhow::anyhow!("no upload was begun")))?)
+    Ok(staging::begin_noted(engine, caller, &version.to_string(), path, notes).await?)
 }
 
 /// An upload that is under way: its version, and its path.
-async fn upload<'a>(
+pub(super) async fn upload<'a>(
     engine: &Engine,
     caller: &Caller,
     (bucket, key): (&str, &'a str),
@@ -381,7 +475,7 @@ async fn upload<'a>(
     Ok((version, path, id))
 }
 
-fn no_upload(error: crate::Error) -> Error {
+pub(super) fn no_upload(error: crate::Error) -> Error {
     match error {
         crate::Error::NotFound { .. } => Error::NoUpload,
         other => other.into(),
@@ -424,10 +518,7 @@ pub async fn complete(
     let done = staging::complete(engine, caller, &version, vec![completion]).await;
     let done = done.map_err(no_upload)?.into_iter().next();
     let file = done.ok_or_else(|| crate::Error::internal(anyhow::anyhow!("no file was made")))?;
-    Ok(Written {
-        etag: file.etag,
-        version: None,
-    })
+    Ok(written(file))
 }
 
 /// Gives an object up that comes in parts.

@@ -10,8 +10,9 @@ use grid_core::id::{DatastoreVersionId, RunId, TeamId, UserId, WorkloadId};
 use grid_core::name::RunName;
 use grid_store::db::{self, tree};
 
-use super::find::{Found, file, of_artifact, of_staged};
+use super::find::{Found, of_artifact};
 use super::key::{ARTIFACTS, DATASTORES, NEXT};
+use super::lines::{Lines, Read, Source};
 use super::staged::SOURCE;
 use super::{Listing, Result, Wanted, behind};
 use crate::Engine;
@@ -65,11 +66,18 @@ pub(super) async fn walk(
         questions: 0,
         page: Listing::default(),
     };
-    if wanted.limit == 0 || walk.artifacts().await? == Flow::Full {
+    if wanted.limit == 0 || walk.top(Top::Artifacts).await? == Flow::Full {
         return Ok(walk.page);
     }
-    walk.datastores().await?;
+    walk.top(Top::Datastores).await?;
     Ok(walk.page)
+}
+
+/// The folders at the top.
+#[derive(Debug, Clone, Copy)]
+enum Top {
+    Artifacts,
+    Datastores,
 }
 
 struct Walk<'a> {
@@ -84,21 +92,31 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    async fn artifacts(&mut self) -> Result<Flow> {
-        match self.enter(ARTIFACTS) {
+    /// One of the two folders at the top, creator by creator.
+    async fn top(&mut self, top: Top) -> Result<Flow> {
+        let above = match top {
+            Top::Artifacts => ARTIFACTS,
+            Top::Datastores => DATASTORES,
+        };
+        match self.enter(above) {
             Folder::Skipped => return Ok(Flow::On),
             Folder::Listed(flow) => return Ok(flow),
             Folder::Entered => {}
         }
+        let (team, looker) = (self.team, self.caller.id());
         let mut tx = self.engine.inner.db.read().await?;
-        let creators = tree::run_creators(&mut tx, self.team).await?;
+        let creators = match top {
+            Top::Artifacts => tree::run_creators(&mut tx, team).await?,
+            Top::Datastores => tree::datastore_creators(&mut tx, team, looker).await?,
+        };
         drop(tx);
         for creator in sorted(creators) {
-            let dir = format!("{ARTIFACTS}{}/", creator.username);
-            let flow = match self.enter(&dir) {
-                Folder::Skipped => continue,
-                Folder::Listed(flow) => flow,
-                Folder::Entered => self.runs(&dir, creator.id).await?,
+            let dir = format!("{above}{}/", creator.username);
+            let flow = match (self.enter(&dir), top) {
+                (Folder::Skipped, _) => continue,
+                (Folder::Listed(flow), _) => flow,
+                (Folder::Entered, Top::Artifacts) => self.runs(&dir, creator.id).await?,
+                (Folder::Entered, Top::Datastores) => self.stores(&dir, creator.id).await?,
             };
             if flow == Flow::Full {
                 return Ok(flow);
@@ -190,7 +208,7 @@ impl Walk<'_> {
                 if self.is_past(&key) {
                     return Ok(Flow::On);
                 }
-                if self.take(of_artifact(&key)(artifact)) == Flow::Full {
+                if self.take(of_artifact(key, &artifact)) == Flow::Full {
                     return Ok(Flow::Full);
                 }
             }
@@ -198,29 +216,6 @@ impl Walk<'_> {
                 return Ok(Flow::On);
             }
         }
-    }
-
-    async fn datastores(&mut self) -> Result<Flow> {
-        match self.enter(DATASTORES) {
-            Folder::Skipped => return Ok(Flow::On),
-            Folder::Listed(flow) => return Ok(flow),
-            Folder::Entered => {}
-        }
-        let mut tx = self.engine.inner.db.read().await?;
-        let creators = tree::datastore_creators(&mut tx, self.team, self.caller.id()).await?;
-        drop(tx);
-        for creator in sorted(creators) {
-            let dir = format!("{DATASTORES}{}/", creator.username);
-            let flow = match self.enter(&dir) {
-                Folder::Skipped => continue,
-                Folder::Listed(flow) => flow,
-                Folder::Entered => self.stores(&dir, creator.id).await?,
-            };
-            if flow == Flow::Full {
-                return Ok(flow);
-            }
-        }
-        Ok(Flow::On)
     }
 
     async fn stores(&mut self, above: &str, creator: UserId) -> Result<Flow> {
@@ -269,18 +264,17 @@ impl Walk<'_> {
             false => None,
         };
         drop(tx);
-        let mut dirs: Vec<(String, Version)> = versions
+        let mut dirs: Vec<(String, DatastoreVersionId, Option<BlobId>)> = versions
             .into_iter()
-            .map(|(number, list)| (format!("{above}{number}/"), Version::Listed(list)))
+            .map(|(number, id, list)| (format!("{above}{number}/"), id, Some(list)))
             .collect();
-        dirs.extend(next.map(|id| (format!("{above}{NEXT}/"), Version::Staged(id))));
-        dirs.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (dir, version) in dirs {
-            let flow = match (self.enter(&dir), version) {
-                (Folder::Skipped, _) => continue,
-                (Folder::Listed(flow), _) => flow,
-                (Folder::Entered, Version::Listed(list)) => self.files(&dir, list).await?,
-                (Folder::Entered, Version::Staged(id)) => self.staged(&dir, id).await?,
+        dirs.extend(next.map(|id| (format!("{above}{NEXT}/"), id, None)));
+        dirs.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        for (dir, id, list) in dirs {
+            let flow = match self.enter(&dir) {
+                Folder::Skipped => continue,
+                Folder::Listed(flow) => flow,
+                Folder::Entered => self.files(&dir, id, list).await?,
             };
             if flow == Flow::Full {
                 return Ok(flow);
@@ -289,72 +283,43 @@ impl Walk<'_> {
         Ok(Flow::On)
     }
 
-    async fn files(&mut self, dir: &str, list: BlobId) -> Result<Flow> {
+    /// What is below a version: of one that is finished, its list says so.
+    async fn files(
+        &mut self,
+        dir: &str,
+        id: DatastoreVersionId,
+        list: Option<BlobId>,
+    ) -> Result<Flow> {
         if self.is_tired(dir) {
             return Ok(Flow::Full);
         }
-        let mut list = List::of(self.engine, list).await?;
+        let Some(from) = self.first_below(dir) else {
+            return Ok(Flow::On);
+        };
+        let source = match list {
+            Some(list) => Source::Listed(id, List::of(self.engine, list).await?),
+            None => Source::Staged(self.engine.clone(), id, Read::default()),
+        };
+        let mut lines = Lines::new(source, &from).await?;
+        let mut questions = 0;
         loop {
             let Some(from) = self.first_below(dir) else {
                 return Ok(Flow::On);
             };
-            let fetched = list.fetched;
-            let Some(entry) = list.seek(&from, false).await? else {
+            let Some(found) = lines.next(dir, &from).await? else {
                 return Ok(Flow::On);
             };
-            let key = format!("{dir}{}", entry.path);
-            if self.is_past(&key) {
+            if self.is_past(&found.object.key) {
                 return Ok(Flow::On);
             }
-            for _ in fetched..list.fetched {
-                if self.is_tired(&key) {
+            for _ in questions..lines.questions() {
+                if self.is_tired(&found.object.key) {
                     return Ok(Flow::Full);
                 }
             }
-            match file(key, &entry) {
-                Some(found) => {
-                    if self.take(found) == Flow::Full {
-                        return Ok(Flow::Full);
-                    }
-                }
-                // A link, or an empty folder.
-                None => self.bound = format!("{dir}{}\0", entry.path),
-            }
-        }
-    }
-
-    async fn staged(&mut self, dir: &str, version: DatastoreVersionId) -> Result<Flow> {
-        loop {
-            if self.is_tired(dir) {
+            questions = lines.questions();
+            if self.take(found) == Flow::Full {
                 return Ok(Flow::Full);
-            }
-            let Some(from) = self.first_below(dir) else {
-                return Ok(Flow::On);
-            };
-            let mut tx = self.engine.inner.db.read().await?;
-            let mut files = Vec::new();
-            let after = match from.strip_suffix('\0') {
-                Some(after) => after,
-                None => {
-                    files.extend(db::staged::file(&mut tx, version, &from).await?);
-                    &from
-                }
-            };
-            let after = Some(after).filter(|after| !after.is_empty());
-            let page = db::staged::files(&mut tx, version, "", after, STEP).await?;
-            drop(tx);
-            files.extend(page.items);
-            for staged in files {
-                let key = format!("{dir}{}", staged.path);
-                if self.is_past(&key) {
-                    return Ok(Flow::On);
-                }
-                if self.take(of_staged(&key)(staged)) == Flow::Full {
-                    return Ok(Flow::Full);
-                }
-            }
-            if page.next.is_none() {
-                return Ok(Flow::On);
             }
         }
     }
@@ -443,14 +408,6 @@ impl Walk<'_> {
         self.page.next = Some(self.bound.as_str().max(place).to_owned());
         true
     }
-}
-
-/// What is below a version.
-enum Version {
-    /// Its list.
-    Listed(BlobId),
-    /// What came of it so far.
-    Staged(DatastoreVersionId),
 }
 
 fn sorted(mut creators: Vec<tree::Creator>) -> Vec<tree::Creator> {

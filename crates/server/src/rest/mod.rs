@@ -34,7 +34,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{ConnectInfo, FromRef, MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use grid_engine::Engine;
@@ -54,6 +54,7 @@ use crate::error::Failure;
 use crate::extract::{no_such_method, no_such_path};
 use crate::folder::Folder;
 use crate::proxies::TrustedProxies;
+use crate::unread;
 
 /// After how long an answer counts as slow in the log.
 pub(crate) const SLOW: Duration = Duration::from_secs(2);
@@ -220,6 +221,7 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), finish))
+        .layer(from_fn(unread::close))
         .with_state(app)
 }
 
@@ -231,6 +233,7 @@ pub(crate) fn runner_router(app: App) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), finish))
+        .layer(from_fn(unread::close))
         .with_state(app)
 }
 

@@ -23,6 +23,10 @@ pub(crate) const OPERATIONS: &[(&str, Asks)] = {
             "CompleteMultipartUpload",
             Datastore(Action::ExtendDatastore),
         ),
+        ("CopyObject", Datastore(Action::ExtendDatastore)),
+        ("CopyObject", Datastore(Action::SeeDatastore)),
+        ("CopyObject", Named(Action::Create)),
+        ("CopyObject", Run(Action::ReadArtifacts)),
         ("CreateBucket", SignedIn),
         ("CreateMultipartUpload", Datastore(Action::ExtendDatastore)),
         ("CreateMultipartUpload", Named(Action::Create)),
@@ -31,6 +35,8 @@ pub(crate) const OPERATIONS: &[(&str, Asks)] = {
         ("GetBucketLocation", Team(Action::SeeTeam)),
         ("GetObject", Datastore(Action::SeeDatastore)),
         ("GetObject", Run(Action::ReadArtifacts)),
+        ("GetObjectTagging", Datastore(Action::SeeDatastore)),
+        ("GetObjectTagging", Run(Action::ReadArtifacts)),
         ("HeadBucket", Team(Action::SeeTeam)),
         ("HeadObject", Datastore(Action::SeeDatastore)),
         ("HeadObject", Run(Action::ReadArtifacts)),
@@ -46,6 +52,9 @@ pub(crate) const OPERATIONS: &[(&str, Asks)] = {
         ("PutObject", Datastore(Action::ExtendDatastore)),
         ("PutObject", Named(Action::Create)),
         ("UploadPart", Datastore(Action::ExtendDatastore)),
+        ("UploadPartCopy", Datastore(Action::ExtendDatastore)),
+        ("UploadPartCopy", Datastore(Action::SeeDatastore)),
+        ("UploadPartCopy", Run(Action::ReadArtifacts)),
     ]
 };
 

@@ -14,7 +14,9 @@
 
 pub(crate) mod access;
 mod body;
+mod copy;
 mod error;
+mod late;
 mod read;
 mod service;
 mod sign;
@@ -25,8 +27,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use grid_engine::audit::Trail;
 use grid_store::db;
@@ -38,7 +40,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::extract::Pieces;
 use crate::rest::{self, App, SLOW};
+use crate::unread;
 use access::Gate;
+use late::Late;
 use service::Door;
 use sign::Secret;
 
@@ -56,26 +60,14 @@ const MISMATCH: &str = "The request signature we calculated does not match the s
 /// The whole of it.
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .fallback(serve)
+        .fallback(answered)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), finish))
+        .layer(from_fn(unread::close))
         .with_state(app)
 }
 
-async fn serve(State(app): State<App>, request: Request) -> Response {
-    // Who waits to be told to go on sends no body to an answer that says no.  The HTTP below
-    // would take the first bytes of their next request for it.
-    let is_waiting = request.headers().contains_key(header::EXPECT)
-        && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11);
-    let mut response = answered(app, request).await;
-    if is_waiting && !response.status().is_success() {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    response
-}
-
-async fn answered(app: App, request: Request) -> Response {
+async fn answered(State(app): State<App>, request: Request) -> Response {
     let is_head = request.method() == Method::HEAD;
     let trail = request.extensions().get::<Trail>().cloned();
     let trail = trail.unwrap_or_default();
@@ -94,7 +86,8 @@ async fn answered(app: App, request: Request) -> Response {
         }
     };
     let gate = Arc::new(Gate::new(app.engine.clone(), trail.clone(), signer));
-    let mut service = S3ServiceBuilder::new(Door::new(app));
+    let late = Arc::new(Late::default());
+    let mut service = S3ServiceBuilder::new(Door::new(app, Arc::clone(&late)));
     service.set_auth(Secret::of(&gate));
     service.set_access(access::Asked(Arc::clone(&gate)));
     let mut config = S3Config::default();
@@ -102,7 +95,7 @@ async fn answered(app: App, request: Request) -> Response {
     service.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     let request = request.map(patient);
     let response = match service.build().call(request).await {
-        Ok(response) => response.map(Body::new),
+        Ok(response) => late.finish(response.map(Body::new)),
         Err(fault) => {
             let fault = anyhow::anyhow!("S3: {fault:?}");
             let _logged = crate::error::Failure::internal(&fault);

@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use grid_engine::objects::{self, Listing, Object, Wanted};
+use grid_engine::objects::{self, Listing, Notes, Object, Wanted};
 use grid_engine::{Caller, Engine};
 use s3s::dto::{
     CommonPrefix, ETag, ETagCondition, EncodingType, GetObjectInput, GetObjectOutput,
-    HeadObjectInput, HeadObjectOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ObjectStorageClass, StreamingBlob, Timestamp,
+    GetObjectTaggingInput, GetObjectTaggingOutput, HeadObjectInput, HeadObjectOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Metadata,
+    ObjectStorageClass, StreamingBlob, Timestamp,
 };
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
@@ -211,6 +212,18 @@ pub(super) fn time(ms: i64) -> Timestamp {
     Timestamp::from(at)
 }
 
+/// What a request says of the object that it wants: of several kinds, in the same words.
+macro_rules! conditions {
+    ($input:ident) => {
+        Conditions {
+            is: $input.if_match.as_ref(),
+            is_not: $input.if_none_match.as_ref(),
+            since: $input.if_modified_since.as_ref(),
+            until: $input.if_unmodified_since.as_ref(),
+        }
+    };
+}
+
 /// An object without its bytes.
 pub(super) async fn head(
     engine: &Engine,
@@ -220,18 +233,13 @@ pub(super) async fn head(
     require_whole(&input.key, input.part_number, input.version_id.as_deref())?;
     let found = objects::stat(engine, caller, &input.bucket, &input.key).await;
     let object = found.map_err(error::of)?;
-    let conditions = Conditions {
-        is: input.if_match.as_ref(),
-        is_not: input.if_none_match.as_ref(),
-        since: input.if_modified_since.as_ref(),
-        until: input.if_unmodified_since.as_ref(),
-    };
-    conditions.check(&object)?;
+    conditions!(input).check(&object)?;
     Ok(HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
         content_length: Some(size(object.size_bytes)),
         content_type: content_type(CONTENT_TYPE),
         last_modified: Some(time(object.modified_ms)),
+        metadata: metadata(object.notes),
         e_tag: Some(ETag::Strong(object.etag)),
         ..HeadObjectOutput::default()
     })
@@ -246,14 +254,8 @@ pub(super) async fn get(
     require_whole(&input.key, input.part_number, input.version_id.as_deref())?;
     let opened = objects::open(engine, caller, &input.bucket, &input.key).await;
     let opened = opened.map_err(error::of)?;
-    let conditions = Conditions {
-        is: input.if_match.as_ref(),
-        is_not: input.if_none_match.as_ref(),
-        since: input.if_modified_since.as_ref(),
-        until: input.if_unmodified_since.as_ref(),
-    };
     let object = opened.object;
-    conditions.check(&object)?;
+    conditions!(input).check(&object)?;
     let whole = 0..object.size_bytes;
     let range = match input.range {
         None => None,
@@ -277,10 +279,11 @@ pub(super) async fn get(
     let range = range.unwrap_or(whole);
     let len = range.end - range.start;
     let body = match opened.reader {
-        grid_engine::datastore::Reader::Stored(reader) => {
+        None => StreamingBlob::new(Sent::new(nothing(), len)),
+        Some(grid_engine::datastore::Reader::Stored(reader)) => {
             StreamingBlob::new(Sent::new(reader.stream_range(range), len))
         }
-        grid_engine::datastore::Reader::Elsewhere(remote) => {
+        Some(grid_engine::datastore::Reader::Elsewhere(remote)) => {
             let pieces = remote.stream(Some(range)).await;
             let pieces = pieces.map_err(|failed| error::of(failed.into()))?;
             StreamingBlob::new(Sent::new(pieces, len))
@@ -293,18 +296,41 @@ pub(super) async fn get(
         content_range,
         content_type: content_type(CONTENT_TYPE),
         last_modified: Some(time(object.modified_ms)),
+        metadata: metadata(object.notes),
         e_tag: Some(ETag::Strong(object.etag)),
         ..GetObjectOutput::default()
     })
+}
+
+/// The bytes of what has none.
+fn nothing() -> futures::stream::Empty<std::io::Result<bytes::Bytes>> {
+    futures::stream::empty()
+}
+
+/// What is noted beside an object.
+fn metadata(notes: Notes) -> Option<Metadata> {
+    (!notes.is_empty()).then(|| notes.into_iter().collect())
 }
 
 fn content_type(text: &str) -> Option<s3s::dto::ContentType> {
     text.parse().ok()
 }
 
+/// The tags of an object, which has none: clients ask before they copy.
+pub(super) async fn tags(
+    engine: &Engine,
+    caller: &Caller,
+    input: GetObjectTaggingInput,
+) -> S3Result<GetObjectTaggingOutput> {
+    require_whole(&input.key, None, input.version_id.as_deref())?;
+    let found = objects::stat(engine, caller, &input.bucket, &input.key).await;
+    found.map_err(error::of)?;
+    Ok(GetObjectTaggingOutput::default())
+}
+
 /// Objects have one part and one version here; but what is written to end a version is asked
 /// for by that, where a client remembers it.
-fn require_whole(key: &str, part: Option<i32>, version: Option<&str>) -> S3Result<()> {
+pub(super) fn require_whole(key: &str, part: Option<i32>, version: Option<&str>) -> S3Result<()> {
     let is_commit = key.rsplit('/').next() == Some(objects::COMMIT);
     if !is_commit && version.is_some_and(|version| !matches!(version, "" | "null")) {
         return Err(s3_error!(
@@ -319,16 +345,16 @@ fn require_whole(key: &str, part: Option<i32>, version: Option<&str>) -> S3Resul
 }
 
 /// Whether an object is wanted at all.
-struct Conditions<'a> {
-    is: Option<&'a ETagCondition>,
-    is_not: Option<&'a ETagCondition>,
-    since: Option<&'a Timestamp>,
-    until: Option<&'a Timestamp>,
+pub(super) struct Conditions<'a> {
+    pub(super) is: Option<&'a ETagCondition>,
+    pub(super) is_not: Option<&'a ETagCondition>,
+    pub(super) since: Option<&'a Timestamp>,
+    pub(super) until: Option<&'a Timestamp>,
 }
 
 impl Conditions<'_> {
     /// In the order that HTTP gives: what must hold first, then what would be no news.
-    fn check(&self, object: &Object) -> S3Result<()> {
+    pub(super) fn check(&self, object: &Object) -> S3Result<()> {
         let tag = ETag::Strong(object.etag.clone());
         let has = |wanted: &ETagCondition| match wanted {
             ETagCondition::Any => true,
@@ -401,6 +427,7 @@ mod tests {
             size_bytes: 1,
             etag: "x".to_owned(),
             modified_ms: 10_500,
+            notes: Notes::new(),
         };
         let tag = |text: &str| ETagCondition::ETag(ETag::Strong(text.to_owned()));
         let (same, other, any) = (tag("x"), tag("y"), ETagCondition::Any);

@@ -1,21 +1,25 @@
 //! The operations: each one call, and a translation.
 
+use std::sync::Arc;
+
 use grid_engine::{Caller, objects};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
-    CompleteMultipartUploadOutput, CreateBucketInput, CreateBucketOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
-    DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput,
-    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput,
-    ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, Owner, PutObjectInput, PutObjectOutput,
-    UploadPartInput, UploadPartOutput,
+    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
+    CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput,
+    DeleteObjectOutput, DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput,
+    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, GetObjectTaggingInput,
+    GetObjectTaggingOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, Owner, PutObjectInput, PutObjectOutput, UploadPartCopyInput,
+    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
+use super::late::Late;
 use super::read::time;
-use super::{error, read, write};
+use super::{copy, error, read, write};
 use crate::rest::App;
 
 /// The region that buckets are said to be in: what clients take that ask none.
@@ -24,11 +28,12 @@ const REGION: &str = "us-east-1";
 /// What answers.
 pub(super) struct Door {
     app: App,
+    late: Arc<Late>,
 }
 
 impl Door {
-    pub(super) fn new(app: App) -> Self {
-        Self { app }
+    pub(super) fn new(app: App, late: Arc<Late>) -> Self {
+        Self { app, late }
     }
 }
 
@@ -149,7 +154,32 @@ impl S3 for Door {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let caller = caller(&request)?;
         let said = (&request.headers, request.trailing_headers);
-        ok(write::put(&self.app.engine, &caller, request.input, said).await?)
+        ok(write::put(&self.app.engine, &caller, request.input, said, &self.late).await?)
+    }
+
+    async fn copy_object(
+        &self,
+        request: S3Request<CopyObjectInput>,
+    ) -> S3Result<S3Response<CopyObjectOutput>> {
+        let caller = caller(&request)?;
+        let (input, headers) = (request.input, &request.headers);
+        ok(copy::object(&self.app.engine, &caller, input, headers, &self.late).await?)
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let caller = caller(&request)?;
+        ok(copy::part(&self.app.engine, &caller, request.input, &self.late).await?)
+    }
+
+    async fn get_object_tagging(
+        &self,
+        request: S3Request<GetObjectTaggingInput>,
+    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+        let caller = caller(&request)?;
+        ok(read::tags(&self.app.engine, &caller, request.input).await?)
     }
 
     async fn delete_object(
@@ -177,7 +207,8 @@ impl S3 for Door {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let caller = caller(&request)?;
         let input = request.input;
-        let begun = objects::begin(&self.app.engine, &caller, &input.bucket, &input.key).await;
+        let (place, notes) = ((&*input.bucket, &*input.key), write::notes(input.metadata));
+        let begun = objects::begin(&self.app.engine, &caller, place, &notes).await;
         let upload = begun.map_err(error::of)?;
         ok(CreateMultipartUploadOutput {
             upload_id: Some(upload.id.to_string()),

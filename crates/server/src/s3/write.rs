@@ -1,22 +1,21 @@
 //! Objects that are written, whole or in parts, and deleted.
 
-use std::time::Duration;
-
 use axum::http::HeaderMap;
 use grid_engine::datastore::staging::Announced;
-use grid_engine::objects::{self, Written};
+use grid_engine::objects::{self, Notes, Written};
 use grid_engine::{Caller, Engine};
 use grid_store::db::staged;
 use s3s::dto::{
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CompletedPart, DeleteObjectsInput,
     DeleteObjectsOutput, DeletedObject, ETag, ETagCondition, ListMultipartUploadsInput,
-    ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Part,
+    ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, Metadata, MultipartUpload, Part,
     PutObjectInput, PutObjectOutput, StreamingBlob, UploadPartInput,
 };
 use s3s::{S3Error, S3Result, TrailingHeaders, s3_error};
 
 use super::body::Sums;
 use super::error;
+use super::late::{Late, PATIENCE};
 use super::read::{Encoding, time};
 
 /// Parts, or uploads, in one answer, as S3 has it.
@@ -25,19 +24,18 @@ const ITEMS_MAX: i32 = 1_000;
 /// Keys that are deleted by one request, as S3 has it.  Higher: one request takes longer.
 const DELETED_MAX: usize = 1_000;
 
-/// How long an object is put together before the answer begins, which from then on is kept
-/// alive with spaces.  Higher: proxies cut the connection; lower: what goes wrong is told
-/// behind a status that says it went well.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Writes an object that comes in one piece.
 pub(super) async fn put(
     engine: &Engine,
     caller: &Caller,
     input: PutObjectInput,
     (headers, trailing): (&HeaderMap, Option<TrailingHeaders>),
+    late: &Late,
 ) -> S3Result<PutObjectOutput> {
     let place = (input.bucket.as_str(), input.key.as_str());
+    if objects::is_commit(&input.key) {
+        return commit(engine, caller, place, input.body, late).await;
+    }
     require_free(
         engine,
         caller,
@@ -49,11 +47,41 @@ pub(super) async fn put(
     let sums = Sums::of(headers, input.content_md5.as_deref(), trailing)?;
     let wrong = sums.wrong();
     let body = sums.check(input.body);
-    let put = objects::put(engine, caller, place, announced(input.content_length), body).await;
-    let Written { etag, version } = put.map_err(|failed| wrong.or(error::of(failed)))?;
+    let (notes, len) = (notes(input.metadata), announced(input.content_length));
+    let put = objects::put(engine, caller, place, notes, len, body).await;
+    let Written { etag, .. } = put.map_err(|failed| wrong.or(error::of(failed)))?;
     Ok(PutObjectOutput {
         e_tag: Some(ETag::Strong(etag)),
-        version_id: version.map(|version| version.to_string()),
+        ..PutObjectOutput::default()
+    })
+}
+
+/// What is noted beside an object.
+pub(super) fn notes(metadata: Option<Metadata>) -> Notes {
+    metadata.unwrap_or_default().into_iter().collect()
+}
+
+/// Makes a version of what was written.  Its number is known before it is made.
+async fn commit(
+    engine: &Engine,
+    caller: &Caller,
+    place: (&str, &str),
+    body: Option<StreamingBlob>,
+    late: &Late,
+) -> S3Result<PutObjectOutput> {
+    let body = Sums::of(&HeaderMap::new(), None, None)?.check(body);
+    let closing = objects::close(engine, caller, place, body).await;
+    let closing = closing.map_err(error::of)?;
+    let (engine, number) = (engine.clone(), closing.number);
+    let made = async move {
+        let made = objects::closed(&engine, &closing).await;
+        made.map(|()| "<PutObjectResult/>".to_owned())
+            .map_err(error::of)
+    };
+    late.document(made, false).await?;
+    Ok(PutObjectOutput {
+        e_tag: Some(ETag::Strong(objects::NOTHING.to_owned())),
+        version_id: Some(number.to_string()),
         ..PutObjectOutput::default()
     })
 }
@@ -66,7 +94,7 @@ fn announced(len: Option<i64>) -> Announced {
 }
 
 /// Refuses to replace what the request says must not be there, or must be another.
-async fn require_free(
+pub(super) async fn require_free(
     engine: &Engine,
     caller: &Caller,
     (bucket, key): (&str, &str),
@@ -114,7 +142,7 @@ pub(super) async fn put_part(
     Ok(ETag::Strong(etag))
 }
 
-fn part_number(number: i32) -> S3Result<u32> {
+pub(super) fn part_number(number: i32) -> S3Result<u32> {
     u32::try_from(number)
         .map_err(|_| s3_error!(InvalidArgument, "parts are counted from 1 to 10000"))
 }

@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use grid_core::access::{Decision, Relation, may};
+use grid_core::access::{Action, Decision, Relation, may};
 use grid_core::team::{Sharing, TeamPolicy};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
@@ -57,9 +57,16 @@ impl Key {
             &now[..8],
             format!("{}/us-east-1/s3/aws4_request", &now[..8]),
         );
-        let signed = "host;x-amz-content-sha256;x-amz-date";
+        let (signed, source) = match &asked.source {
+            None => ("host;x-amz-content-sha256;x-amz-date", String::new()),
+            Some(source) => (
+                "host;x-amz-content-sha256;x-amz-copy-source;x-amz-date",
+                format!("x-amz-copy-source:{source}\n"),
+            ),
+        };
         let canonical = format!(
-            "{}\n{}\n{}\nhost:{HOST}\nx-amz-content-sha256:{HASH}\nx-amz-date:{now}\n\n{signed}\n{HASH}",
+            "{}\n{}\n{}\nhost:{HOST}\nx-amz-content-sha256:{HASH}\n{source}x-amz-date:{now}\n\n\
+             {signed}\n{HASH}",
             asked.method, asked.path, asked.query
         );
         let hash = hex(&Sha256::digest(canonical.as_bytes()));
@@ -72,7 +79,11 @@ impl Key {
             "" => asked.path.clone(),
             query => format!("{}?{query}", asked.path),
         };
-        Request::builder()
+        let mut request = Request::builder();
+        if let Some(source) = &asked.source {
+            request = request.header("x-amz-copy-source", source);
+        }
+        request
             .method(asked.method.clone())
             .uri(uri)
             .header("host", HOST)
@@ -116,6 +127,8 @@ struct Asked {
     path: String,
     query: String,
     body: String,
+    /// What is copied.
+    source: Option<String>,
 }
 
 fn asked(method: Method, path: &str, query: &str, body: &str) -> Asked {
@@ -124,11 +137,13 @@ fn asked(method: Method, path: &str, query: &str, body: &str) -> Asked {
         path: path.to_owned(),
         query: query.to_owned(),
         body: body.to_owned(),
+        source: None,
     }
 }
 
-/// How an operation is asked for; `user` is whose datastore or run it is about.
-fn request(operation: &str, about: Asks, user: &str) -> Asked {
+/// How an operation is asked for; `user` is whose datastore or run it is about, and `asker`
+/// who asks.
+fn request(operation: &str, about: Asks, user: &str, asker: &str) -> Asked {
     let next = format!("/lab/datastores/{user}/cats/next/x");
     let upload = "partNumber=1&uploadId=01arz3ndektsv4rrffq69g5fav";
     let id = "uploadId=01arz3ndektsv4rrffq69g5fav";
@@ -150,12 +165,29 @@ fn request(operation: &str, about: Asks, user: &str) -> Asked {
     match operation {
         "AbortMultipartUpload" => asked(Method::DELETE, &next, id, ""),
         "CompleteMultipartUpload" => asked(Method::POST, &next, id, parts),
+        "CopyObject" | "UploadPartCopy" => {
+            // Of two things at a time one is in question.
+            let (target, source) = match about {
+                Asks::Datastore(Action::ExtendDatastore) => (next, "/lab/x".to_owned()),
+                _ => (format!("/lab/datastores/{asker}/copies/next/x"), read),
+            };
+            let query = if operation == "CopyObject" {
+                ""
+            } else {
+                upload
+            };
+            Asked {
+                source: Some(source),
+                ..asked(Method::PUT, &target, query, "")
+            }
+        }
         "CreateBucket" => asked(Method::PUT, "/lab", "", ""),
         "CreateMultipartUpload" => asked(Method::POST, &next, "uploads=", ""),
         "DeleteObject" => asked(Method::DELETE, &next, "", ""),
         "DeleteObjects" => asked(Method::POST, "/lab", "delete=", &both),
         "GetBucketLocation" => asked(Method::GET, "/lab", "location=", ""),
         "GetObject" => asked(Method::GET, &read, "", ""),
+        "GetObjectTagging" => asked(Method::GET, &read, "tagging=", ""),
         "HeadBucket" => asked(Method::HEAD, "/lab", "", ""),
         "HeadObject" => asked(Method::HEAD, &read, "", ""),
         "ListBuckets" => asked(Method::GET, "/", "", ""),
@@ -211,7 +243,7 @@ async fn every_operation_obeys_the_table(world: World) {
             let Some(expected) = expected(asker, *asks, policy) else {
                 continue;
             };
-            let request = request(operation, *asks, creator);
+            let request = request(operation, *asks, creator, asker.name);
             // An answer to HEAD has no words.
             if request.method == Method::HEAD {
                 let (status, _) = key.ask(&lab.world, &request).await;

@@ -109,6 +109,18 @@ pub async fn by_access_key(
     row.as_ref().map(all).transpose()
 }
 
+/// How many keys that sign, and could be used, were encrypted with another key than this one.
+pub async fn sealed_otherwise(tx: &mut Tx, key: &str, now: Timestamp) -> Result<u64> {
+    const DOING: &str = "counting keys that sign";
+    let sql = "select count(*) from api_key where sealed is not null and sealed_with <> $1 \
+            and revoked_at is null and (expires_at is null or expires_at > $2)";
+    let row = tx.row(DOING, sql, values![key, now]).await?;
+    match &row {
+        Some(row) => Columns::of(DOING, row).number(),
+        None => Ok(0),
+    }
+}
+
 /// Adds a key with the hash of its secret.
 pub async fn insert(tx: &mut Tx, key: &Key, hash: &str) -> Result<()> {
     let sql = "insert into api_key (id, usr, name, hash, scope, created_at, expires_at, \

@@ -33,7 +33,7 @@
 //! | module | functions |
 //! | --- | --- |
 //! | [`user`] | `insert`, `by_id`, `by_username`, `by_login` (name or e-mail), `by_ids`, `list`, `set_current_team`, `set_disabled`, `of_service_team` |
-//! | [`key`] | `insert`, `insert_signing`, `by_hash` (with its user), `by_access_key` (with its sealed secret), `touch`, `revoke`, `of_user` |
+//! | [`key`] | `insert`, `insert_signing`, `by_hash` (with its user), `by_access_key` (with its sealed secret), `touch`, `revoke`, `of_user`, `sealed_otherwise` |
 //! | [`team`] | `insert`, `by_id`, `by_ids`, `by_name`, `teams_of`, `visible_teams`, `members`, `role_of`, `set_role`, `remove_member`, `set_policy`, `lock`, `rename`, `owners`, `sizes`, `list` |
 //! | [`team_blob`] | `put_many`, `not_sent`, `remove_before`: which bytes a team has sent |
 //! | [`invitation`] | `insert`, `of_team`, `to_user`, `by_hash`, `end` |
@@ -48,7 +48,7 @@
 //! | [`datastore_page`] | `put`, `list` |
 //! | [`staged`] | `hold`, `grow`, `begin`, `upload`, `uploads`, `count_uploads`, `end_upload`, `put_part`, `parts`, `file`, `files`, `files_among`, `put_file`, `remove_file`, `blobs_referenced` |
 //! | [`mount`] | `insert`, `hold`, `open_users`, `users` |
-//! | [`tree`] | `datastore_creators`, `run_creators`, `datastores`, `runs`, `versions`, `experiments`: names as folders sort |
+//! | [`tree`] | `datastore_creators`, `run_creators`, `datastores`, `runs`, `versions`, `staged`, `ended`, `all_staged`, `experiments`: names as folders sort |
 //! | [`artifact`] | `put_many`, `list`, `list_from`, `get`, `totals`, `blobs_referenced` |
 //! | [`idempotency`] | `get`, `put`, `remove_before` |
 //! | [`lease`] | `acquire`, `release`, `holder` |

@@ -3,7 +3,7 @@
 //! Whoever changes what is staged of a version calls [`hold`] first, in the same
 //! transaction: one at a time, and nobody once the version is over.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use grid_core::blob::BlobId;
@@ -14,8 +14,11 @@ use sqlx::any::AnyRow;
 
 use super::error::{Error, Result};
 use super::page::{Page, one_more};
-use super::sql::{Columns, MEMBERS_PER_LIST, Value, list, pieces, tuples, values};
+use super::sql::{Columns, MEMBERS_PER_LIST, Value, json, list, pieces, tuples, values};
 use super::tx::Tx;
+
+/// What whoever sends a file notes beside it: texts by name.
+pub type Notes = BTreeMap<String, String>;
 
 /// A file that is sent in parts, and is not whole yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Upload {
     pub path: String,
     /// Since when.
     pub begun_at: Timestamp,
+    /// What is noted beside it.
+    pub notes: Notes,
 }
 
 /// A part of one.
@@ -47,12 +52,12 @@ pub struct Part {
     pub sent_at: Timestamp,
 }
 
-/// A file that is whole.
+/// A file that is whole, or a folder that is kept though nothing is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// Its path.
     pub path: String,
-    /// Its bytes.
+    /// Its bytes; of a folder it says nothing.
     pub blob: BlobId,
     /// How many.
     pub size_bytes: u64,
@@ -64,12 +69,16 @@ pub struct File {
     pub upload: Option<UploadId>,
     /// When it came to be whole.
     pub sent_at: Timestamp,
+    /// Whether it is a folder.
+    pub is_folder: bool,
+    /// What is noted beside it.
+    pub notes: Notes,
 }
 
 /// By how much a version grows, or shrinks, by what is done to its files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Growth {
-    /// Files.
+    /// Files, and folders that are kept.
     pub files: i64,
     /// Their bytes.
     pub size_bytes: i64,
@@ -103,7 +112,7 @@ fn path(columns: &mut Columns<'_>, doing: &'static str) -> Result<String> {
     String::from_utf8(bytes.ok_or_else(wrong)?).map_err(|_| wrong())
 }
 
-const UPLOAD: &str = "id, version, place, begun_at";
+const UPLOAD: &str = "id, version, place, begun_at, notes";
 
 fn upload_of(row: &AnyRow) -> Result<Upload> {
     const DOING: &str = "reading an upload";
@@ -113,6 +122,7 @@ fn upload_of(row: &AnyRow) -> Result<Upload> {
         version: columns.parse()?,
         path: path(&mut columns, DOING)?,
         begun_at: columns.time()?,
+        notes: columns.json()?,
     })
 }
 
@@ -130,7 +140,7 @@ fn part_of(row: &AnyRow) -> Result<Part> {
     })
 }
 
-const FILE: &str = "place, blob, size_bytes, new_bytes, etag, upload, sent_at";
+const FILE: &str = "place, blob, size_bytes, new_bytes, etag, upload, sent_at, is_folder, notes";
 
 fn file_of(row: &AnyRow) -> Result<File> {
     const DOING: &str = "reading a staged file";
@@ -143,6 +153,8 @@ fn file_of(row: &AnyRow) -> Result<File> {
         etag: columns.text()?,
         upload: columns.opt_parse()?,
         sent_at: columns.time()?,
+        is_folder: columns.flag()?,
+        notes: columns.json()?,
     })
 }
 
@@ -175,15 +187,16 @@ pub async fn begin(tx: &mut Tx, uploads: &[Upload]) -> Result<()> {
     for piece in pieces(uploads) {
         let sql = format!(
             "insert into staged_upload ({UPLOAD}) values {}",
-            tuples(piece.len(), 4, 1)
+            tuples(piece.len(), 5, 1)
         );
-        let mut values: Vec<Value> = Vec::with_capacity(piece.len() * 4);
+        let mut values: Vec<Value> = Vec::with_capacity(piece.len() * 5);
         for upload in piece {
             values.extend(values![
                 upload.id,
                 upload.version,
                 place(&upload.path),
-                upload.begun_at
+                upload.begun_at,
+                json(&upload.notes)?
             ]);
         }
         tx.execute("beginning an upload", AssertSqlSafe(sql), values)
@@ -291,7 +304,7 @@ pub async fn parts(
     Ok(Page::cut(parts, limit, |part| part.number))
 }
 
-/// The staged file of a path.
+/// The staged file, or folder, of a path.
 pub async fn file(tx: &mut Tx, version: DatastoreVersionId, path: &str) -> Result<Option<File>> {
     let sql = format!("select {FILE} from staged_file where version = $1 and place = $2");
     let row = tx
@@ -327,7 +340,7 @@ pub async fn files(
     Ok(Page::cut(files, limit, |file| file.path.clone()))
 }
 
-/// Which of `paths` are staged files of a version.
+/// Which of `paths` are staged files of a version, and no folders.
 pub async fn files_among(
     tx: &mut Tx,
     version: DatastoreVersionId,
@@ -341,8 +354,10 @@ pub async fn files_among(
         let Some((members, of_list)) = list(&places, 2) else {
             continue;
         };
-        let sql =
-            format!("select place from staged_file where version = $1 and place in {members}");
+        let sql = format!(
+            "select place from staged_file where version = $1 and is_folder = 0 \
+                and place in {members}"
+        );
         let mut values = values![version];
         values.extend(of_list);
         for row in &tx.rows(DOING, AssertSqlSafe(sql), values).await? {
@@ -357,10 +372,11 @@ pub async fn files_among(
 pub async fn put_file(tx: &mut Tx, version: DatastoreVersionId, new: &File) -> Result<Growth> {
     let before = shrink(file(tx, version, &new.path).await?.as_ref());
     let sql = format!(
-        "insert into staged_file (version, {FILE}) values ($1, $2, $3, $4, $5, $6, $7, $8) \
+        "insert into staged_file (version, {FILE}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          on conflict (version, place) do update set blob = excluded.blob, \
             size_bytes = excluded.size_bytes, new_bytes = excluded.new_bytes, \
-            etag = excluded.etag, upload = excluded.upload, sent_at = excluded.sent_at"
+            etag = excluded.etag, upload = excluded.upload, sent_at = excluded.sent_at, \
+            is_folder = excluded.is_folder, notes = excluded.notes"
     );
     let values = values![
         version,
@@ -370,7 +386,9 @@ pub async fn put_file(tx: &mut Tx, version: DatastoreVersionId, new: &File) -> R
         new.new_bytes,
         new.etag.as_str(),
         new.upload,
-        new.sent_at
+        new.sent_at,
+        i64::from(new.is_folder),
+        json(&new.notes)?
     ];
     tx.execute("staging a file", AssertSqlSafe(sql), values)
         .await?;
@@ -381,14 +399,16 @@ pub async fn put_file(tx: &mut Tx, version: DatastoreVersionId, new: &File) -> R
     })
 }
 
-/// Removes the file of a path from a version that is held; says how the version shrinks.
-/// `None` when there is none.
+/// Removes the file, or the folder, of a path from a version that is held; says how the
+/// version shrinks.  `None` when there is none.
 pub async fn remove_file(
     tx: &mut Tx,
     version: DatastoreVersionId,
     path: &str,
+    is_folder: bool,
 ) -> Result<Option<Growth>> {
-    let Some(old) = file(tx, version, path).await? else {
+    let old = file(tx, version, path).await?;
+    let Some(old) = old.filter(|old| old.is_folder == is_folder) else {
         return Ok(None);
     };
     let sql = "delete from staged_file where version = $1 and place = $2";
@@ -470,8 +490,8 @@ async fn part_blobs(tx: &mut Tx, after: Option<&After>, limit: u32) -> Result<Pa
 
 async fn file_blobs(tx: &mut Tx, after: Option<&After>, limit: u32) -> Result<Page<BlobId, After>> {
     const DOING: &str = "listing blobs of staged files";
-    let sql = "select version, place, blob from staged_file where (version, place) > ($1, $2) \
-          order by version, place limit $3";
+    let sql = "select version, place, blob from staged_file \
+          where (version, place) > ($1, $2) and is_folder = 0 order by version, place limit $3";
     let (version, place) = match after {
         Some(After::File(version, path)) => (version.to_string(), place(path)),
         _ => Default::default(),

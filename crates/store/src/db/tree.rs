@@ -110,14 +110,17 @@ pub async fn runs(
 }
 
 /// The versions of a datastore that can be read, by number, with their lists of files.
-pub async fn versions(tx: &mut Tx, datastore: DatastoreId) -> Result<Vec<(u32, BlobId)>> {
+pub async fn versions(
+    tx: &mut Tx,
+    datastore: DatastoreId,
+) -> Result<Vec<(u32, DatastoreVersionId, BlobId)>> {
     const DOING: &str = "listing versions by number";
-    let sql = "select v.number, v.manifest from datastore_version v where v.datastore = $1 \
+    let sql = "select v.number, v.id, v.manifest from datastore_version v where v.datastore = $1 \
             and v.deleted_at is null and v.state = 'available' order by v.number limit $2";
     let rows = tx.rows(DOING, sql, values![datastore, MEMBERS_MAX]).await?;
     let version = |row| {
         let mut columns = Columns::of(DOING, row);
-        Ok((columns.number()?, columns.parse()?))
+        Ok((columns.number()?, columns.parse()?, columns.parse()?))
     };
     rows.iter().map(version).collect()
 }
@@ -131,6 +134,21 @@ pub async fn staged(
     const DOING: &str = "looking for a version that is being made";
     let sql = "select v.id from datastore_version v where v.datastore = $1 \
             and v.state = 'uploading' and v.deleted_at is null and v.source = $2 \
+          order by v.number desc limit 1";
+    let row = tx.row(DOING, sql, values![datastore, source]).await?;
+    row.map(|row| Columns::of(DOING, &row).parse()).transpose()
+}
+
+/// The newest version of a datastore that was made of what came from `source`, or could not
+/// be, or is about to be.
+pub async fn ended(
+    tx: &mut Tx,
+    datastore: DatastoreId,
+    source: &str,
+) -> Result<Option<DatastoreVersionId>> {
+    const DOING: &str = "looking for a version that was made";
+    let sql = "select v.id from datastore_version v where v.datastore = $1 \
+            and v.state <> 'uploading' and v.deleted_at is null and v.source = $2 \
           order by v.number desc limit 1";
     let row = tx.row(DOING, sql, values![datastore, source]).await?;
     row.map(|row| Columns::of(DOING, &row).parse()).transpose()

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use grid_core::blob::BlobId;
 use grid_core::id::UploadId;
 use grid_manifest::{Entry, Node};
 use grid_store::db::datastore_version::{Content, Version};
@@ -16,6 +17,9 @@ use crate::{Engine, to_the_end};
 
 /// Permission bits of files that come without any.
 pub(super) const MODE: u32 = 0o644;
+
+/// The same, of folders.
+const FOLDER_MODE: u32 = 0o755;
 
 /// Files that are added in one transaction.  Higher: others who write wait for longer;
 /// lower: many small files take longer.
@@ -59,7 +63,17 @@ pub async fn complete(
             for completion in some {
                 ready.push(put_together(&engine, &found, completion).await?);
             }
-            add_ready(&engine, &found, &ready).await?;
+            match add_ready(&engine, &found, &ready).await {
+                // Whoever asked for the same, and has done it meanwhile, has made the same.
+                Err(Error::NotFound { .. }) => {
+                    ready.clear();
+                    for completion in some {
+                        ready.push(put_together(&engine, &found, completion).await?);
+                    }
+                    add_ready(&engine, &found, &ready).await?;
+                }
+                added => added?,
+            }
             files.extend(ready.into_iter().map(|ready| ready.file));
         }
         Ok(files)
@@ -77,9 +91,9 @@ async fn put_together(engine: &Engine, found: &Found, completion: &Completion) -
     let mut tx = engine.inner.db.read().await?;
     let upload = staged::upload(&mut tx, *id).await?;
     let upload = upload.filter(|one| one.version == found.version.id && one.path == *path);
-    if upload.is_none() {
+    let Some(upload) = upload else {
         return done_before(&mut tx, found, completion).await;
-    }
+    };
     let mut parts = Vec::with_capacity(named.len());
     let mut kept = staged::parts(&mut tx, *id, None, PARTS_MAX)
         .await?
@@ -114,6 +128,8 @@ async fn put_together(engine: &Engine, found: &Found, completion: &Completion) -
             etag: bytes::etag_of(&parts)?,
             upload: Some(*id),
             sent_at: engine.inner.clock.now(),
+            is_folder: false,
+            notes: upload.notes,
         },
         upload: Some(*id),
     })
@@ -147,7 +163,18 @@ async fn done_before(tx: &mut Tx, found: &Found, completion: &Completion) -> Res
     Ok(Ready { file, upload: None })
 }
 
-/// Adds files that came in one piece.
+/// Refuses what names bytes that are not stored.  What is asked about stays until it is
+/// referred to.
+pub(super) async fn require_stored(engine: &Engine, blobs: Vec<BlobId>) -> Result<()> {
+    if engine.inner.blobs.missing(blobs).await?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::conflict(
+        "bytes of it went away meanwhile: send them again",
+    ))
+}
+
+/// Adds files that came in one piece, and folders.
 pub(super) async fn add(engine: &Engine, found: &Found, files: &[staged::File]) -> Result<()> {
     let ready: Vec<Ready> = files
         .iter()
@@ -168,21 +195,15 @@ async fn add_ready(engine: &Engine, found: &Found, ready: &[Ready]) -> Result<()
 }
 
 async fn add_new(engine: &Engine, found: &Found, ready: &[&Ready]) -> Result<()> {
-    // What is asked about stays until it is referred to.
-    let blobs = ready.iter().map(|one| one.file.blob).collect();
-    if !engine.inner.blobs.missing(blobs).await?.is_empty() {
-        return Err(Error::conflict(
-            "bytes of it went away meanwhile: send them again",
-        ));
-    }
+    let files = ready.iter().filter(|one| !one.file.is_folder);
+    require_stored(engine, files.map(|one| one.file.blob).collect()).await?;
     let id = found.version.id;
     let mut tx = engine.inner.db.write().await?;
     hold(engine, &mut tx, found).await?;
     let mut growth = staged::Growth::default();
     let mut folders = HashSet::new();
     for one in ready {
-        let path = one.file.path.as_str();
-        require_place(&mut tx, found, path, &mut folders).await?;
+        require_place(&mut tx, found, &one.file, &mut folders).await?;
         if let Some(upload) = one.upload {
             // Somebody else may have ended it since.
             find_upload(&mut tx, found, upload).await?;
@@ -201,15 +222,26 @@ async fn add_new(engine: &Engine, found: &Found, ready: &[&Ready]) -> Result<()>
     Ok(tx.commit().await?)
 }
 
-/// Refuses a file where a folder is, and one below a file.  `folders` are those known to be
-/// no files.
+/// Refuses a file where a folder is, the other way round, and what is below a file.
+/// `folders` are those known to be no files.
 async fn require_place(
     tx: &mut Tx,
     found: &Found,
-    path: &str,
+    new: &staged::File,
     folders: &mut HashSet<String>,
 ) -> Result<()> {
-    let id = found.version.id;
+    let (id, path) = (found.version.id, new.path.as_str());
+    let there = staged::file(tx, id, path).await?;
+    if there.is_some_and(|there| there.is_folder != new.is_folder) {
+        let (is, other) = match new.is_folder {
+            true => ("folder", "file"),
+            false => ("file", "folder"),
+        };
+        return Err(Error::conflict(format!(
+            "'{path}' cannot be a {is}: it is a {other} of {}; delete that first",
+            found.called()
+        )));
+    }
     let above: Vec<&str> = path
         .match_indices('/')
         .map(|(at, _)| &path[..at])
@@ -226,6 +258,9 @@ async fn require_place(
         )));
     }
     folders.extend(above.into_iter().map(str::to_owned));
+    if new.is_folder {
+        return Ok(());
+    }
     let below = format!("{path}/");
     let inside = staged::files(tx, id, &below, None, 1).await?;
     match inside.items.first() {
@@ -248,17 +283,18 @@ pub(in crate::datastore) async fn filed(
     let mut after: Option<String> = None;
     loop {
         let mut tx = engine.inner.db.read().await?;
-        let page = staged::files(&mut tx, version.id, "", after.as_deref(), STEP).await?;
+        let mut page = staged::files(&mut tx, version.id, "", after.as_deref(), STEP).await?;
+        let mut full = HashSet::new();
+        for folder in page.items.iter().filter(|file| file.is_folder) {
+            let below = format!("{}/", folder.path);
+            let inside = staged::files(&mut tx, version.id, &below, None, 1).await?;
+            if !inside.items.is_empty() {
+                full.insert(folder.path.clone());
+            }
+        }
         drop(tx);
-        let entry = |file: &staged::File| Entry {
-            path: file.path.clone(),
-            mode: MODE,
-            modified_ms: file.sent_at.as_millis(),
-            node: Node::File {
-                blob: file.blob,
-                size_bytes: file.size_bytes,
-            },
-        };
+        // Of a folder with something in it, that says that it is there.
+        page.items.retain(|file| !full.contains(&file.path));
         new_bytes += page.items.iter().map(|file| file.new_bytes).sum::<u64>();
         filing.add(page.items.iter().map(entry).collect()).await?;
         match page.next {
@@ -267,4 +303,73 @@ pub(in crate::datastore) async fn filed(
         }
     }
     filing.finish(new_bytes).await
+}
+
+fn entry(file: &staged::File) -> Entry {
+    let (mode, node) = match file.is_folder {
+        true => (FOLDER_MODE, Node::Folder),
+        false => (
+            MODE,
+            Node::File {
+                blob: file.blob,
+                size_bytes: file.size_bytes,
+            },
+        ),
+    };
+    Entry {
+        path: file.path.clone(),
+        mode,
+        modified_ms: modified_ms(file),
+        node,
+    }
+}
+
+/// When a file was last changed: as whoever sent it noted, or else when it came.
+///
+/// The note is what programs that speak S3 agree on: seconds since 1970, and parts of one.
+fn modified_ms(file: &staged::File) -> i64 {
+    let noted = file.notes.get(MODIFIED).and_then(|text| seconds_ms(text));
+    noted.unwrap_or_else(|| file.sent_at.as_millis())
+}
+
+/// The note that says when a file was last changed.
+pub(crate) const MODIFIED: &str = "mtime";
+
+/// Latest time that is believed: the end of the year 9999, in seconds since 1970.  Later:
+/// programs that show it do not understand it.
+const LATEST_S: i64 = 253_402_300_799;
+
+/// Seconds, as digits with a fraction, in milliseconds.
+fn seconds_ms(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
+        return None;
+    }
+    let whole: i64 = whole.parse().ok().filter(|whole| *whole <= LATEST_S)?;
+    let ms: String = fraction.chars().chain("000".chars()).take(3).collect();
+    Some(whole * 1_000 + ms.parse::<i64>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::seconds_ms;
+
+    #[test]
+    fn a_time_that_is_noted_is_read_as_programs_write_it() {
+        for (text, ms) in [
+            ("1700000000", Some(1_700_000_000_000)),
+            ("1700000000.123456789", Some(1_700_000_000_123)),
+            ("1700000000.5", Some(1_700_000_000_500)),
+            ("0", Some(0)),
+            ("-1", None),
+            ("", None),
+            (".5", None),
+            ("1e9", None),
+            ("99999999999999", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(seconds_ms(text), ms, "{text}");
+        }
+    }
 }

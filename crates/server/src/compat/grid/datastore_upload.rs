@@ -20,7 +20,7 @@ use super::asked::{self, Parameters};
 use super::auth::Caller;
 use super::shapes::Empty;
 use super::shapes::datastore::{Given, Objects, PartUrl, Sent, Wanted, meant_id, shown_id};
-use super::transfer::{TICKET, drop_rest};
+use super::transfer::TICKET;
 use crate::error::{Failure, Result};
 use crate::extract::{JsonBody, Path, Pieces, Query};
 use crate::rest::App;
@@ -151,16 +151,10 @@ pub(super) async fn put(
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let mut pieces = Pieces::new(body);
+    let pieces = Pieces::new(body);
     let ticket = asked::one(&parameters, TICKET).unwrap_or_default();
     let admitted = admit(&app.engine, &trail, ticket, &version, &upload, &number).await;
-    let (caller, version, upload, number) = match admitted {
-        Ok(admitted) => admitted,
-        Err(failure) => {
-            drop_rest(&mut pieces, announced).await;
-            return Err(failure);
-        }
-    };
+    let (caller, version, upload, number) = admitted?;
     let pieces = stream::try_unfold(pieces, async |mut pieces| match pieces.next().await {
         Ok(piece) => Ok(piece.map(|piece| (piece, pieces))),
         Err(failure) => Err(io::Error::other(failure.body().error.message)),

@@ -33,10 +33,6 @@ const LIMIT_MAX: u32 = 1_000;
 /// is good for longer; lower: the last of many large ones is not reached in time.
 const FETCH_LIFE_MS: i64 = 6 * 60 * 60 * 1_000;
 
-/// Bytes of an upload that is refused which are taken all the same: who is still sending
-/// does not hear the answer, and tries again and again.  Higher: refused uploads cost more.
-const REFUSED_BYTES_MAX: u64 = 64 << 20;
-
 /// What the ticket is called in an address.
 pub(super) const TICKET: &str = "ticket";
 
@@ -59,15 +55,9 @@ pub(super) async fn upload(
     let announced = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let mut pieces = Pieces::new(body);
+    let pieces = Pieces::new(body);
     let ticket = asked::one(&parameters, TICKET).unwrap_or_default();
-    let upload = match draft::upload(&app.engine, &trail, ticket, run).await {
-        Ok(upload) => upload,
-        Err(error) => {
-            drop_rest(&mut pieces, announced).await;
-            return Err(error.into());
-        }
-    };
+    let upload = draft::upload(&app.engine, &trail, ticket, run).await?;
     let pieces = stream::try_unfold(pieces, async |mut pieces| match pieces.next().await {
         Ok(piece) => Ok(piece.map(|piece| (piece, pieces))),
         Err(failure) => Err(failure.body().error.message),
@@ -76,13 +66,6 @@ pub(super) async fn upload(
     let tag = HeaderValue::from_str(&format!("\"{}\"", received.digest));
     let tag = tag.map_err(|e| Failure::internal(&e.into()))?;
     Ok(([(ETAG, tag)], Json(Empty {})).into_response())
-}
-
-/// Takes what still comes of an upload that is refused, if it is not too much.
-pub(super) async fn drop_rest(pieces: &mut Pieces, announced: Option<u64>) {
-    if announced.is_some_and(|bytes| bytes <= REFUSED_BYTES_MAX) {
-        while let Ok(Some(_)) = pieces.next().await {}
-    }
 }
 
 pub(super) async fn list(

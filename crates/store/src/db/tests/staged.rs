@@ -7,7 +7,7 @@ use super::datastores::{a_store, a_version, finished};
 use super::place::{at, entropy, somebody};
 use super::trash::a_blob;
 use crate::db::datastore_version::Version;
-use crate::db::staged::{self, File, Growth, Part, Upload};
+use crate::db::staged::{self, File, Growth, Notes, Part, Upload};
 use crate::db::{Db, Tx, datastore, datastore_version};
 
 conformance!(
@@ -15,6 +15,7 @@ conformance!(
     uploads_and_files_are_listed_by_the_bytes_of_their_paths,
     what_is_staged_goes_with_the_version,
     blobs_of_parts_are_told_before_those_of_files,
+    a_folder_is_a_line_and_no_file,
 );
 
 async fn some_version(db: &Db) -> (Tx, Version) {
@@ -32,6 +33,7 @@ fn an_upload(version: &Version, path: &str) -> Upload {
         version: version.id,
         path: path.to_owned(),
         begun_at: at(30),
+        notes: Notes::from([("mtime".to_owned(), "1.5 ü".to_owned())]),
     }
 }
 
@@ -55,6 +57,8 @@ fn a_file(path: &str, blob: u8, upload: Option<UploadId>) -> File {
         etag: "e-1".to_owned(),
         upload,
         sent_at: at(40),
+        is_folder: false,
+        notes: Notes::from([("mtime".to_owned(), "1.5 ü".to_owned())]),
     }
 }
 
@@ -100,11 +104,32 @@ async fn a_file_comes_in_parts_and_replaces_the_one_before(db: Db) {
     let row = row.unwrap();
     assert_eq!((row.files, row.size_bytes, row.new_bytes), (1, 12, 4));
     assert_eq!(row.updated_at, at(41));
-    let by = staged::remove_file(&mut tx, version.id, "größe/雪").await;
+    let by = staged::remove_file(&mut tx, version.id, "größe/雪", false).await;
     let by = by.unwrap().unwrap();
     assert_eq!((by.files, by.size_bytes), (-1, -12));
-    let none = staged::remove_file(&mut tx, version.id, "größe/雪").await;
+    let none = staged::remove_file(&mut tx, version.id, "größe/雪", false).await;
     assert_eq!(none.unwrap(), None);
+}
+
+async fn a_folder_is_a_line_and_no_file(db: Db) {
+    let (mut tx, version) = some_version(&db).await;
+    let folder = File {
+        is_folder: true,
+        ..a_file("a", 7, None)
+    };
+    for line in [&folder, &a_file("b", 1, None)] {
+        staged::put_file(&mut tx, version.id, line).await.unwrap();
+    }
+    let read = staged::file(&mut tx, version.id, "a").await.unwrap();
+    assert_eq!(read, Some(folder));
+    let files = staged::files_among(&mut tx, version.id, &["a", "b"]).await;
+    assert_eq!(files.unwrap().into_iter().collect::<Vec<_>>(), ["b"]);
+    let blobs = staged::blobs_referenced(&mut tx, Some(&staged::After::Parts), 9).await;
+    assert_eq!(blobs.unwrap().items, [a_blob(1)]);
+    let wrong = staged::remove_file(&mut tx, version.id, "a", false).await;
+    assert_eq!(wrong.unwrap(), None);
+    let removed = staged::remove_file(&mut tx, version.id, "a", true).await;
+    assert!(removed.unwrap().is_some());
 }
 
 async fn uploads_and_files_are_listed_by_the_bytes_of_their_paths(db: Db) {
