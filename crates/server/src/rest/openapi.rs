@@ -33,7 +33,7 @@ const ERRORS: [(ErrorCode, &str); 4] = [
 ];
 
 static TEXT: LazyLock<String> = LazyLock::new(|| {
-    let (_, described) = super::described().split_for_parts();
+    let described = super::described().describe(Document::openapi());
     let mut text = serde_json::to_string_pretty(&finished(described)).unwrap_or_default();
     text.push('\n');
     text
@@ -70,11 +70,6 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
     ))
 )]
 struct Document;
-
-/// The description before its operations.
-pub(super) fn begin() -> OpenApi {
-    Document::openapi()
-}
 
 /// The description as text.
 pub(crate) fn text() -> String {

@@ -10,11 +10,6 @@ use super::disk::Disk;
 use super::index::PACK_NUMBERS_MAX;
 use super::pack::{Entry, Header, PackFiles, write_index};
 
-/// Memory that is kept from one batch for the next, in bytes.
-/// Higher: an idle server keeps it for nothing.  Lower: getting and clearing memory
-/// costs as much as writing it.
-const BATCH_BYTES_KEPT: usize = 5 * 1024 * 1024;
-
 /// The pack that new records go to.
 pub(super) struct Writer {
     pub(super) number: u32,
@@ -27,8 +22,6 @@ pub(super) struct Writer {
     indexed: u64,
     /// Entries that the index file does not have yet, because the disk was full.
     backlog: Vec<Entry>,
-    /// Where a batch is put together, kept to be used again.
-    records: Vec<u8>,
     /// Packs that were written to since they were forced to the disk.
     pub(super) dirty: BTreeMap<u32, Arc<File>>,
     /// Bytes since the disk was last asked to begin with what there is.
@@ -45,7 +38,6 @@ impl Writer {
             len,
             indexed,
             backlog: Vec::new(),
-            records: Vec::new(),
             dirty: BTreeMap::new(),
             unwritten: 0,
         }
@@ -65,12 +57,12 @@ impl Writer {
 
     /// Writes records at the end of the pack, or none of them.
     pub(super) fn append(&mut self, new: &[(Header, &[u8])], sync: bool) -> io::Result<()> {
-        // What an earlier call left when it failed must not be written now.
-        self.records.clear();
-        for (header, bytes) in new {
-            self.records.extend_from_slice(&header.to_bytes());
-            self.records.extend_from_slice(bytes);
-        }
+        let headers: Vec<_> = new.iter().map(|(header, _)| header.to_bytes()).collect();
+        let records = headers.iter().zip(new);
+        let parts: Vec<&[u8]> = records
+            .flat_map(|(header, (_, bytes))| [header.as_slice(), bytes])
+            .collect();
+        let added = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         let file = match &self.file {
             Some(file) => Arc::clone(file),
             None => {
@@ -79,21 +71,19 @@ impl Writer {
                 file
             }
         };
-        let mut result = self.disk.write_at(&file, &self.records, self.len);
-        self.unwritten += self.records.len() as u64;
+        let mut result = self.disk.write_parts_at(&file, &parts, self.len);
+        self.unwritten += added;
         if sync && result.is_ok() {
             result = self.disk.sync(&file);
         }
         match result {
-            Ok(()) => self.len += self.records.len() as u64,
+            Ok(()) => self.len += added,
             // If this fails too, the next open cuts the torn record off.
             Err(_) => drop(self.disk.set_len(&file, self.len)),
         }
         if !sync {
             self.dirty.insert(self.number, file);
         }
-        self.records.clear();
-        self.records.shrink_to(BATCH_BYTES_KEPT);
         result
     }
 

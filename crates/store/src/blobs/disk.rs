@@ -4,7 +4,7 @@
 //! and in the middle of each write.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 #[cfg(test)]
@@ -12,6 +12,9 @@ use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
 };
+
+/// Parts of one write; what Linux takes (`IOV_MAX`).
+const PARTS_MAX: usize = 1024;
 
 /// Does what it is told; in tests, until it is to die.
 #[derive(Clone, Default)]
@@ -63,6 +66,37 @@ impl Disk {
         }
         step?;
         file.write_all_at(bytes, at)
+    }
+
+    /// Writes these, one behind the other, without putting them together first.
+    pub(super) fn write_parts_at(&self, file: &File, parts: &[&[u8]], at: u64) -> io::Result<()> {
+        let step = self.step();
+        // The first half may be there, as in `write_at`.
+        #[cfg(test)]
+        if step.is_err() && self.is_dying() {
+            let whole = parts.concat();
+            file.write_all_at(&whole[..whole.len() / 2], at)?;
+        }
+        step?;
+        let mut slices: Vec<IoSlice<'_>> = parts
+            .iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| IoSlice::new(part))
+            .collect();
+        let (mut rest, mut at) = (slices.as_mut_slice(), at);
+        while !rest.is_empty() {
+            let batch = rest.get(..PARTS_MAX).unwrap_or(rest);
+            match rustix::io::pwritev(file, batch, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    IoSlice::advance_slices(&mut rest, written);
+                    at += written as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn set_len(&self, file: &File, len: u64) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! to the experiments.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,7 @@ use grid_api::blob::BlobNamed;
 use grid_api::client;
 use grid_api::upload::FileError;
 use grid_core::blob::BlobId;
+use rustix::buffer::spare_capacity;
 use tokio::sync::mpsc;
 
 use super::bytes::{self, Hashed};
@@ -112,23 +114,42 @@ fn body(
     file: Arc<File>,
     size: u64,
     trouble: Trouble,
-) -> impl futures::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
+) -> impl futures::Stream<Item = io::Result<Vec<u8>>> + Send + 'static {
     let (pieces, mut arriving) = mpsc::channel(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
-        let mut is_wanted = true;
-        let read = bytes::read(&file, size, |piece| {
-            is_wanted = pieces.blocking_send(Ok(piece.to_vec())).is_ok();
-            // Ends the reading.
-            is_wanted.then_some(()).ok_or(bytes::Error::Changed)
-        });
-        // Whoever hung up does not want the rest.
-        if let Err(error) = read
-            && is_wanted
-        {
-            let cut = Err(std::io::Error::other(error.to_string()));
+        let sent = read_pieces(&file, size, |piece| pieces.blocking_send(Ok(piece)).is_ok());
+        if let Err(error) = sent {
+            let cut = Err(io::Error::other(error.to_string()));
             *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             let _ = pieces.blocking_send(cut);
         }
     });
     stream::poll_fn(move |context| arriving.poll_recv(context))
+}
+
+/// Gives the bytes of a file in pieces that are the taker's own, until it wants no more.
+/// The place in the file is told with each read: an earlier try may still be reading.
+fn read_pieces(
+    file: &File,
+    size: u64,
+    mut take: impl FnMut(Vec<u8>) -> bool,
+) -> Result<(), bytes::Error> {
+    let mut position = 0;
+    while position < size {
+        let left = usize::try_from(size - position).unwrap_or(usize::MAX);
+        let mut piece = Vec::with_capacity(left.min(bytes::CHUNK_BYTES));
+        let got = rustix::io::retry_on_intr(|| {
+            rustix::io::pread(file, spare_capacity(&mut piece), position)
+        });
+        match got.map_err(|error| bytes::Error::Read(error.into()))? {
+            // It is shorter than it was.
+            0 => return Err(bytes::Error::Changed),
+            got => position += got as u64,
+        }
+        // Whoever hung up does not want the rest.
+        if !take(piece) {
+            break;
+        }
+    }
+    Ok(())
 }
