@@ -18,6 +18,7 @@ mod link;
 mod log;
 pub(crate) mod openapi;
 mod page;
+mod routes;
 mod run;
 mod runner;
 mod share;
@@ -43,12 +44,11 @@ use grid_store::db;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 pub(crate) use doctor::{CollectedView, Examined};
 pub(crate) use views::line as line_view;
 
+use self::routes::{Routes, routes};
 use crate::auth::Tokens;
 use crate::error::Failure;
 use crate::extract::{no_such_method, no_such_path};
@@ -90,16 +90,15 @@ impl FromRef<App> for Engine {
 }
 
 /// Everything below the prefix but what runners use, with its description.
-fn described() -> OpenApiRouter<App> {
-    let router = OpenApiRouter::with_openapi(openapi::begin());
-    work(teams(people(router)))
+fn described() -> Routes {
+    work(teams(people(Routes::default())))
         .routes(routes!(change::change_follow))
         .routes(routes!(cluster::cluster_list))
         .routes(routes!(openapi::openapi_get))
 }
 
 /// Users, and what is their own.
-fn people(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+fn people(router: Routes) -> Routes {
     router
         .routes(routes!(health::health_get))
         .routes(routes!(user::login))
@@ -122,7 +121,7 @@ fn people(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
 }
 
 /// Teams, and what is theirs.
-fn teams(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+fn teams(router: Routes) -> Routes {
     router
         .routes(routes!(team::user_set_team))
         .routes(routes!(team::team_list, team::team_create))
@@ -157,7 +156,7 @@ fn teams(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
 }
 
 /// Code, data, runs, and what comes of them.
-fn work(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
+fn work(router: Routes) -> Routes {
     router
         .routes(routes!(snapshot::snapshot_create))
         .routes(routes!(blob::blob_upload))
@@ -207,8 +206,7 @@ fn work(router: OpenApiRouter<App>) -> OpenApiRouter<App> {
 
 /// The whole of it.
 pub(crate) fn router(app: App) -> Router {
-    let (described, _) = described().split_for_parts();
-    let api = described.merge(runner::routes()).merge(doctor::routes());
+    let api = described().serve().merge(runner::routes()).merge(doctor::routes());
     Router::new()
         .route("/", get(page::home))
         .route("/s/{token}", get(page::shared))
