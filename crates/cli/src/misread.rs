@@ -14,6 +14,10 @@ pub(crate) fn problem(words: &[String], error: &clap::Error) -> Problem {
             "flags of the script stand behind it: grid run SCRIPT {flag} …; those of Grid: `grid run --help`"
         ));
     }
+    let help = format!("`{command} --help` shows how it is typed");
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Problem::usage(format!("`{command}` needs a further word")).hint(help);
+    }
     let text = error.render().to_string();
     let sentence = text.lines().take_while(|line| !line.trim().is_empty());
     let sentence: Vec<&str> = sentence.map(str::trim).collect();
@@ -22,7 +26,6 @@ pub(crate) fn problem(words: &[String], error: &clap::Error) -> Problem {
     let tip = text
         .lines()
         .find_map(|line| line.trim().strip_prefix("tip: "));
-    let help = format!("`{command} --help` shows how it is typed");
     Problem::usage(message).hint(match tip {
         Some(tip) => format!("{tip}; {help}"),
         None => help,
@@ -81,7 +84,11 @@ mod tests {
                 "not provided: <SOURCE>",
                 "`grid datastore create --help`",
             ),
-            ("grid stop", "requires a subcommand", "`grid stop --help`"),
+            (
+                "grid stop",
+                "`grid stop` needs a further word",
+                "`grid stop --help`",
+            ),
             ("grid stauts", "unrecognized subcommand 'stauts'", "similar"),
         ] {
             let report = said(line);

@@ -319,6 +319,7 @@ mod tests {
             }
         }
         let wide = runs().render(Some(120), false);
+        assert!(wide.ends_with("┘\n"), "{wide}");
         assert!(
             wide.contains("Running") && wide.contains("15:26:05"),
             "{wide}"

@@ -109,8 +109,10 @@ pub(crate) async fn experiment(
         .map_err(|e| match e {
             Error::NotFound { hint, .. } => Error::NotFound {
                 what: format!("no experiment '{text}'"),
-                hint: hint
-                    .map(|hint| hint.replace(&format!("{}?", parsed.run()), &format!("{name}?"))),
+                hint: hint.map(|hint| match hint.strip_suffix('?') {
+                    Some(run) => format!("{run}-exp{}?", parsed.index()),
+                    None => hint,
+                }),
             },
             other => other,
         })?;

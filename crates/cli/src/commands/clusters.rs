@@ -42,7 +42,8 @@ fn table(clusters: &[ClusterView]) -> Table {
         "GPUs in use",
         "memory",
         "waiting",
-    ]);
+    ])
+    .short(&[("CPUs in use", "CPUs"), ("GPUs in use", "GPUs")]);
     for cluster in clusters {
         let waiting = Cell::number(cluster.waiting);
         if cluster.nodes.is_empty() {

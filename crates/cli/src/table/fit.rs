@@ -78,7 +78,10 @@ impl Table {
                 false => WRAPPED_COLUMNS,
             };
             needed += BORDER_COLUMNS;
-            if natural <= SHORT_COLUMNS || is_first && (names_stay || natural <= least) {
+            if natural <= SHORT_COLUMNS
+                || self.is_of_times(index)
+                || is_first && (names_stay || natural <= least)
+            {
                 whole.push(index);
                 needed += natural;
             } else {
@@ -90,6 +93,12 @@ impl Table {
             whole,
             is_short,
         })
+    }
+
+    /// Whether its values have a short form: that is better than two lines.
+    fn is_of_times(&self, index: usize) -> bool {
+        let mut values = self.rows.iter().filter_map(|row| row.get(index));
+        values.any(|cell| cell.short.is_some())
     }
 
     /// Columns of the widest value.
@@ -127,8 +136,10 @@ impl Table {
             line.push_str(if line.is_empty() { "" } else { ", " });
             line.push_str(part);
         }
-        for piece in pieces(&line, width) {
-            text.push_str(&format!("{piece}\n"));
+        if !line.is_empty() {
+            for piece in pieces(&line, width) {
+                text.push_str(&format!("{piece}\n"));
+            }
         }
         text
     }

@@ -100,7 +100,7 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
     head.extend(described.then_some("Description"));
     let mut table = Table::new(head)
         .short(&[("Cluster ID", "Cluster"), ("Version", "V")])
-        .spare(&["Cluster ID", "Files", "Deleted by"]);
+        .spare(&["Cluster ID", "Files", "Deleted by", "Used by", "Description"]);
     for one in listed {
         let mut row = vec![Cell::text(&one.name)];
         row.extend(with_creator.then(|| Cell::text(&one.created_by)));
@@ -128,6 +128,7 @@ pub(super) fn status(one: &DatastoreView) -> String {
     let message = one.message.as_deref().unwrap_or_default();
     match (one.state, one.progress_total_bytes) {
         (State::Failed, _) => format!("failed: {message}"),
+        (State::Processing, _) if !message.is_empty() => format!("waiting: {message}"),
         (State::Processing, Some(total)) if total > 0 => format!(
             "processing, {} of {}",
             format_size(one.progress_bytes),

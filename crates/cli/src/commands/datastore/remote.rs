@@ -15,6 +15,7 @@ use super::change::called;
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::progress::Progress;
+use crate::table::printable;
 
 /// How often it is asked how far the server is.
 const POLL: Duration = Duration::from_millis(500);
@@ -69,6 +70,7 @@ pub(super) async fn fetched(
     let route = format!("/datastores/{}", segment(&now.id));
     let progress = Progress::new(&ctx.printer, &name, 0);
     let (mut seen, mut total) = (0, 0);
+    let mut waits_for: Option<String> = None;
     while now.state == State::Processing {
         if let Some(known) = now.progress_total_bytes.filter(|known| *known != total) {
             progress.restart(&name, known);
@@ -76,6 +78,16 @@ pub(super) async fn fetched(
         }
         progress.add(now.progress_bytes.saturating_sub(seen));
         seen = now.progress_bytes.max(seen);
+        if now.message.is_some() && now.message != waits_for {
+            let why = now.message.clone().unwrap_or_default();
+            ctx.printer.warn(&format!(
+                "{name} waits: {}; the server tries again every half minute, also after Ctrl-C, until `grid datastore delete {name}`",
+                printable(why)
+            ));
+        }
+        if now.message.is_some() {
+            waits_for.clone_from(&now.message);
+        }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
             _ = tokio::signal::ctrl_c() => {

@@ -7,6 +7,7 @@ pub(crate) mod summary;
 #[cfg(test)]
 mod tests;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -214,7 +215,13 @@ fn checked_command(
             return Ok(command);
         }
     }
-    if captured.has(word) || !must_be_file(word, at > 0) {
+    if captured.has(word) {
+        if at == 0 && needs_permission(word) {
+            require_executable(word, &cwd.join(&*word))?;
+        }
+        return Ok(command);
+    }
+    if !must_be_file(word, at > 0) {
         return Ok(command);
     }
     let problem = if cwd.join(&*word).exists() {
@@ -232,6 +239,23 @@ fn checked_command(
 fn must_be_file(word: &str, after_interpreter: bool) -> bool {
     let ending = word.rsplit_once('.').map(|(_, ending)| ending);
     after_interpreter || word.contains('/') || ending.is_some_and(|e| SCRIPT_ENDINGS.contains(&e))
+}
+
+/// Whether a file is started by itself, and not by what its ending stands for.
+fn needs_permission(word: &str) -> bool {
+    let ending = word.rsplit_once('.').map(|(_, ending)| ending);
+    !ending.is_some_and(|ending| ["py", "sh", "jl", "R", "r"].contains(&ending))
+}
+
+/// What nobody may execute fails on the machine, too: it is said before anything is sent.
+fn require_executable(word: &str, file: &Path) -> Result<(), Problem> {
+    let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file);
+    if metadata.is_none_or(|metadata| metadata.permissions().mode() & 0o111 != 0) {
+        return Ok(());
+    }
+    Err(Problem::usage(format!("'{word}' is not executable")).hint(format!(
+        "run `chmod +x {word}`, or name its interpreter before it: grid run bash {word}"
+    )))
 }
 
 /// Files that are named must be there, too.

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use clap::Parser as _;
 use grid_core::spec::PackageManager;
 use grid_core::sweep::Strategy;
@@ -198,6 +200,9 @@ fn a_script_that_is_not_sent_is_found_out() -> Result<()> {
     for name in ["train.py", "notes.tmp", "prog"] {
         std::fs::write(folder.path().join(name), "x")?;
     }
+    std::fs::write(folder.path().join("plain"), "x")?;
+    let runs = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path().join("prog"), runs)?;
     std::fs::write(folder.path().join(".gitignore"), "*.tmp\n")?;
     let captured = capture::scan(folder.path(), capture::How::Folder, 1 << 20)?;
     let check = |line: &str| {
@@ -214,6 +219,7 @@ fn a_script_that_is_not_sent_is_found_out() -> Result<()> {
         "./prog",
         "prog x",
         "python train.py",
+        "bash plain",
         "python -m pkg",
         "true",
         "/bin/true",
@@ -230,6 +236,7 @@ fn a_script_that_is_not_sent_is_found_out() -> Result<()> {
         ("python nope.py", "there is no file 'nope.py'"),
         ("./notes.tmp", "is there, but is not sent"),
         ("../x.py", "there is no file '../x.py'"),
+        ("./plain", "'./plain' is not executable"),
     ] {
         let said = check(line);
         assert!(
