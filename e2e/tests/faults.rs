@@ -304,6 +304,31 @@ fn a_full_disk_stops_nothing_for_ever() {
     drop(server);
 }
 
+#[test]
+fn a_disk_that_is_nearly_full_is_told_of() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut server = Server::start(&[]);
+    server.stop();
+    let _small = Small::mount(&server.data().join("runner"), "48m");
+    server.up();
+    let warned = || {
+        let listed = server.grid("ada", &["clusters"]);
+        listed.stderr.contains("is full").then_some(())
+    };
+    assert_eq!(warned(), None, "there is room");
+    server.script(
+        "fill.sh",
+        "#!/bin/bash\nhead -c 30000000 /dev/zero > $TMPDIR/filled\nsleep 60\n",
+    );
+    server.run("fill", &["fill.sh"]);
+    wait_for("the machine to tell of its disk", warned);
+    server.grid("ada", &["stop", "run", "fill"]).ok();
+    server.finished("fill");
+    drop(server);
+}
+
 /// A small disk in memory.
 struct Small(std::path::PathBuf);
 

@@ -314,6 +314,13 @@ impl Mailbox {
         self.stopped.retain(|attempt, _| have.contains_key(attempt));
         self.forgotten
             .retain(|attempt, _| have.contains_key(attempt));
+        if let Some(said) = &self.said {
+            // Amounts differ from report to report: a warning of the same kind is no news.
+            let is_known = sync.warnings.len() <= said.warnings.len();
+            if let Some(warning) = sync.warnings.last().filter(|_| !is_known) {
+                tracing::warn!(warning, "a node has something to say");
+            }
+        }
         self.said = Some(Said {
             call,
             awaiting: sync.awaiting,

@@ -25,9 +25,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use grid_core::duration::format_size;
 use grid_core::id::AttemptId;
 
 use crate::spare::Spare;
+
+/// Room on the disk below which people are told: what is printed and what is left behind
+/// waits for room, and nothing else says why.  Higher: a small disk is always said to be full;
+/// lower: it is full before anybody hears of it.
+const ROOM_MIN_BYTES: u64 = 32 << 20;
 
 /// The folders of one runner.
 #[derive(Debug, Clone)]
@@ -64,6 +70,19 @@ impl Folder {
                 .create(path)?;
         }
         Ok(folder)
+    }
+
+    /// What to say of a disk that is full, or nearly.
+    pub(crate) fn shortage(&self) -> Option<String> {
+        let disk = rustix::fs::statvfs(&self.dir).ok()?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+        (free_bytes < ROOM_MIN_BYTES).then(|| {
+            format!(
+                "the disk of {} is full: {} are free, and logs and files wait until there is room",
+                self.dir.display(),
+                format_size(free_bytes)
+            )
+        })
     }
 
     pub(crate) fn keeper(&self) -> PathBuf {

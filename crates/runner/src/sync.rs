@@ -172,11 +172,17 @@ impl Conversation {
         Box::pin(async move { client.post("/runner/sync", &sync).await })
     }
 
+    /// What this machine cannot enforce, and what it lacks at the moment.
+    fn warnings(&self) -> Vec<String> {
+        let lasting = self.context.warnings.iter().cloned();
+        lasting.chain(self.context.folder.shortage()).collect()
+    }
+
     fn sync(&mut self, have: Vec<Have>, wait_ms: u64) -> Sync {
         self.seq += 1;
         Sync {
             node: self.context.node.clone(),
-            warnings: self.context.warnings.clone(),
+            warnings: self.warnings(),
             tools: self.context.tools.clone(),
             have,
             wait_ms,
