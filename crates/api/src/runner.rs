@@ -202,6 +202,13 @@ pub struct BlobsFetch {
     pub sparse: bool,
 }
 
+/// `POST /runner/datastores/known`: which of these versions are still there, also in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionsKnown {
+    /// Ids; at most 1,000 a call.
+    pub versions: Vec<String>,
+}
+
 /// `POST /runner/blobs/missing`: which of these the server does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobsMissing {

@@ -39,6 +39,7 @@ pub use elsewhere::{Reader, Remote, open_for_node};
 pub use files::{Item, Items, Opened, Wanted, fetch, files, open};
 pub use import::receive;
 pub(crate) use list::{List, referenced};
+pub use mount::known;
 pub(crate) use mount::{resolve, still_there};
 pub(crate) use name::store;
 pub use upload::{

@@ -1,10 +1,10 @@
 //! Emptying the trash: rows first, then logs, then bytes that nothing names any more.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use grid_core::blob::BlobId;
-use grid_core::id::AttemptId;
+use grid_core::id::{AttemptId, TeamId};
 use grid_core::time::Timestamp;
 use grid_store::blobs::{Collected, Collection};
 use grid_store::db;
@@ -32,6 +32,10 @@ const SENT_LIFE_MS: i64 = 90 * 24 * 60 * 60 * 1_000;
 /// So many of these are forgotten each time.  Higher: writers wait; lower: a team that sends
 /// more new files than this in an hour, always, is remembered for longer.
 const SENT_STEP: u32 = 20_000;
+
+/// What teams have sent that is looked through at a time after a collection.
+/// Higher: writers wait; lower: more transactions.
+const SENT_PAGE: u32 = 4_096;
 
 /// How often the trash is looked at.
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -133,6 +137,17 @@ pub(crate) fn require_restorable(deleted_at: Timestamp, now: Timestamp, what: &s
 
 /// Removes for good what was deleted more than `life_ms` ago.
 pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
+    empty_older(engine, life_ms, SNAPSHOT_LIFE_MS).await
+}
+
+/// Removes for good all that was deleted, and captured trees that no run uses: nobody may be
+/// about to use one.
+pub async fn empty_now(engine: &Engine) -> Result<Emptied> {
+    // What was deleted this very millisecond, too.
+    empty_older(engine, -1, -1).await
+}
+
+async fn empty_older(engine: &Engine, life_ms: i64, snapshot_life_ms: i64) -> Result<Emptied> {
     let inner = &engine.inner;
     let now = inner.clock.now();
     let before = now.plus_millis(-life_ms);
@@ -174,7 +189,7 @@ pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
             break;
         }
     }
-    emptied.snapshots = drop_snapshots(engine, now.plus_millis(-SNAPSHOT_LIFE_MS)).await?;
+    emptied.snapshots = drop_snapshots(engine, now.plus_millis(-snapshot_life_ms)).await?;
     let mut tx = inner.db.write().await?;
     db::idempotency::remove_before(&mut tx, now.plus_millis(-KEY_LIFE_MS)).await?;
     db::share::remove_before(&mut tx, now.plus_millis(-LINK_LIFE_MS)).await?;
@@ -318,7 +333,42 @@ pub async fn collect(engine: &Engine, is_dry: bool) -> Result<Collected> {
     let mut live = Referenced::new(Some(&mut collection));
     refer(engine, &mut live).await?;
     live.end().await?;
-    Ok(collection.sweep(is_dry).await?)
+    let collected = collection.sweep(is_dry).await?;
+    if !is_dry && collected.removed > 0 {
+        forget_sent(engine).await?;
+    }
+    Ok(collected)
+}
+
+/// Forgets who has sent what is gone.  What is sent again meanwhile may be forgotten, too:
+/// then it is sent once more.
+async fn forget_sent(engine: &Engine) -> Result<()> {
+    let mut after = None;
+    loop {
+        let mut tx = engine.inner.db.read().await?;
+        let sent = db::team_blob::all(&mut tx, after, SENT_PAGE).await?;
+        drop(tx);
+        let Some(last) = sent.last().copied() else {
+            return Ok(());
+        };
+        after = Some(last);
+        let ids = sent.iter().map(|(_, blob)| *blob).collect();
+        let gone: HashSet<BlobId> = engine.inner.blobs.gone(ids).await?.into_iter().collect();
+        let mut by_team: HashMap<TeamId, Vec<BlobId>> = HashMap::new();
+        for (team, blob) in sent {
+            if gone.contains(&blob) {
+                by_team.entry(team).or_default().push(blob);
+            }
+        }
+        if by_team.is_empty() {
+            continue;
+        }
+        let mut tx = engine.inner.db.write().await?;
+        for (team, blobs) in &by_team {
+            db::team_blob::remove(&mut tx, *team, blobs).await?;
+        }
+        tx.commit().await?;
+    }
 }
 
 #[cfg(test)]

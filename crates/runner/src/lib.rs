@@ -67,6 +67,8 @@ pub async fn run_with(
         tracing::warn!("{warning}");
     }
     adopt(&context).await;
+    let tidying = Arc::clone(&context);
+    tokio::spawn(async move { tidying.prepare.versions.keep_tidy(&tidying).await });
     let idle_max = settings
         .config
         .idle_max_ms
@@ -77,6 +79,7 @@ pub async fn run_with(
         Over::Retired => {
             tracing::info!("nothing is left to run; this runner ends, and its keeper");
             context.keeper.dismiss().await;
+            context.confinement.driver.retire();
         }
     }
     Ok(())

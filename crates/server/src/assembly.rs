@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use grid_core::id::NodeId;
 use grid_core::name::UserName;
 use grid_engine::{Clock, Engine, Parts, SystemClock};
 use grid_executor::{Executor, Hub, ProcessExecutor, ProcessOptions};
-use grid_store::blobs::{Blobs, BucketOptions};
+use grid_store::blobs::{Blobs, BucketOptions, GC_GRACE, Settings as BlobSettings};
 use grid_store::db::{self, Db};
 use grid_store::logs::LogStore;
 
@@ -125,11 +126,27 @@ pub(crate) async fn open_engine(
     secrets: Secrets,
     bucket: Option<&BucketOptions>,
 ) -> Result<Engine> {
+    open_engine_with(folder, db, hub, executor, secrets, bucket, GC_GRACE).await
+}
+
+/// The same, where what was just uploaded is kept for another time.
+pub(crate) async fn open_engine_with(
+    folder: &Folder,
+    db: Db,
+    hub: Hub,
+    executor: Arc<dyn Executor>,
+    secrets: Secrets,
+    bucket: Option<&BucketOptions>,
+    grace: Duration,
+) -> Result<Engine> {
     let (logs, blobs) = (folder.logs(), folder.blobs());
     let bucket = bucket.cloned();
     let stores = tokio::task::spawn_blocking(move || {
         let logs = LogStore::open(&logs).context("cannot open the logs")?;
-        let settings = blob_settings(bucket.as_ref())?;
+        let settings = BlobSettings {
+            grace,
+            ..blob_settings(bucket.as_ref())?
+        };
         let blobs = Blobs::open(&blobs, settings).context("cannot open the blobs")?;
         Ok::<_, anyhow::Error>((logs, blobs))
     });

@@ -51,7 +51,7 @@ mod tests;
 pub use bucket::move_blobs;
 pub use config::Options;
 pub use serve::run;
-pub use upkeep::{backup, collect, doctor, migrate};
+pub use upkeep::{Collecting, backup, collect, doctor, migrate};
 
 /// The description of the API, as JSON; the same text for the same program.
 pub fn openapi() -> String {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -13,11 +14,11 @@ use grid_api::error::ErrorBody;
 use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::{AttemptId, NodeId};
 use grid_executor::{Executor, Hub, NodeState, Stopped};
-use grid_store::blobs::BucketOptions;
+use grid_store::blobs::{BucketOptions, GC_GRACE};
 use grid_store::db::Backend;
 use serde::de::DeserializeOwned;
 
-use crate::assembly::{Secrets, connect, credential_key_path, open_engine};
+use crate::assembly::{Secrets, connect, credential_key_path, open_engine, open_engine_with};
 use crate::auth::folder_token;
 use crate::config::{self, Options, Settings};
 use crate::credential_key;
@@ -107,15 +108,35 @@ fn secrets(settings: &Settings, folder: &Folder, signing: [u8; 32]) -> Result<Se
     })
 }
 
+/// How bytes are deleted that nothing refers to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Collecting {
+    /// Only say what would be deleted.
+    pub dry_run: bool,
+    /// Also what was uploaded or asked about within a day.  Somebody who is about to refer to
+    /// that would lose it, so no server may work in the folder.
+    pub now: bool,
+    /// Empty the trash before; under the same condition.
+    pub trash: bool,
+}
+
 /// Deletes bytes that nothing refers to, or says what would be deleted.  What was uploaded
-/// or asked about within a day stays.
+/// or asked about within a day stays, unless everything has to go now.
 ///
 /// While a server works in the folder, that server is asked to do it.
-pub async fn collect(options: Options, dry_run: bool, out: &mut (dyn Write + Send)) -> Result<()> {
+pub async fn collect(
+    options: Options,
+    how: Collecting,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let settings = config::settings(options, config::environment)?;
     let folder = Folder::existing(&settings.data)?;
+    let dry_run = how.dry_run;
     let collected = match folder.lock()? {
-        Locked::Ours(_lock) => collect_here(&settings, &folder, dry_run).await?,
+        Locked::Ours(_lock) => collect_here(&settings, &folder, how).await?,
+        Locked::Theirs { .. } if how.now || how.trash => bail!(
+            "a server works in the folder, and somebody may upload something at this moment: stop it to collect with --now or --trash"
+        ),
         Locked::Theirs { .. } => ask(&folder, &format!("/collect?dry_run={dry_run}")).await?,
     };
     let did = if dry_run { "would delete" } else { "deleted" };
@@ -131,14 +152,24 @@ pub async fn collect(options: Options, dry_run: bool, out: &mut (dyn Write + Sen
 async fn collect_here(
     settings: &Settings,
     folder: &Folder,
-    dry_run: bool,
+    how: Collecting,
 ) -> Result<CollectedView> {
     let db = connect(settings, folder, false).await?;
     let secrets = secrets(settings, folder, folder.secret()?)?;
     let (hub, bucket) = (Hub::new(), settings.bucket.as_ref());
     let nowhere = Arc::new(Nowhere);
-    let engine = open_engine(folder, db.clone(), hub, nowhere, secrets, bucket).await?;
-    let collected = grid_engine::trash::collect(&engine, dry_run).await;
+    let grace = match how.now {
+        true => Duration::ZERO,
+        false => GC_GRACE,
+    };
+    let engine = open_engine_with(folder, db.clone(), hub, nowhere, secrets, bucket, grace).await?;
+    let collected = async {
+        if how.trash {
+            grid_engine::trash::empty_now(&engine).await?;
+        }
+        grid_engine::trash::collect(&engine, how.dry_run).await
+    };
+    let collected = collected.await;
     db.close().await;
     Ok(collected.context("cannot collect")?.into())
 }
@@ -172,7 +203,11 @@ async fn ask<T: DeserializeOwned>(folder: &Folder, path: &str) -> Result<T> {
 /// Brings the database up to date without starting a server.
 pub async fn migrate(options: Options, out: &mut (dyn Write + Send)) -> Result<()> {
     let settings = config::settings(options, config::environment)?;
-    let folder = Folder::open(&settings.data)?;
+    // Another database may be there before the folder is.
+    let folder = match settings.database_url {
+        Some(_) => Folder::open(&settings.data)?,
+        None => Folder::existing(&settings.data)?,
+    };
     let _lock = folder.lock_or_refuse()?;
     // A server in another folder that works with the same database is asked to end first.
     connect(&settings, &folder, true).await?.close().await;
@@ -192,6 +227,12 @@ pub async fn backup(options: Options, file: &Path, out: &mut (dyn Write + Send))
     let folder = Folder::existing(&settings.data)?;
     let file =
         std::path::absolute(file).with_context(|| format!("'{}' is not a file", file.display()))?;
+    if let Some(parent) = file.parent().filter(|parent| !parent.is_dir()) {
+        bail!(
+            "there is no folder {}: make it, or choose another place for the backup",
+            parent.display()
+        );
+    }
     let db = connect(&settings, &folder, false).await?;
     let done = db.backup(&file).await;
     let backend = db.backend();

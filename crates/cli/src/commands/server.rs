@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use grid_server::Options;
+use grid_server::{Collecting, Options};
 
 use crate::context::Ctx;
 use crate::error::EXIT_FAILED;
@@ -112,6 +112,14 @@ enum ServerCommand {
         /// Only say what would be deleted
         #[arg(long = "dry-run")]
         dry_run: bool,
+
+        /// Also what was uploaded within the last day; while no server runs
+        #[arg(long)]
+        now: bool,
+
+        /// Empty the trash before, which nobody can bring back then; while no server runs
+        #[arg(long, conflicts_with = "dry_run")]
+        trash: bool,
     },
     /// Look after the files that are kept
     Blobs {
@@ -169,9 +177,19 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
         Some(ServerCommand::Backup { file }) => runtime
             .block_on(grid_server::backup(options, &file, &mut said))
             .map(|()| true),
-        Some(ServerCommand::Collect { dry_run }) => runtime
-            .block_on(grid_server::collect(options, dry_run, &mut said))
-            .map(|()| true),
+        Some(ServerCommand::Collect {
+            dry_run,
+            now,
+            trash,
+        }) => {
+            let collecting = Collecting {
+                dry_run,
+                now,
+                trash,
+            };
+            let done = grid_server::collect(options, collecting, &mut said);
+            runtime.block_on(done).map(|()| true)
+        }
         Some(ServerCommand::Blobs {
             command: BlobsCommand::Move,
         }) => runtime

@@ -1,6 +1,7 @@
 //! Which versions a new run mounts, and where.
 
 use grid_core::access::Action;
+use grid_core::id::DatastoreVersionId;
 use grid_core::name::DatastoreName;
 use grid_core::spec::{MountedVersion, RunSpec};
 use grid_store::db::{self, Tx};
@@ -20,6 +21,30 @@ const SYSTEM: [&str; 14] = [
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/proc", "/run", "/sbin", "/sys",
     "/tmp", "/usr", "/var",
 ];
+
+/// Versions that one machine may ask about in one request.  Higher: it holds the database for
+/// longer; lower: more requests.
+const KNOWN_MAX: usize = 1_000;
+
+/// Which of these versions are not gone for good: a machine need not keep the others.
+pub async fn known(
+    engine: &Engine,
+    ids: Vec<DatastoreVersionId>,
+) -> Result<Vec<DatastoreVersionId>> {
+    if ids.len() > KNOWN_MAX {
+        return Err(Error::invalid(format!(
+            "ask about at most {KNOWN_MAX} versions at a time"
+        )));
+    }
+    let mut tx = engine.inner.db.read().await?;
+    let mut known = Vec::with_capacity(ids.len());
+    for id in ids {
+        if db::datastore_version::by_id(&mut tx, id).await?.is_some() {
+            known.push(id);
+        }
+    }
+    Ok(known)
+}
 
 /// Finds the exact versions that a spec names, and writes them into it.
 pub(crate) async fn resolve(engine: &Engine, caller: &Caller, spec: &mut RunSpec) -> Result<()> {

@@ -34,7 +34,7 @@ use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
 
-pub use bytes::{Announced, PART_BYTES_MAX};
+pub use bytes::{Announced, PART_BYTES_MAX, RECEIVED_MAX};
 pub(crate) use whole::MODIFIED;
 pub(super) use whole::filed;
 pub use whole::{Completion, complete};

@@ -17,6 +17,7 @@ use grid_store::db;
 use grid_store::db::datastore_version::Content;
 use tokio::sync::{Semaphore, watch};
 
+use super::staging::RECEIVED_MAX;
 use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ pub(crate) struct Jobs {
     open: Mutex<HashMap<DatastoreVersionId, Job>>,
     filing: Semaphore,
     fetching: Semaphore,
+    /// Files whose bytes come, or are put together.
+    pub(super) receiving: Semaphore,
     pub(super) lately: list::Lately,
     pub(super) buckets: elsewhere::Lately,
 }
@@ -66,6 +69,7 @@ impl Default for Jobs {
             open: Mutex::default(),
             filing: Semaphore::new(FILED_MAX),
             fetching: Semaphore::new(FETCHED_MAX),
+            receiving: Semaphore::new(RECEIVED_MAX),
             lately: list::Lately::default(),
             buckets: elsewhere::Lately::default(),
         }
@@ -238,6 +242,7 @@ impl Engine {
 }
 
 async fn look(engine: &Engine) -> Result<()> {
+    engine.inner.datastores.sent.tidy();
     let now = engine.inner.clock.now();
     let mut tx = engine.inner.db.read().await?;
     let all = Timestamp::from_millis(i64::MAX);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use crate::world::{
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-async fn begin(engine: &Engine, caller: &Caller, name: &str) -> String {
+pub(crate) async fn begin(engine: &Engine, caller: &Caller, name: &str) -> String {
     let new = NewVersion {
         name: name.to_owned(),
         team: None,
@@ -32,18 +33,20 @@ async fn begin(engine: &Engine, caller: &Caller, name: &str) -> String {
     begun.expect("begun").row.id.to_string()
 }
 
-fn body(text: impl Into<Bytes>) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+pub(crate) fn body(
+    text: impl Into<Bytes>,
+) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
     stream::iter([Ok(text.into())])
 }
 
-async fn put(engine: &Engine, caller: &Caller, version: &str, path: &str, text: &str) {
+pub(crate) async fn put(engine: &Engine, caller: &Caller, version: &str, path: &str, text: &str) {
     let body = body(text.to_owned());
     staging::put(engine, caller, version, path, Announced::default(), body)
         .await
         .expect("a file");
 }
 
-async fn put_part(
+pub(crate) async fn put_part(
     engine: &Engine,
     caller: &Caller,
     version: &str,
@@ -64,12 +67,17 @@ async fn put_part(
     .await
 }
 
-async fn open_one(engine: &Engine, caller: &Caller, version: &str, path: &str) -> staged::Upload {
+pub(crate) async fn open_one(
+    engine: &Engine,
+    caller: &Caller,
+    version: &str,
+    path: &str,
+) -> staged::Upload {
     let begun = staging::begin(engine, caller, version, &[path.to_owned()]).await;
     begun.expect("an upload").remove(0)
 }
 
-fn completion(upload: &staged::Upload, parts: &[(u32, &Kept)]) -> Completion {
+pub(crate) fn completion(upload: &staged::Upload, parts: &[(u32, &Kept)]) -> Completion {
     let named = |(number, kept): &(u32, &Kept)| (*number, kept.etag.clone());
     Completion {
         upload: upload.id,
@@ -78,7 +86,7 @@ fn completion(upload: &staged::Upload, parts: &[(u32, &Kept)]) -> Completion {
     }
 }
 
-async fn paths(engine: &Engine, caller: &Caller, version: &str) -> Vec<String> {
+pub(crate) async fn paths(engine: &Engine, caller: &Caller, version: &str) -> Vec<String> {
     let wanted = Wanted {
         is_deep: true,
         limit: 100,
@@ -93,7 +101,7 @@ async fn paths(engine: &Engine, caller: &Caller, version: &str) -> Vec<String> {
     items.map(path).collect()
 }
 
-async fn content(engine: &Engine, caller: &Caller, version: &str, path: &str) -> Bytes {
+pub(crate) async fn content(engine: &Engine, caller: &Caller, version: &str, path: &str) -> Bytes {
     let opened = datastore::open(engine, caller, version, path).await;
     let datastore::Reader::Stored(reader) = opened.expect("a file").reader else {
         panic!("its bytes are stored")
@@ -107,7 +115,7 @@ async fn content(engine: &Engine, caller: &Caller, version: &str, path: &str) ->
     whole.into()
 }
 
-async fn get(engine: &Engine, caller: &Caller, version: &str) -> Version {
+pub(crate) async fn get(engine: &Engine, caller: &Caller, version: &str) -> Version {
     datastore::get(engine, caller, version).await.expect("it")
 }
 
@@ -488,4 +496,64 @@ async fn many_files_at_once() {
         "3/1186.txt"
     );
     assert_consistent(&engine).await;
+}
+
+/// Bodies that are read from at the same time, now and at most.
+#[derive(Default)]
+struct Open {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+/// Counts while it lives.
+struct Reading(Arc<Open>);
+
+impl Reading {
+    fn new(open: &Arc<Open>) -> Self {
+        let now = open.now.fetch_add(1, Ordering::SeqCst) + 1;
+        open.most.fetch_max(now, Ordering::SeqCst);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A body that counts from the first byte that somebody takes of it on.
+fn counted(number: u32, open: &Arc<Open>) -> impl futures::Stream<Item = io::Result<Bytes>> + Send {
+    let state = (0, None, Arc::clone(open));
+    stream::unfold(state, move |(at, reading, open)| async move {
+        if at == 16 {
+            return None;
+        }
+        let reading = reading.unwrap_or_else(|| Reading::new(&open));
+        tokio::task::yield_now().await;
+        let piece = Bytes::from(vec![(number % 251) as u8; 40_000]);
+        Some((Ok(piece), (at + 1, Some(reading), open)))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_parts_at_once_are_taken_some_at_a_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = World::new(dir.path()).await;
+    let (engine, ada) = (&world.engine, &world.ada);
+    let version = begin(engine, ada, "parts").await;
+    let upload = open_one(engine, ada, &version, "large.bin").await;
+    let open = Arc::<Open>::default();
+    let parts = (1..=200).map(|number| {
+        let body = counted(number, &open);
+        let announced = Announced::default();
+        staging::put_part(engine, ada, &version, upload.id, number, announced, body)
+    });
+    for kept in futures::future::join_all(parts).await {
+        assert_eq!(kept.expect("kept").size_bytes, 640_000);
+    }
+    let most = open.most.load(Ordering::SeqCst);
+    // All that may come do come, and no more.
+    assert_eq!(most, staging::RECEIVED_MAX);
+    assert_eq!(open.now.load(Ordering::SeqCst), 0);
 }

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use grid_api::runner::VersionsKnown;
 use grid_core::blob::BlobId;
 use grid_core::id::DatastoreVersionId;
 use grid_core::spec::{DatastoreMount, MountedVersion};
@@ -42,6 +43,13 @@ const KEPT_PERCENT: u64 = 80;
 
 /// How often a version is laid out again when something of it was missing.
 const TRIES_MAX: u32 = 3;
+
+/// How often it is asked which versions are gone for good.  Higher: they take up room for
+/// longer; lower: more requests for little.
+const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Versions that are asked about in one request; what the server allows.
+const KNOWN_MAX: usize = 1_000;
 
 /// Mode bits of files, of programs and of folders: nobody writes to them.
 const FILE_MODE: u32 = 0o444;
@@ -280,6 +288,53 @@ impl Versions {
         }
     }
 
+    /// Removes what nobody can want any more, now and then, for ever: versions that are gone
+    /// for good, and what is left of a runner that was killed.
+    pub(crate) async fn keep_tidy(&self, context: &Context) {
+        loop {
+            if let Err(error) = self.tidy(context).await {
+                tracing::warn!(%error, "the cache of datastores cannot be tidied; trying again later");
+            }
+            tokio::time::sleep(TIDY_EVERY).await;
+        }
+    }
+
+    async fn tidy(&self, context: &Context) -> io::Result<()> {
+        let kept = fs::read_dir(&self.trees)?.flatten();
+        let kept = kept.filter_map(|entry| {
+            let name = entry.file_name().to_str()?.to_owned();
+            name.parse::<DatastoreVersionId>().is_ok().then_some(name)
+        });
+        let kept: Vec<String> = kept.collect();
+        let mut gone: HashSet<String> = kept.iter().cloned().collect();
+        for part in kept.chunks(KNOWN_MAX) {
+            let ask = &VersionsKnown {
+                versions: part.to_vec(),
+            };
+            let answer = context
+                .server
+                .persist("asking which datastores are gone", |client| async move {
+                    client
+                        .post::<_, VersionsKnown>("/runner/datastores/known", ask)
+                        .await
+                })
+                .await;
+            let known = answer.map_err(io::Error::other)?;
+            for id in &known.versions {
+                gone.remove(id);
+            }
+        }
+        // Nobody lays anything out meanwhile.
+        let _alone = self.use_or_clean.write().await;
+        let used = used(context);
+        gone.retain(|id| !used.contains(id));
+        let (blobs, trees) = (self.blobs.clone(), self.trees.clone());
+        let tidied = tokio::task::spawn_blocking(move || tidy(&blobs, &trees, &gone)).await;
+        let left = tidied.map_err(io::Error::other)??;
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
+        Ok(())
+    }
+
     /// Removes what was not used for longest while there is more than `most`.
     async fn clean_if_full(&self, context: &Context, most: u64) {
         let known = *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -290,13 +345,7 @@ impl Versions {
         let Ok(_alone) = self.use_or_clean.try_write() else {
             return;
         };
-        let used: HashSet<String> = context
-            .table
-            .all()
-            .iter()
-            .flat_map(|attempt| &attempt.launch.spec.datastores)
-            .filter_map(|mount| Some(mount.mounted.as_ref()?.id.to_string()))
-            .collect();
+        let used = used(context);
         let (blobs, trees) = (self.blobs.clone(), self.trees.clone());
         let cleaned = tokio::task::spawn_blocking(move || clean(&blobs, &trees, &used, most)).await;
         match cleaned {
@@ -307,6 +356,42 @@ impl Versions {
             Err(error) => tracing::warn!(%error, "the cache of datastores cannot be cleaned"),
         }
     }
+}
+
+/// Versions that attempts of this machine have.
+fn used(context: &Context) -> HashSet<String> {
+    context
+        .table
+        .all()
+        .iter()
+        .flat_map(|attempt| &attempt.launch.spec.datastores)
+        .filter_map(|mount| Some(mount.mounted.as_ref()?.id.to_string()))
+        .collect()
+}
+
+/// Removes versions that are gone, those that were never whole, and bytes that no version has;
+/// gives the bytes that are left.  Nobody may be at work on the cache.
+fn tidy(blobs: &Path, trees: &Path, gone: &HashSet<String>) -> io::Result<u64> {
+    for entry in fs::read_dir(trees)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if gone.contains(&name) || name.ends_with(".new") {
+            folder::remove_all(&entry.path())?;
+        }
+    }
+    unlinked(blobs)
+}
+
+/// Removes bytes that no version has; gives those that are left.
+fn unlinked(blobs: &Path) -> io::Result<u64> {
+    let mut kept = 0;
+    for (path, found) in files(blobs) {
+        if found.nlink() <= 1 {
+            fs::remove_file(path)?;
+        } else {
+            kept += room(&found);
+        }
+    }
+    Ok(kept)
 }
 
 /// Whether a version is there; from now on it was used last.
@@ -449,15 +534,7 @@ fn clean(blobs: &Path, trees: &Path, used: &HashSet<String>, most: u64) -> io::R
         folder::remove_all(&path)?;
         left = left.saturating_sub(own);
     }
-    let mut kept = 0;
-    for (path, found) in files(blobs) {
-        if found.nlink() <= 1 {
-            fs::remove_file(path)?;
-        } else {
-            kept += room(&found);
-        }
-    }
-    Ok(kept)
+    unlinked(blobs)
 }
 
 /// What a file takes up: a hole takes nothing.
@@ -540,7 +617,14 @@ mod tests {
         let left = clean(&blobs, &trees, &used, 10).expect("cleaned");
         assert!(!old.exists() && new.join("b").exists());
         assert_eq!(left, "one".len() as u64 + "three!".len() as u64);
-        let left = clean(&blobs, &trees, &HashSet::new(), 0).expect("cleaned");
+        // What was never whole goes with what is left of it.
+        let cut = trees.join("cut.new");
+        fs::create_dir(&cut).expect("made");
+        store(&blobs, "of nobody");
+        let left = tidy(&blobs, &trees, &HashSet::new()).expect("tidied");
+        assert!(new.exists() && !cut.exists());
+        assert_eq!(left, "one".len() as u64 + "three!".len() as u64);
+        let left = tidy(&blobs, &trees, &used).expect("tidied");
         assert!(!new.exists());
         assert_eq!((left, files(&blobs).count()), (0, 0));
     }

@@ -13,7 +13,9 @@ use grid_api::blob::{
 };
 use grid_api::error::ErrorCode;
 use grid_api::log::LogStream;
-use grid_api::runner::{ArtifactsPut, BlobsFetch, BlobsMissing, LogLength, LogPut, Orders, Sync};
+use grid_api::runner::{
+    ArtifactsPut, BlobsFetch, BlobsMissing, LogLength, LogPut, Orders, Sync, VersionsKnown,
+};
 use grid_api::snapshot::SnapshotTree;
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
@@ -55,6 +57,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/runner/blobs/missing", post(missing))
         .route("/runner/blobs/recipes", post(recipes))
         .route("/runner/blobs/fetch", post(fetch))
+        .route("/runner/datastores/known", post(known))
         .route("/runner/snapshots/{snapshot}", get(snapshot))
         .route("/runner/datastores/{version}/files/{*path}", get(elsewhere))
 }
@@ -177,6 +180,19 @@ async fn snapshot(
     let id: SnapshotId = parse(&snapshot)?;
     Ok(Json(SnapshotTree {
         entries: runner::snapshot(&engine, &node, id).await?,
+    }))
+}
+
+/// Which of the versions that a machine keeps are not gone for good.
+async fn known(
+    State(engine): State<Engine>,
+    _: RunnerNode,
+    JsonBody(ask): JsonBody<VersionsKnown, BLOBS_BYTES_MAX>,
+) -> Result<Json<VersionsKnown>> {
+    let ids = ask.versions.iter().map(|id| parse(id));
+    let known = datastore::known(&engine, ids.collect::<Result<_>>()?).await?;
+    Ok(Json(VersionsKnown {
+        versions: known.iter().map(ToString::to_string).collect(),
     }))
 }
 

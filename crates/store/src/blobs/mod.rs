@@ -289,6 +289,22 @@ impl Blobs {
         .await
     }
 
+    /// Which of these are not stored at all.  Nothing is promised of the others: they do
+    /// not begin to be kept by this.
+    pub async fn gone(&self, ids: Vec<BlobId>) -> Result<Vec<BlobId>, BlobError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut gone = Vec::new();
+            for id in ids {
+                if inner.packs.find(id).is_none() && !inner.large.has(id)? {
+                    gone.push(id);
+                }
+            }
+            Ok(gone)
+        })
+        .await
+    }
+
     /// Stores blobs of up to [`SMALL_BYTES_MAX`] together.  After an error none, or a
     /// first part of them, is there: the same call again does the rest.
     pub async fn put_small_batch(&self, blobs: Vec<(BlobId, Bytes)>) -> Result<(), BlobError> {

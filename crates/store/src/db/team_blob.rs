@@ -51,6 +51,45 @@ pub async fn not_sent(tx: &mut Tx, team: TeamId, ids: &[BlobId]) -> Result<Vec<B
     Ok(ids.iter().copied().filter(lacks).collect())
 }
 
+/// What teams have sent, by team and blob, from behind `after` on.
+pub async fn all(
+    tx: &mut Tx,
+    after: Option<(TeamId, BlobId)>,
+    limit: u32,
+) -> Result<Vec<(TeamId, BlobId)>> {
+    const DOING: &str = "listing what was sent";
+    let sql = "select team, blob from team_blob where (team, blob) > ($1, $2) \
+         order by team, blob limit $3";
+    let (team, blob) = match after {
+        Some((team, blob)) => (team.to_string(), blob.to_string()),
+        None => (String::new(), String::new()),
+    };
+    let rows = tx.rows(DOING, sql, values![team, blob, limit]).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(DOING, row);
+        found.push((columns.parse()?, columns.parse()?));
+    }
+    Ok(found)
+}
+
+/// Forgets that a team has sent these; says of how many it was known.
+pub async fn remove(tx: &mut Tx, team: TeamId, ids: &[BlobId]) -> Result<u64> {
+    let mut removed = 0;
+    for chunk in ids.chunks(MEMBERS_PER_LIST) {
+        let Some((members, of_list)) = list(chunk, 2) else {
+            continue;
+        };
+        let sql = format!("delete from team_blob where team = $1 and blob in {members}");
+        let mut values = values![team];
+        values.extend(of_list);
+        removed += tx
+            .execute("forgetting what is gone", AssertSqlSafe(sql), values)
+            .await?;
+    }
+    Ok(removed)
+}
+
 /// Forgets what was sent before a time, at most `limit` of it; says how much.
 pub async fn remove_before(tx: &mut Tx, time: Timestamp, limit: u32) -> Result<u64> {
     let sql = "delete from team_blob where (team, blob) in \

@@ -11,6 +11,7 @@ use grid_api::datastore::{
 };
 use grid_core::duration::format_size;
 use grid_core::time::Timestamp;
+use serde::Serialize;
 
 use crate::context::Ctx;
 use crate::error::PipeClosed;
@@ -46,15 +47,28 @@ pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
         recursive: args.recursive.then_some(true),
         ..FilesQuery::default()
     };
-    let files = ctx.block_on(all(&client, &route, query))??;
-    if ctx.printer.is_json() {
-        return ctx.printer.json(&serde_json::json!({ "files": files }));
-    }
-    if files.is_empty() {
-        return ctx.printer.line("No files.");
-    }
+    ctx.block_on(async {
+        let (mut pages, mut list) = (Pages::new(&client, route, query), List::begin("files"));
+        while let Some(files) = pages.next().await? {
+            if ctx.printer.is_json() {
+                list.add(ctx, &files)?;
+            } else if files.is_empty() {
+                ctx.printer.line("No files.")?;
+            } else {
+                // A table for each page: nobody holds a list of millions.
+                ctx.printer.table(&table(&files))?;
+            }
+        }
+        match ctx.printer.is_json() {
+            true => list.end(ctx),
+            false => Ok(()),
+        }
+    })?
+}
+
+fn table(files: &[FileEntry]) -> Table {
     let mut table = Table::new(["Path", "Size", "Files", "Modified At"]);
-    for file in &files {
+    for file in files {
         table.row([
             Cell::text(shown(file)),
             Cell::text(format_size(file.size_bytes)),
@@ -62,23 +76,73 @@ pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
             Cell::maybe_time(modified(file).as_deref()),
         ]);
     }
-    ctx.printer.table(&table)
+    table
 }
 
-/// All files that a query means.
-pub(super) async fn all(
-    client: &Client,
-    route: &str,
-    mut query: FilesQuery,
-) -> Result<Vec<FileEntry>> {
-    query.limit = Some(PAGE);
-    let mut files = Vec::new();
-    loop {
-        let page: FilesResponse = client.get(route, &query).await?;
-        files.extend(page.files);
+/// The files that a query means, a page at a time.
+pub(super) struct Pages<'a> {
+    client: &'a Client,
+    route: String,
+    /// Nothing, when all came.
+    query: Option<FilesQuery>,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) fn new(client: &'a Client, route: String, query: FilesQuery) -> Self {
+        let query = FilesQuery {
+            limit: Some(PAGE),
+            ..query
+        };
+        Self {
+            client,
+            route,
+            query: Some(query),
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<FileEntry>>> {
+        let Some(query) = &mut self.query else {
+            return Ok(None);
+        };
+        let page: FilesResponse = self.client.get(&self.route, query).await?;
         match page.next {
             Some(next) => query.after = Some(next),
-            None => return Ok(files),
+            None => self.query = None,
+        }
+        Ok(Some(page.files))
+    }
+}
+
+/// A JSON object with one list, which is printed as it comes.
+struct List {
+    name: &'static str,
+    lines: u64,
+}
+
+impl List {
+    fn begin(name: &'static str) -> Self {
+        Self { name, lines: 0 }
+    }
+
+    fn add<T: Serialize>(&mut self, ctx: &Ctx, items: &[T]) -> Result<()> {
+        for item in items {
+            let before = match self.lines {
+                0 => format!("{{\n  \"{}\": [\n    ", self.name),
+                _ => ",\n    ".to_owned(),
+            };
+            self.lines += 1;
+            let text = serde_json::to_string(item).context("writing JSON")?;
+            ctx.printer.text(&format!("{before}{text}"))?;
+        }
+        Ok(())
+    }
+
+    fn end(self, ctx: &Ctx) -> Result<()> {
+        match self.lines {
+            0 => ctx
+                .printer
+                .line(&format!("{{\n  \"{}\": []\n}}", self.name)),
+            _ => ctx.printer.line("\n  ]\n}"),
         }
     }
 }
@@ -116,41 +180,58 @@ pub(super) fn diff(args: &DiffArgs, ctx: &Ctx) -> Result<()> {
         after: None,
         limit: Some(PAGE),
     };
-    let changes = ctx.block_on(async {
-        let mut changes = Vec::new();
+    ctx.block_on(async {
+        let (mut count, mut list) = (Count::default(), List::begin("changes"));
         loop {
             let page: DiffResponse = client.get(&route, &query).await?;
-            changes.extend(page.changes);
+            match ctx.printer.is_json() {
+                true => list.add(ctx, &page.changes)?,
+                false => count.tell(ctx, &page.changes)?,
+            }
             match page.next {
                 Some(next) => query.after = Some(next),
-                None => return anyhow::Ok(changes),
+                None => break,
             }
         }
-    })??;
-    if ctx.printer.is_json() {
-        return ctx.printer.json(&serde_json::json!({ "changes": changes }));
+        match ctx.printer.is_json() {
+            true => list.end(ctx),
+            false => count.end(ctx),
+        }
+    })?
+}
+
+/// Changes that were told.
+#[derive(Default)]
+struct Count {
+    added: u64,
+    removed: u64,
+    changed: u64,
+}
+
+impl Count {
+    fn tell(&mut self, ctx: &Ctx, changes: &[FileChange]) -> Result<()> {
+        for change in changes {
+            let (mark, count) = match (&change.before, &change.after) {
+                (None, _) => ('+', &mut self.added),
+                (_, None) => ('-', &mut self.removed),
+                _ => ('~', &mut self.changed),
+            };
+            *count += 1;
+            ctx.printer.line(&format!("{mark} {}", words(change)))?;
+        }
+        Ok(())
     }
-    let (mut added, mut removed, mut changed) = (0_u64, 0_u64, 0_u64);
-    for change in &changes {
-        let mark = match (&change.before, &change.after) {
-            (None, _) => {
-                added += 1;
-                '+'
-            }
-            (_, None) => {
-                removed += 1;
-                '-'
-            }
-            _ => {
-                changed += 1;
-                '~'
-            }
-        };
-        ctx.printer.line(&format!("{mark} {}", words(change)))?;
+
+    fn end(&self, ctx: &Ctx) -> Result<()> {
+        let Self {
+            added,
+            removed,
+            changed,
+        } = self;
+        ctx.printer.line(&format!(
+            "{added} added, {removed} removed, {changed} changed"
+        ))
     }
-    ctx.printer.line(&format!(
-        "{added} added, {removed} removed, {changed} changed"
-    ))
 }
 
 fn words(change: &FileChange) -> String {

@@ -19,6 +19,13 @@ pub const PART_BYTES_MAX: u64 = 5 << 30;
 /// Bytes that are read of a part at a time when parts are put together.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Files and parts of files whose bytes are taken at a time, over the whole server: each takes
+/// up to 2 MiB of memory.  The others wait, and so do those who send them: what a connection
+/// that nobody reads from holds is some kilobytes.
+/// Higher: hundreds of parts at once take more memory; lower: who sends slowly keeps others
+/// waiting.
+pub const RECEIVED_MAX: usize = 48;
+
 /// What the sender says about the bytes that come.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Announced {
@@ -48,15 +55,16 @@ pub(super) async fn receive(
     let most = announced.most_bytes.unwrap_or(PART_BYTES_MAX);
     let most = most.min(PART_BYTES_MAX);
     require_small(announced.size_bytes.unwrap_or(0), most)?;
+    // Before anything of the body is read.  Nobody closes it.
+    let _turn = engine.inner.datastores.receiving.acquire().await;
     // One program alone sends twenty parts at a time.
     let mut writer = engine.inner.blobs.writer().modest();
-    let (mut blake3, mut md5) = (blake3::Hasher::new(), Md5::new());
+    let mut md5 = Md5::new();
     let mut body = pin!(body);
     while let Some(piece) = body.next().await {
         let piece =
             piece.map_err(|error| Error::invalid(format!("the bytes broke off: {error}")))?;
         require_small(writer.len() + piece.len() as u64, most)?;
-        blake3.update(&piece);
         md5.update(&piece);
         writer.write(&piece).await?;
     }
@@ -73,14 +81,12 @@ pub(super) async fn receive(
             hex(&md5)
         )));
     }
-    let blob = BlobId::from_bytes(*blake3.finalize().as_bytes());
-    // Asked about, it also stays until it is referred to.
-    let is_new = !engine.inner.blobs.missing(vec![blob]).await?.is_empty();
-    writer.finish(blob, size_bytes).await?;
+    // Just stored, it stays until it is referred to.
+    let stored = writer.finish_counted().await?;
     Ok(Received {
-        blob,
+        blob: stored.id,
         size_bytes,
-        new_bytes: if is_new { size_bytes } else { 0 },
+        new_bytes: if stored.is_new { size_bytes } else { 0 },
         md5,
     })
 }
@@ -113,6 +119,7 @@ pub(super) async fn join(engine: &Engine, parts: &[Part]) -> Result<Joined> {
             new_bytes,
         });
     }
+    let _turn = engine.inner.datastores.receiving.acquire().await;
     let blobs = &engine.inner.blobs;
     let mut writer = blobs.writer();
     for part in parts {
