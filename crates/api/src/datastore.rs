@@ -41,7 +41,7 @@ pub struct DatastoreView {
     /// Of how many, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_total_bytes: Option<u64>,
-    /// Why it has failed.
+    /// Why it has failed, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Runs that mount it now, as `user:run`; the first few.

@@ -25,6 +25,15 @@ const REFUSED: &str = "forbidden";
 /// What to do about a server whose certificate is not trusted.
 const CERTIFICATE_HINT: &str = "set GRID_CA_FILE to the PEM file of the authority that signed the server's certificate, and check the host name in the address";
 
+/// What to do about a certificate that `openssl req -x509` makes unless it is told otherwise.
+const AUTHORITY_HINT: &str = "the server's certificate says that it is an authority's, and then it can be no server's; make it with `openssl req -x509 -addext basicConstraints=critical,CA:FALSE …`";
+
+/// Where a machine of a cloud asks for keys; the library does when it was given none.
+const CLOUD_ADDRESS: &str = "169.254.169.254";
+
+/// What to do about it.
+const KEYS_HINT: &str = "no keys for the bucket were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with them as `credentials` below [bucket] in server.toml";
+
 /// A failure that this program itself finds.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -140,6 +149,9 @@ impl Report {
                 }
             }
             let said = cause.to_string();
+            if said.contains(CLOUD_ADDRESS) {
+                report.hint = report.hint.or_else(|| Some(KEYS_HINT.to_owned()));
+            }
             // Many libraries end a message with that of its cause.
             let is_new = !report
                 .causes
@@ -189,14 +201,24 @@ impl Report {
             innermost = Some(deeper);
         }
         let innermost = innermost.map(ToString::to_string);
-        if innermost
-            .as_ref()
-            .is_some_and(|why| why.contains("certificate"))
-        {
-            // Somebody answers, so starting a server is not what helps.
-            self.hint = Some(CERTIFICATE_HINT.to_owned());
+        // Where somebody answers, starting a server is not what helps.
+        if let Some(hint) = innermost.as_deref().and_then(line_hint) {
+            self.hint = Some(hint.to_owned());
         }
         self.causes.extend(innermost);
+    }
+}
+
+/// What helps where something answers, but not as it should.
+fn line_hint(why: &str) -> Option<&'static str> {
+    if why.contains("CaUsedAsEndEntity") {
+        Some(AUTHORITY_HINT)
+    } else if why.contains("certificate") {
+        Some(CERTIFICATE_HINT)
+    } else if why.contains("invalid HTTP version") {
+        Some("what answers there does not speak plain HTTP: write https:// in the address")
+    } else {
+        None
     }
 }
 
@@ -215,6 +237,14 @@ mod tests {
         assert_eq!((report.exit, report.code.as_str()), (EXIT_USAGE, "usage"));
         assert_eq!(report.causes, ["disk on fire"]);
         assert_eq!(report.hint.as_deref(), Some("mend x"));
+    }
+
+    #[test]
+    fn keys_that_were_not_given_are_missed() {
+        let said = "Error performing PUT http://169.254.169.254/latest/api/token";
+        let error = anyhow::Error::msg(said).context("cannot open the blobs");
+        let hint = Report::of(&error).hint;
+        assert!(hint.is_some_and(|hint| hint.contains("AWS_ACCESS_KEY_ID")));
     }
 
     #[test]
@@ -261,6 +291,22 @@ mod tests {
         assert!(report.is_refusal());
         assert_eq!((report.exit, report.message.as_str()), (EXIT_FAILED, said));
         assert!(report.causes.is_empty());
+    }
+
+    #[test]
+    fn what_answers_strangely_is_explained() {
+        for (why, hint) in [
+            (
+                "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))",
+                "CA:FALSE",
+            ),
+            ("invalid peer certificate: UnknownIssuer", "GRID_CA_FILE"),
+            ("invalid HTTP version parsed", "https://"),
+        ] {
+            let said = line_hint(why);
+            assert!(said.is_some_and(|said| said.contains(hint)), "{why}");
+        }
+        assert_eq!(line_hint("Connection refused (os error 111)"), None);
     }
 
     #[test]

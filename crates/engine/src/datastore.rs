@@ -160,10 +160,22 @@ pub async fn list(
         after: filter.after,
     };
     let page = db::datastore_version::list(&mut tx, &wanted, filter.limit).await?;
+    let mut items = derive(&mut tx, caller, page.items).await?;
+    for version in &mut items {
+        say_what_it_waits_for(engine, version);
+    }
     Ok(db::Page {
-        items: derive(&mut tx, caller, page.items).await?,
+        items,
         next: page.next,
     })
+}
+
+/// What is tried again and again says why.
+fn say_what_it_waits_for(engine: &Engine, version: &mut Version) {
+    let row = &mut version.row;
+    if row.state == grid_core::datastore::State::Processing && row.message.is_none() {
+        row.message = engine.inner.datastores.waits_for(row.id);
+    }
 }
 
 /// One version; also one that is on its way, or in the trash.
@@ -173,7 +185,9 @@ pub async fn get(engine: &Engine, caller: &Caller, text: &str) -> Result<Version
     caller
         .check(&mut tx, &found.datastore, Action::SeeDatastore)
         .await?;
-    one(&mut tx, caller, found.version).await
+    let mut version = one(&mut tx, caller, found.version).await?;
+    say_what_it_waits_for(engine, &mut version);
+    Ok(version)
 }
 
 /// A run that uses a version.

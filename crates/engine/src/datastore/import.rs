@@ -95,6 +95,9 @@ pub(super) async fn note(
     loop {
         tokio::time::sleep(NOTE_EVERY).await;
         let received = progress.received.load(Ordering::Relaxed);
+        if received > 0 {
+            engine.inner.datastores.goes_on(id);
+        }
         let known = progress.total.load(Ordering::Relaxed);
         let total = total.or((known > 0).then_some(known));
         let now = engine.inner.clock.now();

@@ -61,6 +61,8 @@ pub(crate) struct Jobs {
     pub(super) receiving: Semaphore,
     pub(super) lately: list::Lately,
     pub(super) buckets: elsewhere::Lately,
+    /// What those wait for that are tried again.  The next server finds out by itself.
+    waits: Mutex<HashMap<DatastoreVersionId, String>>,
 }
 
 impl Default for Jobs {
@@ -72,6 +74,7 @@ impl Default for Jobs {
             receiving: Semaphore::new(RECEIVED_MAX),
             lately: list::Lately::default(),
             buckets: elsewhere::Lately::default(),
+            waits: Mutex::default(),
         }
     }
 }
@@ -85,6 +88,20 @@ struct Job {
 }
 
 impl Jobs {
+    fn waits(&self) -> MutexGuard<'_, HashMap<DatastoreVersionId, String>> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a version waits for.
+    pub(super) fn waits_for(&self, id: DatastoreVersionId) -> Option<String> {
+        self.waits().get(&id).cloned()
+    }
+
+    /// It waits no longer.
+    pub(super) fn goes_on(&self, id: DatastoreVersionId) {
+        self.waits().remove(&id);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<DatastoreVersionId, Job>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -286,6 +303,7 @@ pub(super) async fn give_up(
     let mut tx = engine.inner.db.write().await?;
     let done = db::datastore_version::fail(&mut tx, version.id, message, now).await?;
     tx.commit().await?;
+    engine.inner.datastores.goes_on(version.id);
     if done {
         tracing::info!(version = %version.id, message, "a datastore version has failed");
         engine.inner.watch.changed([version.owner_team]);
@@ -302,11 +320,15 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
         };
         let Ok(Some(version)) = row.await else { return };
         if version.state != State::Processing || version.deleted.is_some() {
+            engine.inner.datastores.goes_on(id);
             return;
         }
         let fault = match content(engine, &version).await {
             Ok(content) => match finish(engine, &version, &content).await {
-                Ok(()) => return,
+                Ok(()) => {
+                    engine.inner.datastores.goes_on(id);
+                    return;
+                }
                 Err(error) => Fault::Ours(error),
             },
             Err(fault) => fault,
@@ -326,6 +348,7 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
                     error = &error as &dyn std::error::Error,
                     "a datastore version is left for later"
                 );
+                waits(engine, &version, &error);
                 Ok(())
             }
             Fault::Ours(error) => {
@@ -341,6 +364,18 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
             );
         }
         return;
+    }
+}
+
+/// Says why it takes so long, where that is not our own affair.
+fn waits(engine: &Engine, version: &db::datastore_version::Version, error: &Error) {
+    let Error::Unavailable(message) = error else {
+        return;
+    };
+    let waits = engine.inner.datastores.waits();
+    let before = { waits }.insert(version.id, message.clone());
+    if before.as_ref() != Some(message) {
+        engine.inner.watch.changed([version.owner_team]);
     }
 }
 

@@ -137,6 +137,9 @@ pub(super) fn status(one: &DatastoreView) -> String {
         (State::Processing, None) if one.progress_bytes > 0 => {
             format!("processing, {}", format_size(one.progress_bytes))
         }
+        (State::Uploading, _) if one.progress_bytes > 0 => {
+            format!("uploading, {} so far", format_size(one.progress_bytes))
+        }
         (state, _) => state.to_string(),
     }
 }
