@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::config::{Options, Settings, settings};
 use crate::serve::Server;
-use crate::upkeep::{backup, collect, doctor};
+use crate::upkeep::{Collecting, backup, collect, doctor};
 
 pub(super) fn options(dir: &Path) -> Options {
     Options {
@@ -125,13 +125,17 @@ async fn doctor_and_backup_work_beside_a_server_and_without() {
         .expect_err("it is there");
     assert!(format!("{twice:#}").contains("exists"), "{twice:#}");
     for dry_run in [true, false] {
-        collect(options(dir.path()), dry_run, &mut said)
+        let how = Collecting {
+            dry_run,
+            ..Collecting::default()
+        };
+        collect(options(dir.path()), how, &mut said)
             .await
             .expect("collected");
     }
     server.end().await;
     drop(server);
-    collect(options(dir.path()), false, &mut said)
+    collect(options(dir.path()), Collecting::default(), &mut said)
         .await
         .expect("collected");
     assert!(
