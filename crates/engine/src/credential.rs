@@ -378,9 +378,41 @@ pub(crate) async fn open_of(engine: &Engine, id: CredentialId, user: UserId) -> 
     unseal(engine, &row)
 }
 
-/// How many credentials the key of this server does not open.
-pub async fn sealed_otherwise(engine: &Engine) -> Result<u64> {
+/// What the key of this server does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SealedOtherwise {
+    /// Credentials.
+    pub credentials: u64,
+    /// Keys that sign requests of S3.
+    pub signing_keys: u64,
+}
+
+impl SealedOtherwise {
+    /// Whether it opens everything.
+    pub fn is_nothing(self) -> bool {
+        self.credentials == 0 && self.signing_keys == 0
+    }
+}
+
+impl std::fmt::Display for SealedOtherwise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.credentials, self.signing_keys) {
+            (credentials, 0) => write!(f, "{credentials} credential(s)"),
+            (0, keys) => write!(f, "{keys} key(s) for S3"),
+            (credentials, keys) => {
+                write!(f, "{credentials} credential(s) and {keys} key(s) for S3")
+            }
+        }
+    }
+}
+
+/// Counts what was encrypted with another key than that of this server.
+pub async fn sealed_otherwise(engine: &Engine) -> Result<SealedOtherwise> {
     let mut tx = engine.inner.db.read().await?;
     let key = engine.inner.vault.name();
-    Ok(db::credential::sealed_otherwise(&mut tx, key).await?)
+    let now = engine.inner.clock.now();
+    Ok(SealedOtherwise {
+        credentials: db::credential::sealed_otherwise(&mut tx, key).await?,
+        signing_keys: db::key::sealed_otherwise(&mut tx, key, now).await?,
+    })
 }

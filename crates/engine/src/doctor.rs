@@ -83,9 +83,9 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
         }
     }
     let closed = crate::credential::sealed_otherwise(engine).await?;
-    if closed > 0 {
+    if !closed.is_nothing() {
         report.find(format!(
-            "{closed} credentials were encrypted with another key than the server has"
+            "{closed} were encrypted with another key than the server has"
         ));
     }
     Ok(report)

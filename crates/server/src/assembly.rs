@@ -103,13 +103,13 @@ pub(crate) fn credential_key_path(settings: &Settings, folder: &Folder) -> PathB
     named.unwrap_or_else(|| folder.credential_key_path())
 }
 
-/// Says which credentials the key does not open.  The server starts all the same: what does
+/// Says how much the key does not open.  The server starts all the same: what does
 /// not need them works, and the right key may be put back.
 pub(crate) async fn look_at_credentials(engine: &Engine, key: &Path) -> Result<()> {
     let closed = grid_engine::credential::sealed_otherwise(engine).await?;
-    if closed > 0 {
+    if !closed.is_nothing() {
         tracing::error!(
-            "{closed} credentials were encrypted with another key than the one in {}: put the \
+            "{closed} were encrypted with another key than the one in {}: put the \
              right file back and start again, or have their owners make them anew",
             key.display()
         );

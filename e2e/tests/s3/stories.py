@@ -368,6 +368,14 @@ def folders():
     done = made.replace("next", "1")
     wanted = ["a-b", "a/", "by/arrow/", "empty/", "full/x"]
     assert keys("list_objects_v2", Prefix=done) == [done + name for name in wanted]
+    # By a program that begins everything in parts, until it is told otherwise.
+    arrow = pyarrow.fs.S3FileSystem(
+        endpoint_override=host, scheme=scheme, region="us-east-1", allow_delayed_open=True
+    )
+    for name, text in (("x", b"x"), (".commit", b"")):
+        with arrow.open_output_stream(f"{BUCKET}/datastores/ada/arrows/next/{name}") as file:
+            file.write(text)
+    assert get("datastores/ada/arrows/1/x") == b"x"
 
 
 def odd():

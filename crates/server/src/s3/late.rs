@@ -1,8 +1,9 @@
 //! Answers that take long: they begin before it is known how they end, and are kept alive with
 //! spaces, as those of the real thing are.
 //!
-//! Clients wait for a minute until something comes, and then ask again, for what is not done
-//! any faster by that.  So after [`PATIENCE`] the head of the answer is sent, and the
+//! Clients wait for a while until something comes (a minute; those that are made with Amazon's
+//! library for C++, as `pyarrow` is, three seconds), and then ask again, for what is not done any
+//! faster by that.  So after [`PATIENCE`] the head of the answer is sent, and the
 //! beginning of a document; a space every [`EVERY`]; and the rest of the document at the end.
 
 use std::io;
@@ -17,12 +18,12 @@ use futures::stream;
 use s3s::{S3Error, S3Result};
 use tokio::task::JoinHandle;
 
-/// How long something is worked on before its answer begins.  Higher: proxies cut the
-/// connection; lower: what goes wrong is told behind a status that says it went well.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long something is worked on before its answer begins.  Higher: clients give up; lower:
+/// what goes wrong is told behind a status that says it went well.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often something is sent while nothing is known.  Higher: proxies cut the connection.
-const EVERY: Duration = Duration::from_secs(5);
+/// How often something is sent while nothing is known.  Higher: clients give up.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// What a document begins with.
 const BEGIN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
@@ -150,7 +151,7 @@ mod tests {
     }
 
     async fn slowly(end: S3Result<String>) -> S3Result<String> {
-        tokio::time::sleep(Duration::from_secs(23)).await;
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
         end
     }
 

@@ -252,6 +252,12 @@ async fn another_key_file_opens_nothing_and_says_so() {
         .await
         .expect("made");
     assert_eq!(made["credential"]["access_key_id"], "AKIA");
+    let key = json!({ "name": "notebook", "s3": true });
+    let made: Value = ask(operator(dir.path()))
+        .post("/user/keys", &key)
+        .await
+        .expect("made");
+    assert!(made["s3"]["access_key_id"].is_string(), "{made}");
     let mut said = Vec::new();
     let copy = dir.path().join("copy.db");
     backup(options.clone(), &copy, &mut said)
@@ -279,6 +285,11 @@ async fn another_key_file_opens_nothing_and_says_so() {
     let mut said = Vec::new();
     let well = doctor(options.clone(), false, &mut said).await;
     assert!(!well.expect("examined"), "one credential is closed");
+    let text = String::from_utf8_lossy(&said);
+    assert!(
+        text.contains("1 credential(s) and 1 key(s) for S3"),
+        "{text}"
+    );
     std::fs::write(&file, right).expect("put back");
     let well = doctor(options.clone(), false, &mut said).await;
     assert!(well.expect("examined"));

@@ -26,6 +26,7 @@ mod backend;
 mod bucket;
 mod chunked;
 mod collect;
+mod damaged;
 mod disk;
 mod grace;
 mod index;
@@ -54,7 +55,7 @@ pub use chunked::Announced;
 pub use collect::{Collected, Collection};
 pub use grid_chunk::Recipe;
 pub use reader::{BlobReader, Part, READ_ALL_BYTES_MAX};
-pub use writer::BlobWriter;
+pub use writer::{BlobWriter, Finished};
 
 use crate::logs::blocking;
 use backend::Backend;

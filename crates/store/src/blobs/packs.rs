@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -14,9 +13,10 @@ use grid_core::time::Timestamp;
 
 use super::ahead::{AHEAD_BYTES, Ahead};
 use super::append::Writer;
+use super::damaged::Damaged;
 use super::disk::Disk;
 use super::index::{Index, Place};
-use super::pack::{At, Entry, HEADER_BYTES, Header, Key, Kind, PackFiles, Records, key, open_pack};
+use super::pack::{At, Entry, HEADER_BYTES, Header, Kind, PackFiles, Records, key, open_pack};
 use super::{BlobError, BlobInfo, recipe};
 
 /// Longest pack file in bytes, but for its last record.
@@ -43,8 +43,7 @@ pub(super) struct Packs {
     syncing: Mutex<()>,
     ahead: Arc<Ahead>,
     /// Records whose bytes were found to be damaged: as good as missing.
-    damaged: Mutex<HashSet<Key>>,
-    any_damaged: AtomicBool,
+    damaged: Damaged,
 }
 
 /// How full a pack is, in bytes.
@@ -119,8 +118,7 @@ impl Packs {
             open: Mutex::new(HashMap::new()),
             syncing: Mutex::new(()),
             ahead: Arc::default(),
-            damaged: Mutex::new(HashSet::new()),
-            any_damaged: AtomicBool::new(false),
+            damaged: Damaged::default(),
         })
     }
 
@@ -135,35 +133,21 @@ impl Packs {
     }
 
     /// Where a record is, whose bytes are not known to be damaged.  It is needed from
-    /// now on; but a recipe is only marked with all that it is made of.
+    /// now on.
     pub(super) fn find(&self, id: BlobId) -> Option<Place> {
-        let key = key(&id);
-        let mut place = self.index.get(&key)?;
-        if !place.at.is_recipe() {
-            (place, _) = self.index.mark(&key)?;
-        }
-        (!self.is_damaged(&key)).then_some(place)
-    }
-
-    fn is_damaged(&self, key: &Key) -> bool {
-        self.any_damaged.load(Ordering::Relaxed) && self.damaged().contains(key)
-    }
-
-    fn damaged(&self) -> MutexGuard<'_, HashSet<Key>> {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+        self.damaged.find(&self.index, id)
     }
 
     /// Whether a record was found to be damaged.
     pub(super) fn is_known_damaged(&self, id: BlobId) -> bool {
-        self.is_damaged(&key(&id))
+        self.damaged.has(id)
     }
 
     /// Notes that a record is damaged: who has its bytes may store them again.
     pub(super) fn is_found_damaged(&self, id: BlobId) {
-        if self.damaged().insert(key(&id)) {
+        if self.damaged.add(id) {
             tracing::error!(blob = %id, "bytes on disk are damaged");
         }
-        self.any_damaged.store(true, Ordering::Relaxed);
     }
 
     /// Stores those that are not here yet.
@@ -240,7 +224,7 @@ impl Packs {
         let place = Place::new(pack, entry.at, mark);
         // What was there before was damaged, and now takes up room for nothing.
         if let Some(old) = self.index.insert(entry.key, place) {
-            self.damaged().remove(&entry.key);
+            self.damaged.remove(&entry.key);
             if let Some(sizes) = self.sizes().get_mut(&old.pack()) {
                 sizes.live = sizes.live.saturating_sub(header.record_bytes());
             }

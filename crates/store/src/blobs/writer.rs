@@ -47,6 +47,15 @@ struct Cutting {
     recipe: Builder,
 }
 
+/// What became of a blob that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Its name.
+    pub id: BlobId,
+    /// Whether it was not stored before.
+    pub is_new: bool,
+}
+
 impl BlobWriter {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         Self {
@@ -145,17 +154,23 @@ impl BlobWriter {
 
     /// Ends the blob and stores it under the name that its bytes have.
     pub async fn finish_unnamed(self) -> Result<BlobId, BlobError> {
+        Ok(self.end(None).await?.id)
+    }
+
+    /// The same, for those who count what is new.
+    pub async fn finish_counted(self) -> Result<Finished, BlobError> {
         self.end(None).await
     }
 
-    async fn end(mut self, expected: Option<BlobId>) -> Result<BlobId, BlobError> {
+    async fn end(mut self, expected: Option<BlobId>) -> Result<Finished, BlobError> {
         let cutting = self.cutting().await?;
         let (inner, rest) = (self.inner, self.buffer);
         blocking(move || {
             if cutting.is_none() && rest.len() <= SMALL_BYTES_MAX {
                 let id = named(hash(&rest), expected)?;
+                let is_new = inner.is_new(id)?;
                 inner.put_hashed(&[(id, Bytes::from(rest))])?;
-                return Ok(id);
+                return Ok(Finished { id, is_new });
             }
             let cutting = cutting.unwrap_or_else(|| Cutting::new(&inner));
             cutting.take(&rest, true)?.end(expected)
@@ -198,15 +213,23 @@ impl Cutting {
             .put(&records, (self.inner.settings.clock)())
     }
 
-    fn end(mut self: Box<Self>, expected: Option<BlobId>) -> Result<BlobId, BlobError> {
+    fn end(mut self: Box<Self>, expected: Option<BlobId>) -> Result<Finished, BlobError> {
         let id = named(self.chunker.whole(), expected)?;
+        let is_new = self.inner.is_new(id)?;
         let (recipe, page) = mem::take(&mut self.recipe).finish();
         if let Some(Page { id, bytes }) = page {
             self.put(&[Chunk { id, bytes }])?;
         }
         self.inner.grace.touch([&id]);
         self.inner.put_recipes([(id, recipe)].iter())?;
-        Ok(id)
+        Ok(Finished { id, is_new })
+    }
+}
+
+impl Inner {
+    /// Whether nothing was stored under a name yet.
+    fn is_new(&self, id: BlobId) -> Result<bool, BlobError> {
+        Ok(self.packs.find(id).is_none() && !self.large.has(id)?)
     }
 }
 

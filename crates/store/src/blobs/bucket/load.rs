@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex};
 use bytes::Bytes;
 
 use super::super::BlobError;
+use super::super::damaged::Damaged;
 use super::super::disk::Disk;
 use super::super::index::{Index, Place};
 use super::cache::Cache;
@@ -88,8 +89,7 @@ impl BucketPacks {
             cache,
             index,
             table: Mutex::new(table),
-            damaged: Mutex::default(),
-            any_damaged: AtomicBool::new(false),
+            damaged: Damaged::default(),
             groups: Mutex::new(Groups::default()),
             changed: Condvar::new(),
             tidying: Mutex::default(),

@@ -23,10 +23,10 @@ mod object;
 mod options;
 mod tidy;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -37,9 +37,10 @@ pub(super) use load::belongs_nowhere;
 pub use move_in::Moved;
 pub use options::{BucketOptions, CACHE_BYTES};
 
+use super::damaged::Damaged;
 use super::disk::Disk;
 use super::index::{Index, PACK_NUMBERS_MAX, PARTS, Place};
-use super::pack::{HEADER_BYTES, Header, Key, Kind, key};
+use super::pack::{HEADER_BYTES, Header, Kind, key};
 use super::packs::Found;
 use super::{BlobError, BlobInfo};
 use cache::Cache;
@@ -68,8 +69,7 @@ pub(super) struct BucketPacks {
     pub(super) index: Index,
     table: Mutex<Table>,
     /// Records whose bytes were found to be damaged: as good as missing.
-    damaged: Mutex<HashSet<Key>>,
-    any_damaged: AtomicBool,
+    damaged: Damaged,
     groups: Mutex<Groups>,
     /// That something of the groups has changed.
     changed: Condvar,
@@ -201,35 +201,21 @@ impl BucketPacks {
     }
 
     /// Where a record is, whose bytes are not known to be damaged.  It is needed from
-    /// now on; but a recipe is only marked with all that it is made of.
+    /// now on.
     pub(super) fn find(&self, id: BlobId) -> Option<Place> {
-        let key = key(&id);
-        let mut place = self.index.get(&key)?;
-        if !place.at.is_recipe() {
-            (place, _) = self.index.mark(&key)?;
-        }
-        (!self.is_damaged(&key)).then_some(place)
-    }
-
-    fn is_damaged(&self, key: &Key) -> bool {
-        self.any_damaged.load(Ordering::Relaxed) && self.damaged().contains(key)
-    }
-
-    fn damaged(&self) -> MutexGuard<'_, HashSet<Key>> {
-        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+        self.damaged.find(&self.index, id)
     }
 
     /// Whether a record was found to be damaged.
     pub(super) fn is_known_damaged(&self, id: BlobId) -> bool {
-        self.is_damaged(&key(&id))
+        self.damaged.has(id)
     }
 
     /// Notes that a record is damaged: who has its bytes may store them again.
     pub(super) fn is_found_damaged(&self, id: BlobId) {
-        if self.damaged().insert(key(&id)) {
+        if self.damaged.add(id) {
             tracing::error!(blob = %id, bucket = self.remote.bucket.name(), "bytes in the bucket are damaged");
         }
-        self.any_damaged.store(true, Ordering::Relaxed);
     }
 
     /// The record of this name.
@@ -429,7 +415,7 @@ impl BucketPacks {
             .index
             .insert(entry.key, Place::new(number, entry.at, mark))
         {
-            self.damaged().remove(&entry.key);
+            self.damaged.remove(&entry.key);
             self.shrink(old.pack(), line.header.record_bytes());
         }
     }

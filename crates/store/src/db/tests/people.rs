@@ -5,7 +5,7 @@ use grid_core::team::{Role, Sharing, TeamPolicy};
 
 use super::conformance;
 use super::place::{a_team, a_user, at, entropy, somebody};
-use crate::db::key::{self, Key};
+use crate::db::key::{self, Key, SealedSecret};
 use crate::db::user::User;
 use crate::db::{Db, Error, team, user};
 
@@ -16,6 +16,7 @@ conformance!(
     a_user_changes,
     a_key_is_found_with_its_user,
     a_key_is_touched_and_revoked_once,
+    keys_that_were_sealed_otherwise_are_counted_while_they_work,
     a_team_is_found_and_changes,
     people_of_a_team_have_roles,
 );
@@ -199,6 +200,33 @@ async fn a_key_is_found_with_its_user(db: Db) {
     let nobody = UserId::from_entropy(u128::MAX);
     let missing = key::insert(&mut tx, &a_key(nobody, "x"), "hash-4").await;
     assert!(matches!(missing, Err(Error::Missing { .. })), "{missing:?}");
+}
+
+async fn keys_that_were_sealed_otherwise_are_counted_while_they_work(db: Db) {
+    let (id, _) = somebody(&db, "ada").await;
+    let mut tx = db.write().await.unwrap();
+    let plain = a_key(id, "laptop");
+    key::insert(&mut tx, &plain, "hash-1").await.unwrap();
+    let mut signing = Vec::new();
+    for (name, with) in [("one", "this"), ("two", "other"), ("three", "other")] {
+        let key = Key {
+            access_key: Some(format!("GRID{name}")),
+            ..a_key(id, name)
+        };
+        let sealed = SealedSecret {
+            text: "x".to_owned(),
+            with: with.to_owned(),
+        };
+        key::insert_signing(&mut tx, &key, &sealed).await.unwrap();
+        signing.push(key.id);
+    }
+    for (with, now, expected) in [("this", 50, 2), ("other", 50, 1), ("this", 100, 0)] {
+        let counted = key::sealed_otherwise(&mut tx, with, at(now)).await;
+        assert_eq!(counted.unwrap(), expected, "{with} at {now}");
+    }
+    key::revoke(&mut tx, signing[1], at(40)).await.unwrap();
+    let counted = key::sealed_otherwise(&mut tx, "this", at(50)).await;
+    assert_eq!(counted.unwrap(), 1);
 }
 
 async fn a_key_is_touched_and_revoked_once(db: Db) {
