@@ -1,5 +1,6 @@
 //! Datastores while client, server and runner are killed at any moment of an upload, of
-//! laying a version out, of deleting and of collecting.
+//! laying a version out, of deleting and of collecting: nothing is lost, nothing is half
+//! visible, and nothing is left on a disk of what was deleted.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,13 @@ use serde_json::Value;
 
 /// How long things are killed.
 const KILLING: Duration = Duration::from_secs(25);
+
+/// The same where it is looked for what is left behind.
+const KILLING_BEFORE_DELETION: Duration = Duration::from_secs(12);
+
+/// What a server without data keeps on its disk beside its database, in bytes: what was
+/// asked for lately, empty files.
+const NOTHING_BYTES: u64 = 1 << 20;
 
 /// The longest moment before a kill, in milliseconds.
 const MOMENT_MS: u64 = 900;
@@ -85,6 +93,64 @@ fn kill(server: &mut Server, client: &mut Child, dice: &mut Dice) {
     }
 }
 
+/// Kills things for a while; gives the runs that were asked for.
+fn kill_for(server: &mut Server, folder: &Path, time: Duration) -> Vec<String> {
+    let mut dice = Dice(u64::from(std::process::id()) | 1 << 40);
+    let (deadline, mut round, mut runs) = (now() + time, 0, Vec::new());
+    while now() < deadline {
+        round += 1;
+        change(folder, round);
+        let mut client = begin(server, "datastore create many");
+        let run = format!("read-{round}");
+        let mount = "--datastore_name many -- read.sh";
+        let mut submit = begin(server, &format!("run --localdir --name {run} {mount}"));
+        runs.push(run);
+        let mut other = match dice.below(3) {
+            0 => {
+                let oldest = available(server).into_iter().min().unwrap_or(1);
+                begin(server, &format!("datastore delete many:{oldest}"))
+            }
+            1 => {
+                let data = server.data().display().to_string();
+                begin(server, &format!("server collect --data {data}"))
+            }
+            _ => begin(server, "datastore download many --to other"),
+        };
+        moment(Duration::from_millis(dice.below(MOMENT_MS)));
+        kill(server, &mut client, &mut dice);
+        for child in [&mut client, &mut submit, &mut other] {
+            child.wait().expect("over");
+        }
+    }
+    // What is left over is finished.
+    let _ = grid(server, "datastore resume --all");
+    grid(server, "datastore create many").ok();
+    wait_for("everything to be filed", || {
+        let open = |one: &Value| one["state"] == "processing";
+        (!versions(server).iter().any(open)).then_some(())
+    });
+    runs
+}
+
+/// Waits for those of the runs that began, which then have read all; gives their names.
+fn ended(server: &Server, runs: Vec<String>) -> Vec<String> {
+    let is_known = |run: &String| grid(server, &format!("status {run}")).code == 0;
+    let begun: Vec<String> = runs.into_iter().filter(is_known).collect();
+    for one in begun.iter().flat_map(|run| server.finished(run)) {
+        assert_eq!(one["status"], "succeeded", "{one}\n{}", server.runner_log());
+    }
+    begun
+}
+
+/// Whether the newest version is what the folder is.
+fn assert_is_the_folder(server: &Server, folder: &Path, to: &str) {
+    grid(server, &format!("datastore download many --to {to}")).ok();
+    let back = server.work().join(to);
+    let mut command = Command::new("diff");
+    let ran = command.arg("-r").arg(folder).arg(&back).output();
+    assert_eq!(Ran::of(&ran.expect("diff starts")).stdout, "");
+}
+
 #[test]
 fn whatever_is_killed_nothing_is_lost_and_nothing_is_half_visible() {
     let mut server = Server::start(&[]);
@@ -92,60 +158,122 @@ fn whatever_is_killed_nothing_is_lost_and_nothing_is_half_visible() {
     let folder = server.work().join("many");
     change(&folder, 0);
     grid(&server, "datastore create many").ok();
-    let mut dice = Dice(u64::from(std::process::id()) | 1 << 40);
-    let (deadline, mut round, mut runs) = (now() + KILLING, 0, Vec::new());
-    while now() < deadline {
-        round += 1;
-        change(&folder, round);
-        let mut client = begin(&server, "datastore create many");
-        let run = format!("read-{round}");
-        let mount = "--datastore_name many -- read.sh";
-        let mut submit = begin(&server, &format!("run --localdir --name {run} {mount}"));
-        runs.push(run);
-        let mut other = match dice.below(3) {
-            0 => {
-                let oldest = available(&server).into_iter().min().unwrap_or(1);
-                begin(&server, &format!("datastore delete many:{oldest}"))
-            }
-            1 => {
-                let data = server.data().display().to_string();
-                begin(&server, &format!("server collect --data {data}"))
-            }
-            _ => begin(&server, "datastore download many --to other"),
-        };
-        moment(Duration::from_millis(dice.below(MOMENT_MS)));
-        kill(&mut server, &mut client, &mut dice);
-        for child in [&mut client, &mut submit, &mut other] {
-            child.wait().expect("over");
-        }
-    }
-    // What is left over is finished, and is what the folder is.
-    let _ = grid(&server, "datastore resume --all");
-    grid(&server, "datastore create many").ok();
-    wait_for("everything to be filed", || {
-        let open = |one: &Value| one["state"] == "processing";
-        (!versions(&server).iter().any(open)).then_some(())
-    });
-    grid(&server, "datastore download many --to back").ok();
-    let back = server.work().join("back");
-    let mut command = Command::new("diff");
-    let ran = command.arg("-r").arg(&folder).arg(&back).output();
-    assert_eq!(Ran::of(&ran.expect("diff starts")).stdout, "");
+    let runs = kill_for(&mut server, &folder, KILLING);
+    assert_is_the_folder(&server, &folder, "back");
     for version in available(&server) {
         let line = format!("datastore download many:{version} --to all/{version}");
         grid(&server, &line).ok();
     }
-    // A run whose client was cut may not have begun; one that began has read all.
-    for run in runs {
-        let known = grid(&server, &format!("status {run}")).code == 0;
-        for one in known.then(|| server.finished(&run)).into_iter().flatten() {
-            assert_eq!(one["status"], "succeeded", "{one}\n{}", server.runner_log());
-        }
-    }
+    ended(&server, runs);
     let data = server.data().display().to_string();
     grid(&server, &format!("server collect --data {data}")).ok();
     server.doctor();
     server.stop();
     grid(&server, &format!("server collect --data {data}")).ok();
     grid(&server, &format!("server doctor --deep --data {data}")).ok();
+}
+
+/// Deletes everything that nobody needs, at once; says how many blobs are left.
+fn collect_now(server: &mut Server) -> u64 {
+    server.stop();
+    let data = server.data().display().to_string();
+    let line = format!("server collect --trash --now --data {data}");
+    let said = grid(server, &line).ok();
+    assert!(said.contains(" 0 are young"), "{said}");
+    grid(server, &format!("server doctor --deep --data {data}")).ok();
+    let kept = said
+        .split("; ")
+        .last()
+        .and_then(|kept| kept.split(' ').next());
+    kept.and_then(|kept| kept.parse().ok()).expect("a number")
+}
+
+/// Bytes of all files below a folder, and their names.
+fn files(folder: &Path) -> (u64, Vec<String>) {
+    let (mut bytes, mut names, mut folders) = (0, Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(found) if found.is_dir() => folders.push(entry.path()),
+                Ok(found) => {
+                    bytes += found.len();
+                    names.push(entry.path().display().to_string());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    (bytes, names)
+}
+
+/// Rows of the database about data, by table.
+fn rows(server: &Server) -> String {
+    const COUNT: &str = "import sqlite3, sys\n\
+        db = sqlite3.connect(sys.argv[1])\n\
+        tables = [row[0] for row in db.execute('select name from sqlite_master where type = \"table\"')]\n\
+        about = ('datastore_', 'staged_', 'team_blob', 'mount', 'snapshot', 'artifact')\n\
+        for table in sorted(tables):\n\
+        \x20   if table.startswith(about):\n\
+        \x20       count = db.execute(f'select count(*) from {table}').fetchone()[0]\n\
+        \x20       if count: print(table, count)\n";
+    let mut command = Command::new("python3");
+    let command = command
+        .args(["-c", COUNT])
+        .arg(server.data().join("grid.db"));
+    Ran::of(&command.output().expect("python3 starts")).ok()
+}
+
+#[test]
+fn whatever_was_killed_nothing_is_left_of_what_was_deleted() {
+    let mut server = Server::start(&[]);
+    server.script("read.sh", READ);
+    let folder = server.work().join("many");
+    change(&folder, 0);
+    grid(&server, "datastore create many").ok();
+    let runs = kill_for(&mut server, &folder, KILLING_BEFORE_DELETION);
+    for run in ended(&server, runs) {
+        grid(&server, &format!("delete run {run}")).ok();
+    }
+    let newest = available(&server).into_iter().max().expect("a version");
+    for version in versions(&server) {
+        let number = version["version"].as_u64().expect("a number");
+        if number != newest && version["state"] != "failed" {
+            grid(&server, &format!("datastore delete many:{number}")).ok();
+        }
+    }
+    // One version is left: what it needs, and nothing else.
+    let kept = collect_now(&mut server);
+    let mut other = Server::start(&[]);
+    let copy = other.work().join("many");
+    let mut command = Command::new("cp");
+    let ran = command.arg("-a").arg(&folder).arg(&copy).output();
+    Ran::of(&ran.expect("cp starts")).ok();
+    grid(&other, "datastore create many").ok();
+    assert_eq!(kept, collect_now(&mut other));
+    let (needed, _) = files(&other.data().join("blobs"));
+    let (found, names) = files(&server.data().join("blobs"));
+    // A pack is written anew when half of it is not needed any more.
+    assert!(
+        found <= 2 * needed + NOTHING_BYTES,
+        "{found} for {needed}: {names:?}"
+    );
+    server.up();
+    assert_is_the_folder(&server, &folder, "back");
+
+    // And nothing at all.
+    grid(&server, &format!("datastore delete many:{newest}")).ok();
+    assert_eq!(collect_now(&mut server), 0);
+    for part in ["blobs", "tmp", "logs"] {
+        let (bytes, names) = files(&server.data().join(part));
+        assert!(bytes <= NOTHING_BYTES, "{part}: {bytes} in {names:?}");
+    }
+    assert_eq!(rows(&server), "");
+    // A machine hears of it when its runner begins.
+    server.up();
+    server.kill_runner();
+    let cache = server.data().join("runner/cache/data");
+    wait_for("the machine to forget what is gone", || {
+        files(&cache).1.is_empty().then_some(())
+    });
+    server.doctor();
 }
