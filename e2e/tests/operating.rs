@@ -19,6 +19,16 @@ fn a_backup_is_a_working_server() {
     assert!(std::fs::metadata(file).expect("it is there").len() > 0);
     let again = server.grid("ada", &["server", "backup", "--data", data, file]);
     assert_ne!(again.code, 0, "a backup is not written over: {again:?}");
+    let nowhere = ["server", "backup", "--data", data, "/nowhere/backup.db"];
+    let said = server.grid("ada", &nowhere).fails(1);
+    assert!(said.contains("there is no folder /nowhere"), "{said}");
+    let mistyped = server.folder.path().join("mistyped");
+    let mistyped = mistyped.to_str().expect("UTF-8");
+    let said = server
+        .grid("ada", &["server", "migrate", "--data", mistyped])
+        .fails(1);
+    assert!(said.contains("no server's data"), "{said}");
+    assert!(!std::path::Path::new(mistyped).exists(), "nothing was made");
     let refused = server.grid("ada", &["server", "migrate", "--data", data]);
     assert_eq!(refused.code, 1, "not under a running server: {refused:?}");
     server.stop();
