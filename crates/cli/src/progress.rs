@@ -69,7 +69,7 @@ impl Progress {
         });
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away; the next step brings it back.
     pub(crate) fn finish(&self) {
         self.with(Inner::finish);
     }
@@ -92,11 +92,33 @@ impl Inner {
 }
 
 fn bar(label: &str, total: u64) -> ProgressBar {
-    let template =
-        "{prefix} {wide_bar} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template(template(total));
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total)
         .with_style(style)
         .with_prefix(label.to_owned())
+}
+
+/// Of how many is not always known; a bar would be full from the beginning then.
+fn template(total: u64) -> &'static str {
+    match total {
+        0 => "{prefix} {spinner} {bytes}, {bytes_per_sec}",
+        _ => {
+            "{prefix} {wide_bar} {percent:>3}% {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_known_end_has_no_bar() {
+        for (total, has_bar) in [(0, false), (10, true)] {
+            let template = template(total);
+            assert_eq!(template.contains("{wide_bar}"), has_bar);
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
 }

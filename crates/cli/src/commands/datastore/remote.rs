@@ -80,6 +80,7 @@ pub(super) async fn fetched(
         seen = now.progress_bytes.max(seen);
         if now.message.is_some() && now.message != waits_for {
             let why = now.message.clone().unwrap_or_default();
+            progress.finish();
             ctx.printer.warn(&format!(
                 "{name} waits: {}; the server tries again every half minute, also after Ctrl-C, until `grid datastore delete {name}`",
                 printable(why)

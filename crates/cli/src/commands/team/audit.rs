@@ -181,7 +181,8 @@ async fn export(printer: &Printer, client: &Client, route: &str, query: &AuditQu
 fn table(events: &[AuditEvent]) -> Table {
     let mut table = Table::new([
         "At", "Who", "Action", "Thing", "Result", "Detail", "Address", "Client",
-    ]);
+    ])
+    .spare(&["Client", "Address", "Detail"]);
     for event in events {
         let who = match event.actor_kind.as_str() {
             "user" => event.actor.clone(),
