@@ -232,7 +232,7 @@ fn whatever_was_killed_nothing_is_left_of_what_was_deleted() {
     grid(&server, "datastore create many").ok();
     let runs = kill_for(&mut server, &folder, KILLING_BEFORE_DELETION);
     for run in ended(&server, runs) {
-        grid(&server, &format!("delete run {run}")).ok();
+        grid(&server, &format!("delete run {run} --yes")).ok();
     }
     let newest = available(&server).into_iter().max().expect("a version");
     for version in versions(&server) {

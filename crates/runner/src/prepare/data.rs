@@ -11,6 +11,8 @@
 //! DIR/cache/data/versions/ID.new/   one on its way
 //! ```
 
+mod room;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -26,6 +28,7 @@ use grid_core::spec::{DatastoreMount, MountedVersion};
 use grid_manifest::{Check, Entry, Index, Node, decode};
 use serde::{Deserialize, Serialize};
 
+use self::room::{clean, tidy};
 use super::code::{self, fetch_blobs};
 use super::elsewhere;
 use super::tree::blob_path;
@@ -37,9 +40,6 @@ use crate::folder;
 /// bytes.  Higher: environments and artifacts run out of room; lower: data is fetched again
 /// more often.
 const DISK_PERCENT: u64 = 50;
-
-/// What is left of a full cache, in percent.
-const KEPT_PERCENT: u64 = 80;
 
 /// How often a version is laid out again when something of it was missing.
 const TRIES_MAX: u32 = 3;
@@ -369,31 +369,6 @@ fn used(context: &Context) -> HashSet<String> {
         .collect()
 }
 
-/// Removes versions that are gone, those that were never whole, and bytes that no version has;
-/// gives the bytes that are left.  Nobody may be at work on the cache.
-fn tidy(blobs: &Path, trees: &Path, gone: &HashSet<String>) -> io::Result<u64> {
-    for entry in fs::read_dir(trees)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if gone.contains(&name) || name.ends_with(".new") {
-            folder::remove_all(&entry.path())?;
-        }
-    }
-    unlinked(blobs)
-}
-
-/// Removes bytes that no version has; gives those that are left.
-fn unlinked(blobs: &Path) -> io::Result<u64> {
-    let mut kept = 0;
-    for (path, found) in files(blobs) {
-        if found.nlink() <= 1 {
-            fs::remove_file(path)?;
-        } else {
-            kept += room(&found);
-        }
-    }
-    Ok(kept)
-}
-
 /// Whether a version is there; from now on it was used last.
 fn is_there(whole: &Path) -> bool {
     File::open(whole)
@@ -504,52 +479,6 @@ fn close(fresh: &Path, whole: &Path) -> io::Result<()> {
     fs::set_permissions(whole, Permissions::from_mode(FOLDER_MODE))
 }
 
-/// Removes versions that nobody uses, the one not used for longest first, until little
-/// enough is left; then bytes that no version has.  Gives the bytes that are left.
-fn clean(blobs: &Path, trees: &Path, used: &HashSet<String>, most: u64) -> io::Result<u64> {
-    let mut left = files(blobs).map(|(_, found)| room(&found)).sum::<u64>();
-    if left <= most {
-        return Ok(left);
-    }
-    let mut versions = Vec::new();
-    for entry in fs::read_dir(trees)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let id = name.strip_suffix(".new").unwrap_or(&name);
-        if !used.contains(id) {
-            let at = entry.metadata().and_then(|found| found.modified());
-            versions.push((at.unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
-        }
-    }
-    versions.sort();
-    let wanted = most / 100 * KEPT_PERCENT;
-    for (_, path) in versions {
-        if left <= wanted {
-            break;
-        }
-        // Of its own: what no other version has a name for.
-        let own: u64 = files(&path)
-            .filter(|(_, found)| found.nlink() <= 2)
-            .map(|(_, found)| room(&found))
-            .sum();
-        folder::remove_all(&path)?;
-        left = left.saturating_sub(own);
-    }
-    unlinked(blobs)
-}
-
-/// What a file takes up: a hole takes nothing.
-fn room(found: &fs::Metadata) -> u64 {
-    found.len().min(found.blocks().saturating_mul(512))
-}
-
-fn files(folder: &Path) -> impl Iterator<Item = (PathBuf, fs::Metadata)> {
-    walkdir::WalkDir::new(folder)
-        .into_iter()
-        .flatten()
-        .filter(|entry| entry.file_type().is_file())
-        .filter_map(|entry| Some((entry.path().to_owned(), entry.metadata().ok()?)))
-}
-
 #[expect(
     clippy::disallowed_methods,
     reason = "the time of the last use of a cached version"
@@ -560,6 +489,7 @@ fn now() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use super::room::files;
     use super::*;
 
     fn file(path: &str, content: &str, mode: u32) -> Entry {

@@ -9,6 +9,7 @@ mod people;
 mod place;
 mod plans;
 mod runs;
+mod sent;
 mod sharing;
 mod small;
 mod staged;
