@@ -3,6 +3,7 @@
 //!
 //! Nothing here looks inside: what a test sees is what a person would see.
 
+pub mod groups;
 pub mod original;
 pub mod s3;
 pub mod s3_clients;
@@ -461,6 +462,10 @@ impl Drop for Server {
                 signal(pid, rustix::process::Signal::KILL);
             }
         }
+        let left = groups::remove(&self.data().join("runner"));
+        // A test that fails is told of by what failed in it.
+        let is_told = left.is_empty() || std::thread::panicking();
+        assert!(is_told, "control groups stay behind: {left:?}");
     }
 }
 

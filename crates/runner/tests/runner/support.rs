@@ -28,6 +28,9 @@ static NODES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0
 /// lower: a busy machine fails honest ones.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long those who were killed in a control group may take to be gone.
+const GROUP_PATIENCE: Duration = Duration::from_secs(5);
+
 pub(crate) fn be_keeper() {
     if let Some(dir) = std::env::var_os(KEEPER) {
         let _ = keeper::main(Path::new(&dir));
@@ -299,7 +302,7 @@ impl Drop for Rig {
         }
         end_keeper(&self.runner_dir().join("keeper"));
         let node = self.config["node"].as_str().unwrap_or_default().to_owned();
-        for controller in ["", "cpu", "memory", "pids"] {
+        for controller in ["", "cpu", "cpuacct", "memory", "pids", "unified"] {
             let parent = Path::new("/sys/fs/cgroup").join(controller);
             for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
                 if entry
@@ -307,10 +310,18 @@ impl Drop for Rig {
                     .to_string_lossy()
                     .starts_with(&format!("grid-{node}-"))
                 {
-                    let _ = remove_groups(&entry.path());
+                    remove_group(&entry.path());
                 }
             }
         }
+    }
+}
+
+/// Removes a control group, as soon as those that were killed in it are gone.
+fn remove_group(folder: &Path) {
+    let deadline = Instant::now() + GROUP_PATIENCE;
+    while remove_groups(folder).is_err() && folder.exists() && Instant::now() < deadline {
+        std::thread::yield_now();
     }
 }
 
