@@ -7,6 +7,7 @@ mod privacy;
 mod refusals;
 mod running;
 mod staging;
+mod staging_more;
 mod storm;
 mod trash;
 mod world;
