@@ -121,17 +121,23 @@ fn files(folder: &Path) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-#[test]
-fn what_is_in_a_bucket_outlives_the_machine() {
-    let parent = tempfile::tempdir().expect("a folder");
-    let bucket = Bucket::start(parent.path());
+/// A server whose files are in a bucket, at the end of a line that may be cut.
+fn over_a_line(parent: &Path) -> (Bucket, Line, Server, String) {
+    let bucket = Bucket::start(parent);
     let line = Line::to(&bucket.url);
     let variables = keys(&line.url());
     let environment = variables
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
     let address = format!("s3://{NAME}/grid");
-    let mut server = Server::start_with(&["--blobs", &address], &environment);
+    let server = Server::start_with(&["--blobs", &address], &environment);
+    (bucket, line, server, address)
+}
+
+#[test]
+fn what_is_in_a_bucket_outlives_the_machine() {
+    let parent = tempfile::tempdir().expect("a folder");
+    let (bucket, _line, mut server, _) = over_a_line(parent.path());
     server.script("train.py", TRAIN);
     server.run("sweep", &["train.py", "--lr", "[0.1, 0.25, 0.125]"]);
     assert_eq!(is_succeeded(&server, "sweep"), 3);
@@ -159,14 +165,7 @@ fn what_is_in_a_bucket_outlives_the_machine() {
 #[test]
 fn a_line_to_a_bucket_may_be_cut() {
     let parent = tempfile::tempdir().expect("a folder");
-    let bucket = Bucket::start(parent.path());
-    let line = Line::to(&bucket.url);
-    let variables = keys(&line.url());
-    let environment = variables
-        .each_ref()
-        .map(|(name, value)| (*name, value.as_str()));
-    let address = format!("s3://{NAME}/grid");
-    let server = Server::start_with(&["--blobs", &address], &environment);
+    let (_bucket, line, server, address) = over_a_line(parent.path());
 
     // Who stores is told so.
     line.cut();
