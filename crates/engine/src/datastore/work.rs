@@ -259,7 +259,6 @@ impl Engine {
 }
 
 async fn look(engine: &Engine) -> Result<()> {
-    engine.inner.datastores.sent.tidy();
     let now = engine.inner.clock.now();
     let mut tx = engine.inner.db.read().await?;
     let all = Timestamp::from_millis(i64::MAX);
