@@ -27,6 +27,13 @@ const TAKEN_BYTES_MAX: u64 = 64 << 20;
 /// lower: over a slow line the answer is not heard.
 const TAKEN_FOR: Duration = Duration::from_secs(30);
 
+/// Bytes of such a body that are taken before the answer goes out, so that the connection goes
+/// on: what is said in vain is small most often.  Higher: refusals wait for those who send more.
+const SMALL_BYTES_MAX: u64 = 64 << 10;
+
+/// How long that may take: it is here already, or nearly.
+const SMALL_FOR: Duration = Duration::from_millis(100);
+
 /// A body that may be read to its end, or not.
 struct Rest {
     pieces: BodyDataStream,
@@ -41,6 +48,11 @@ struct Shared(Arc<Mutex<Rest>>);
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Rest> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        let rest = self.lock();
+        rest.is_over || rest.pieces.is_end_stream()
     }
 }
 
@@ -66,6 +78,8 @@ pub(crate) async fn close(request: Request, next: Next) -> Response {
         return next.run(request).await;
     }
     let is_waiting = request.headers().contains_key(header::EXPECT);
+    let size = request.body().size_hint().upper();
+    let is_small = size.is_some_and(|bytes| bytes <= SMALL_BYTES_MAX);
     let (parts, body) = request.into_parts();
     let rest = Shared(Arc::new(Mutex::new(Rest {
         pieces: body.into_data_stream(),
@@ -74,32 +88,36 @@ pub(crate) async fn close(request: Request, next: Next) -> Response {
     })));
     let watched = Body::from_stream(rest.clone());
     let mut response = next.run(Request::from_parts(parts, watched)).await;
-    let is_asked = {
-        let rest = rest.lock();
-        if rest.is_over || rest.pieces.is_end_stream() {
+    if rest.is_over() {
+        return response;
+    }
+    // Of whoever still waits nothing comes; to read would be to tell them to send.
+    let is_coming = rest.lock().is_asked || !is_waiting;
+    if is_coming && is_small {
+        take(rest.clone(), SMALL_BYTES_MAX, SMALL_FOR).await;
+        if rest.is_over() {
             return response;
         }
-        rest.is_asked
-    };
+    }
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
-    // Of whoever still waits nothing comes; to read would be to tell them to send.
-    if is_asked || !is_waiting {
-        tokio::spawn(take(rest));
+    if is_coming {
+        tokio::spawn(take(rest, TAKEN_BYTES_MAX, TAKEN_FOR));
     }
     response
 }
 
-async fn take(mut rest: Shared) {
+/// Throws away what still comes.
+async fn take(mut rest: Shared, most: u64, time: Duration) {
     let taken = async {
         let mut taken = 0_u64;
         while let Some(Ok(piece)) = rest.next().await {
             taken += piece.len() as u64;
-            if taken > TAKEN_BYTES_MAX {
+            if taken > most {
                 return;
             }
         }
     };
-    // Then the connection ends.
-    let _ = tokio::time::timeout(TAKEN_FOR, taken).await;
+    // If it is not over then, the connection ends.
+    let _ = tokio::time::timeout(time, taken).await;
 }

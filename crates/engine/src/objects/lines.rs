@@ -119,9 +119,8 @@ impl Lines {
                 self.folders.push(line);
                 continue;
             }
-            match self.followed(dir, line).await? {
-                Some(found) => return Ok(Some(found)),
-                None => {}
+            if let Some(found) = self.followed(dir, line).await? {
+                return Ok(Some(found));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 use grid_engine::objects::{self, Notes, Opened, Written};
-use grid_engine::{Caller, Engine};
+use grid_engine::{Caller, Clock, Engine, SystemClock};
 use s3s::dto::{
     CopyObjectInput, CopyObjectOutput, CopyObjectResult, CopyPartResult, CopySource, ETag,
     ETagCondition, MetadataDirective, Timestamp, TimestampFormat, UploadPartCopyInput,
@@ -86,7 +86,7 @@ pub(super) async fn object(
     };
     let (engine, caller) = (engine.clone(), caller.clone());
     let (bucket, key) = (input.bucket, input.key);
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (tell, mut told) = tokio::sync::oneshot::channel();
     let work = async move {
         let target = (bucket.as_str(), key.as_str());
         let copied = objects::copy(&engine, &caller, source, target, noted).await;
@@ -98,20 +98,18 @@ pub(super) async fn object(
         Ok(document)
     };
     late.document(work, true).await?;
-    let result = told_of(told).map(|(etag, modified)| CopyObjectResult {
-        e_tag: Some(ETag::Strong(etag)),
-        last_modified: Some(modified),
-        ..CopyObjectResult::default()
-    });
+    let result = told
+        .try_recv()
+        .ok()
+        .map(|(etag, modified)| CopyObjectResult {
+            e_tag: Some(ETag::Strong(etag)),
+            last_modified: Some(modified),
+            ..CopyObjectResult::default()
+        });
     Ok(CopyObjectOutput {
         copy_object_result: result,
         ..CopyObjectOutput::default()
     })
-}
-
-/// What is known already.
-fn told_of<T>(mut told: tokio::sync::oneshot::Receiver<T>) -> Option<T> {
-    told.try_recv().ok()
 }
 
 /// Copies an object, or a range of it, as a part of another.
@@ -135,19 +133,19 @@ pub(super) async fn part(
     let number = part_number(input.part_number)?;
     let (engine, caller) = (engine.clone(), caller.clone());
     let (bucket, key, id) = (input.bucket, input.key, input.upload_id);
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (tell, mut told) = tokio::sync::oneshot::channel();
     let work = async move {
         let target = (bucket.as_str(), key.as_str());
         let part = (id.as_str(), number);
         let copied = objects::copy_part(&engine, &caller, source, range, target, part).await;
         let etag = copied.map_err(error::of)?;
-        let modified = Timestamp::from(std::time::SystemTime::now());
+        let modified = time(SystemClock.now().as_millis());
         let document = document("CopyPartResult", &etag, &modified)?;
         let _ = tell.send((etag, modified));
         Ok(document)
     };
     late.document(work, true).await?;
-    let result = told_of(told).map(|(etag, modified)| CopyPartResult {
+    let result = told.try_recv().ok().map(|(etag, modified)| CopyPartResult {
         e_tag: Some(ETag::Strong(etag)),
         last_modified: Some(modified),
         ..CopyPartResult::default()
