@@ -144,7 +144,7 @@ struct Changed {
 }
 
 pub(super) fn is_worth_another_round(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Changed>()) || is_of_the_line(error)
+    error.chain().any(<dyn std::error::Error>::is::<Changed>) || is_of_the_line(error)
 }
 
 /// Whether the line or the server was busy, away or slow.
