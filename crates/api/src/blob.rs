@@ -9,6 +9,9 @@
 //! whoever sends it: `POST /blobs/missing` says which of them have to be sent, they
 //! travel as records, and `POST /blobs/recipes` makes the blob of them.  All of this can
 //! be done again at any time; what arrived once does not travel twice.
+//!
+//! Who is on the machine of the server may leave cutting and hashing to it: the body of
+//! `PUT /blobs/near` is the length of each file (8 bytes, little endian) and its bytes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -16,7 +19,7 @@ use grid_chunk::Recipe;
 pub use grid_chunk::sparse;
 use grid_core::blob::{BlobId, BlobIdError};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// Bytes of a record's header.
 pub const HEADER_BYTES: usize = 40;
@@ -78,6 +81,24 @@ pub struct BlobsStored {
 pub struct BlobNamed {
     /// BLAKE3 of the bytes, in hexadecimal digits.
     pub blake3: String,
+}
+
+/// The answer to files whose hashes the sender does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlobsNamed {
+    /// BLAKE3 of each file in their order, in hexadecimal digits.
+    pub blobs: Vec<String>,
+    /// Bytes of them that had not been sent before.
+    pub new_bytes: u64,
+}
+
+/// The query that goes with such files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BlobsNear {
+    /// The machine of the sender, as [`crate::upload::machine`] names it.
+    pub machine: String,
 }
 
 /// The query that goes with such bytes.

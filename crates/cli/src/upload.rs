@@ -1,6 +1,9 @@
 //! Sending the bytes of files to the server: only chunks that it lacks travel.
 
+mod near;
+
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +15,8 @@ use grid_api::upload::{self, Door, FileError, FileToSend, SentFile};
 use grid_core::blob::BlobId;
 
 use crate::progress::Progress;
+
+pub(crate) use near::Near;
 
 /// How often a request is tried while the line is cut or the server is away.
 /// Higher: a person waits longer for the news.  Lower: a server that is restarted ends
@@ -30,7 +35,7 @@ pub(crate) async fn upload_blobs(
     files: Vec<FileToSend>,
     progress: &Progress,
 ) -> Result<Vec<Result<SentFile, FileError>>> {
-    let sent = upload_counted(client, files, progress).await?;
+    let sent = upload_cut(client, files, progress).await?;
     Ok(sent.outcomes)
 }
 
@@ -42,12 +47,48 @@ pub(crate) struct Sent {
     pub(crate) bytes: u64,
 }
 
-/// The same, and counts what the server lacked.
+/// The same, and counts what the server lacked; a server that is `near` gets the files as
+/// they are.
 pub(crate) async fn upload_counted(
     client: &Client,
+    near: Option<&Near>,
     files: Vec<FileToSend>,
     progress: &Progress,
 ) -> Result<Sent> {
+    let Some(near) = near else {
+        return upload_cut(client, files, progress).await;
+    };
+    let files = Arc::new(files);
+    let (mut outcomes, mut bytes) = near
+        .send(client, &files, progress)
+        .await
+        .context("sending the files")?;
+    let is_left = |(_, outcome): &(usize, &Option<_>)| outcome.is_none();
+    let left: Vec<usize> = outcomes
+        .iter()
+        .enumerate()
+        .filter(is_left)
+        .map(|(n, _)| n)
+        .collect();
+    if !left.is_empty() {
+        let others = left.iter().filter_map(|number| files.get(*number)).cloned();
+        let sent = upload_cut(client, others.collect(), progress).await?;
+        bytes += sent.bytes;
+        for (number, outcome) in left.into_iter().zip(sent.outcomes) {
+            if let Some(place) = outcomes.get_mut(number) {
+                *place = Some(outcome);
+            }
+        }
+    }
+    let end = |outcome: Option<_>| outcome.unwrap_or(Err(FileError::NotKept));
+    Ok(Sent {
+        outcomes: outcomes.into_iter().map(end).collect(),
+        bytes,
+    })
+}
+
+/// Cuts files into chunks, and sends those that the server lacks.
+async fn upload_cut(client: &Client, files: Vec<FileToSend>, progress: &Progress) -> Result<Sent> {
     let progress = progress.clone();
     let read = move |bytes| progress.add(bytes);
     let line = Line {

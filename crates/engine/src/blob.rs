@@ -8,6 +8,8 @@
 //! to send them, and experiments do not speak with its token.  Trees that the server reads
 //! itself (clones, archives) need not be sent either.
 
+mod near;
+
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +27,9 @@ use grid_store::db;
 use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
+
+pub use near::Files;
+pub(crate) use near::SentLately;
 
 /// Small blobs are stored together, this many bytes at a time.  Higher: more memory
 /// per upload, of which there may be dozens at once; lower: more writes.

@@ -162,6 +162,10 @@ impl From<blobs::BlobError> for Error {
             blobs::BlobError::WrongHash { .. } | blobs::BlobError::WrongLength { .. } => {
                 Self::invalid(error.to_string())
             }
+            blobs::BlobError::TooLong { .. } => Self::TooLarge {
+                message: error.to_string(),
+                hint: None,
+            },
             other => Self::internal(other),
         }
     }

@@ -16,6 +16,7 @@ mod lease;
 mod logs;
 mod matrix;
 mod matrix_data;
+mod near;
 mod original;
 mod outsider;
 mod pages;

@@ -16,7 +16,6 @@ use grid_api::client::Client;
 use grid_api::datastore::{DatastorePart, FileEntry, FileKind};
 use grid_api::upload::{FileError, FileToSend};
 use grid_core::blob::BlobId;
-use ignore::WalkBuilder;
 
 use super::cache::Cache;
 use super::inspect::{self, Found, Kind, Stamp};
@@ -24,7 +23,7 @@ use super::{not_utf8, shown};
 use crate::clock;
 use crate::error::Problem;
 use crate::progress::Progress;
-use crate::upload::upload_counted;
+use crate::upload::{Near, upload_counted};
 
 /// Entries of a part; what the server takes at a time.
 pub(crate) const PART_ENTRIES: usize = 5_000;
@@ -50,6 +49,8 @@ pub(crate) struct Data {
     cache: Cache,
     started: grid_core::time::Timestamp,
     remembered: Instant,
+    /// Whether the server is on this machine, once somebody has asked.
+    near: Option<Option<Near>>,
 }
 
 impl Data {
@@ -77,6 +78,7 @@ impl Data {
             found,
             started: clock::now(),
             remembered: clock::instant(),
+            near: None,
         })
     }
 
@@ -147,7 +149,11 @@ impl Data {
             path: self.root.join(&self.found[index].path),
             known: None,
         });
-        let sent = upload_counted(client, files.collect(), progress).await?;
+        if self.near.is_none() {
+            self.near = Some(Near::find(client).await);
+        }
+        let near = self.near.as_ref().and_then(Option::as_ref);
+        let sent = upload_counted(client, near, files.collect(), progress).await?;
         for (&index, sent) in wanted.iter().zip(sent.outcomes) {
             let found = &mut self.found[index];
             let sent = match sent {
@@ -221,10 +227,15 @@ impl Data {
         let files: Vec<(&Found, &Stamp)> = self.found.iter().zip(&self.seen).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = files.len().div_ceil(threads).max(1);
+        // From the folder, so that the way to it is not walked for each file.
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+        let root = rustix::fs::open(&self.root, flags, rustix::fs::Mode::empty());
+        let Ok(root) = root.map(fs::File::from) else {
+            return vec![self.root.display().to_string()];
+        };
         let is_changed = |(found, seen): &&(&Found, &Stamp)| {
             found.kind == Kind::File
-                && fs::symlink_metadata(self.root.join(&found.path))
-                    .map_or(true, |now| Stamp::of(&now) != **seen)
+                && Stamp::below(&root, &found.path).map_or(true, |now| now != **seen)
         };
         let looked = |part: &[(&Found, &Stamp)]| -> Vec<String> {
             let changed = part.iter().filter(is_changed);
@@ -255,20 +266,31 @@ impl Data {
 
 /// Every path below a folder; those that cannot be sent are named.
 fn everything(root: &Path) -> Result<Vec<String>> {
-    let mut walk = WalkBuilder::new(root);
-    walk.standard_filters(false).follow_links(false);
     let (mut paths, mut bad) = (Vec::new(), Vec::new());
-    for entry in walk.build() {
-        let entry = entry.map_err(|error| {
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let unreadable = |error: std::io::Error| {
+            let path = root.join(&folder);
             Problem::new("a part of the folder cannot be read")
-                .because(error)
+                .because(format!("{}: {error}", path.display()))
                 .hint("change its permissions, or move it away")
-        })?;
-        let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
-        match relative.to_str() {
-            Some("") => {}
-            Some(path) => paths.push(path.to_owned()),
-            None => bad.push(relative.to_string_lossy().into_owned()),
+        };
+        for entry in fs::read_dir(root.join(&folder)).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                let path = Path::new(&folder).join(&name);
+                bad.push(path.to_string_lossy().into_owned());
+                continue;
+            };
+            let path = match folder.as_str() {
+                "" => name.to_owned(),
+                folder => format!("{folder}/{name}"),
+            };
+            if entry.file_type().map_err(unreadable)?.is_dir() {
+                folders.push(path.clone());
+            }
+            paths.push(path);
         }
     }
     if bad.is_empty() {

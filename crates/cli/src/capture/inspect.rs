@@ -185,6 +185,20 @@ impl Stamp {
             inode: metadata.ino(),
         }
     }
+
+    /// Of a file below an open folder.
+    pub(crate) fn below(folder: &fs::File, path: &str) -> io::Result<Self> {
+        let found = rustix::fs::statat(folder, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        let ns = |s: i64, ns: u64| {
+            let ns = i64::try_from(ns).unwrap_or_default();
+            s.saturating_mul(1_000_000_000).saturating_add(ns)
+        };
+        Ok(Self {
+            modified_ns: ns(found.st_mtime, found.st_mtime_nsec),
+            changed_ns: ns(found.st_ctime, found.st_ctime_nsec),
+            inode: found.st_ino,
+        })
+    }
 }
 
 /// Every link must stay inside: elsewhere what it points to is not there, or is something else.

@@ -185,7 +185,9 @@ async fn index(engine: &Engine, blob: BlobId) -> Result<Index> {
 
 /// The entries of a block, or of a part of an upload.
 pub(super) async fn block(engine: &Engine, blob: BlobId) -> Result<Vec<Entry>> {
-    decode(&bytes(engine, blob).await?).map_err(Error::internal)
+    let packed = bytes(engine, blob).await?;
+    let entries = tokio::task::spawn_blocking(move || decode(&packed)).await;
+    entries.map_err(Error::internal)?.map_err(Error::internal)
 }
 
 /// Tells of every blob that a version names, or an upload under way.

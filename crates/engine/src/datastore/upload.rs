@@ -11,10 +11,11 @@ use grid_core::time::Timestamp;
 use grid_manifest::{Check, Entry, digest, encode};
 use grid_store::db;
 
+use super::list::{self, List};
 use super::{Found, Version, change, elsewhere, name, one, work};
+use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
-use crate::{Engine, blob};
 
 /// Entries of one part.  Higher: one request takes more memory, and more is sent again when
 /// a line is cut; lower: more requests.
@@ -22,6 +23,10 @@ pub const PART_ENTRIES_MAX: usize = 10_000;
 
 /// Parts of one version: a hundred million entries.
 pub(super) const PARTS_MAX: u32 = 10_000;
+
+/// Blocks of the version before that are read for one part, of some thousand entries each.
+/// Higher: a part of few files reads much; lower: they are looked up one by one.
+const BLOCKS_BEFORE_MAX: usize = 32;
 
 /// Longest text about where data comes from, in bytes.
 const SOURCE_BYTES_MAX: usize = 4_096;
@@ -262,8 +267,12 @@ pub async fn put_part(
     let id = found.version.id;
     let wanted: HashSet<BlobId> = entries.iter().filter_map(Entry::blob).collect();
     let wanted: Vec<BlobId> = wanted.into_iter().collect();
+    // Asked about, they stay for a while.
     let unstored = engine.inner.blobs.missing(wanted.clone()).await?;
-    let missing = unsent(engine, caller, &found, wanted).await?;
+    let mut missing = unsent(engine, caller, &found, &entries, wanted).await?;
+    missing.extend(&unstored);
+    missing.sort_unstable();
+    missing.dedup();
     let mut part = db::datastore_page::Part {
         number,
         digest: checked.digest.to_string(),
@@ -303,15 +312,61 @@ async fn unsent(
     engine: &Engine,
     caller: &Caller,
     found: &Found,
-    wanted: Vec<BlobId>,
+    entries: &[Entry],
+    mut wanted: Vec<BlobId>,
 ) -> Result<Vec<BlobId>> {
-    let missing = blob::missing_of(engine, found.datastore.team, wanted).await?;
-    match caller.current() {
-        Some((team, _)) if team.id != found.datastore.team && !missing.is_empty() => {
-            blob::missing_of(engine, team.id, missing).await
-        }
-        _ => Ok(missing),
+    let mut teams = vec![found.datastore.team];
+    let current = caller.current().map(|(team, _)| team.id);
+    teams.extend(current.filter(|team| *team != found.datastore.team));
+    for team in &teams {
+        engine
+            .inner
+            .datastores
+            .sent
+            .retain_unsent(*team, &mut wanted);
     }
+    if !wanted.is_empty() {
+        let known = of_version_before(engine, found, entries).await?;
+        wanted.retain(|blob| !known.contains(blob));
+    }
+    for team in teams {
+        if !wanted.is_empty() {
+            let mut tx = engine.inner.db.read().await?;
+            wanted = db::team_blob::not_sent(&mut tx, team, &wanted).await?;
+        }
+    }
+    Ok(wanted)
+}
+
+/// What the version before names where these entries are: most files of a version are those
+/// of the one before, and whoever may add to a datastore may name what is in it.
+async fn of_version_before(
+    engine: &Engine,
+    found: &Found,
+    entries: &[Entry],
+) -> Result<HashSet<BlobId>> {
+    let mut known = HashSet::new();
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        return Ok(known);
+    };
+    let mut tx = engine.inner.db.read().await?;
+    let before = db::datastore_version::newest(&mut tx, found.datastore.id).await?;
+    drop(tx);
+    let Some(manifest) = before.and_then(|version| version.manifest) else {
+        return Ok(known);
+    };
+    let list = List::of(engine, manifest).await?;
+    let blocks = list.index.block_of(&first.path)..=list.index.block_of(&last.path);
+    let blocks = list.index.blocks.get(blocks).unwrap_or_default();
+    // Where there was much more, what is wanted is looked up one by one.
+    if blocks.len() > BLOCKS_BEFORE_MAX {
+        return Ok(known);
+    }
+    for named in blocks {
+        let entries = list::block(engine, named.blob).await?;
+        known.extend(entries.iter().filter_map(Entry::blob));
+    }
+    Ok(known)
 }
 
 struct Checked {
@@ -335,7 +390,7 @@ fn checked(number: u32, entries: &[Entry]) -> Result<Checked> {
         check
             .next(entry)
             .map_err(|e| Error::invalid(e.to_string()))?;
-        files += u64::from(super::list::is_file(entry));
+        files += u64::from(list::is_file(entry));
         size_bytes = size_bytes.saturating_add(entry.size_bytes());
     }
     Ok(Checked {

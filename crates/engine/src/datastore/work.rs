@@ -9,6 +9,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
+use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
 use grid_core::id::DatastoreVersionId;
 use grid_core::time::Timestamp;
@@ -20,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use super::staging::RECEIVED_MAX;
 use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
+use crate::blob::SentLately;
 use crate::error::{Error, Result};
 
 /// How long an upload that nobody goes on with is kept.  Higher: halves of data sets take
@@ -42,6 +45,10 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 const FILED_MAX: usize = 4;
 const FETCHED_MAX: usize = 4;
 
+/// Parts of a list that are read before their turn.  Higher: more memory; lower: who files
+/// them waits for each.
+const PARTS_AHEAD: usize = 3;
+
 /// How often a job is begun before its fault is taken for one that stays.
 const TRIES_MAX: u32 = 3;
 
@@ -60,6 +67,7 @@ pub(crate) struct Jobs {
     /// Files whose bytes come, or are put together.
     pub(super) receiving: Semaphore,
     pub(super) lately: list::Lately,
+    pub(crate) sent: SentLately,
     pub(super) buckets: elsewhere::Lately,
     /// What those wait for that are tried again.  The next server finds out by itself.
     waits: Mutex<HashMap<DatastoreVersionId, String>>,
@@ -73,6 +81,7 @@ impl Default for Jobs {
             fetching: Semaphore::new(FETCHED_MAX),
             receiving: Semaphore::new(RECEIVED_MAX),
             lately: list::Lately::default(),
+            sent: SentLately::default(),
             buckets: elsewhere::Lately::default(),
             waits: Mutex::default(),
         }
@@ -259,6 +268,7 @@ impl Engine {
 }
 
 async fn look(engine: &Engine) -> Result<()> {
+    engine.inner.datastores.sent.tidy();
     let now = engine.inner.clock.now();
     let mut tx = engine.inner.db.read().await?;
     let all = Timestamp::from_millis(i64::MAX);
@@ -437,10 +447,25 @@ pub(super) async fn file(
         let mut tx = engine.inner.db.read().await?;
         let page = db::datastore_page::list(&mut tx, id, after, STEP).await?;
         drop(tx);
-        for part in page.items.iter().filter(|part| part.number < wanted) {
-            let blob = part.blob.ok_or(Fault::Incomplete)?;
-            new_bytes += part.new_bytes;
-            filing.add(list::block(engine, blob).await?).await?;
+        let parts = page.items.iter().filter(|part| part.number < wanted);
+        new_bytes += parts.clone().map(|part| part.new_bytes).sum::<u64>();
+        let blobs: Vec<Option<BlobId>> = parts.map(|part| part.blob).collect();
+        let read = |blob: Option<BlobId>| {
+            let engine = engine.clone();
+            let block = tokio::spawn(async move {
+                let blob = blob.ok_or(Fault::Incomplete)?;
+                Ok::<_, Fault>(list::block(&engine, blob).await?)
+            });
+            async {
+                block
+                    .await
+                    .map_err(|error| Fault::Ours(Error::internal(error)))?
+            }
+        };
+        // Some are read while one is filed.
+        let mut blocks = stream::iter(blobs.into_iter().map(read)).buffered(PARTS_AHEAD);
+        while let Some(block) = blocks.next().await {
+            filing.add(block?).await?;
         }
         match page.next {
             Some(next) => after = Some(next),

@@ -49,6 +49,7 @@ pub(crate) const ROUTES: &[(&str, Asks)] = {
         ("audit_export", SignedIn),
         ("audit_list", SignedIn),
         ("blob_missing", SignedIn),
+        ("blob_near_upload", SignedIn),
         ("blob_recipes", SignedIn),
         ("blob_upload", SignedIn),
         ("change_follow", SignedIn),

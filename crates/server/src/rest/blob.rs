@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures::TryStreamExt;
-use grid_api::blob::{BlobList, BlobRecipes, BlobRecipesAnswer, BlobsStored, RECIPES_BYTES_MAX};
+use grid_api::blob::{
+    BlobList, BlobRecipes, BlobRecipesAnswer, BlobsNamed, BlobsNear, BlobsStored, RECIPES_BYTES_MAX,
+};
 use grid_api::error::ErrorCode;
 use grid_core::blob::BlobId;
 use grid_engine::Engine;
@@ -35,6 +37,49 @@ pub(super) async fn blob_upload(
 ) -> Result<Json<BlobsStored>> {
     caller.require_run_scope("upload files")?;
     store(Upload::by(&engine, &caller), body).await
+}
+
+/// Upload files from the machine of the server
+///
+/// The body is a sequence of files: their number of bytes (8 bytes, little endian), the bytes.
+/// The server cuts and hashes them, and says what they are once all are stored. Without a body
+/// it says whether it is on the same machine: from another one it is refused, because there
+/// only what is new should travel.
+#[utoipa::path(put, path = "/blobs/near", tag = "code", params(BlobsNear),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = BlobsNamed)))]
+pub(super) async fn blob_near_upload(
+    State(engine): State<Engine>,
+    Caller(caller): Caller,
+    Query(near): Query<BlobsNear>,
+    body: Body,
+) -> Result<Json<BlobsNamed>> {
+    caller.require_run_scope("upload files")?;
+    if grid_api::upload::machine().as_deref() != Some(near.machine.as_str()) {
+        return Err(Failure::new(
+            ErrorCode::Conflict,
+            "files are taken as they are only from the machine of the server",
+        )
+        .hint("cut them into chunks, and send those that are missing"));
+    }
+    let mut files = blob::Files::begin(&engine, &caller);
+    let mut pieces = Pieces::new(body);
+    let mut received = 0;
+    while let Some(piece) = pieces.next().await? {
+        received += piece.len() as u64;
+        if received > UPLOAD_BYTES_MAX {
+            let limit = UPLOAD_BYTES_MAX >> 30;
+            let message =
+                format!("one upload may have at most {limit} GiB: send the rest in another");
+            return Err(Failure::new(ErrorCode::TooLarge, message));
+        }
+        files.push(&piece).await?;
+    }
+    let named = files.finish().await?;
+    Ok(Json(BlobsNamed {
+        blobs: named.blobs.iter().map(ToString::to_string).collect(),
+        new_bytes: named.new_bytes,
+    }))
 }
 
 /// The largest list of blobs: 10,000 hashes.

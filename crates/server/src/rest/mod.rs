@@ -160,6 +160,7 @@ fn work(router: Routes) -> Routes {
     router
         .routes(routes!(snapshot::snapshot_create))
         .routes(routes!(blob::blob_upload))
+        .routes(routes!(blob::blob_near_upload))
         .routes(routes!(blob::blob_missing))
         .routes(routes!(blob::blob_recipes))
         .routes(routes!(

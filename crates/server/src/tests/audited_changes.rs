@@ -21,8 +21,9 @@ on_both!(
 /// What changes nothing that anybody else could see: signing in; asking; and bytes, trees
 /// and parts of uploads, which do nothing until a run or a version names them, and go by
 /// themselves when none does.
-const NO_CHANGE: [&str; 7] = [
+const NO_CHANGE: [&str; 8] = [
     "blob_missing",
+    "blob_near_upload",
     "blob_recipes",
     "blob_upload",
     "datastore_file_fetch",

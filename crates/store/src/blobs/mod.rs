@@ -35,6 +35,7 @@ mod pack;
 mod packs;
 mod reader;
 mod recipe;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -55,6 +56,7 @@ pub use chunked::Announced;
 pub use collect::{Collected, Collection};
 pub use grid_chunk::Recipe;
 pub use reader::{BlobReader, Part, READ_ALL_BYTES_MAX};
+pub use stream::{BlobsWriter, Named};
 pub use writer::{BlobWriter, Finished};
 
 use crate::logs::blocking;
@@ -146,6 +148,9 @@ pub enum BlobError {
     /// A blob is too large for what was asked.
     #[error("blob {id} has {len} bytes, more than the {max} that can be handled in one piece")]
     TooLarge { id: BlobId, len: u64, max: u64 },
+    /// A blob is announced that is too large for what was asked.
+    #[error("a blob of {len} bytes is announced, and the limit is {max}")]
+    TooLong { len: u64, max: u64 },
     /// The stored bytes are not what they were.
     #[error("blob {id} is damaged on disk: upload it again, and check the disk")]
     Corrupt { id: BlobId },
@@ -332,6 +337,11 @@ impl Blobs {
     /// Begins to store a blob of any length.
     pub fn writer(&self) -> BlobWriter {
         BlobWriter::new(Arc::clone(&self.inner))
+    }
+
+    /// Begins to store blobs of up to `longest` bytes that come one after the other.
+    pub fn stream_writer(&self, longest: u64) -> BlobsWriter {
+        BlobsWriter::new(Arc::clone(&self.inner), longest)
     }
 
     /// Opens a blob to be read, if it is there.

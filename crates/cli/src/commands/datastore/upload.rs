@@ -1,8 +1,11 @@
 //! Sending the parts of a version, from wherever it was left.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Result;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use grid_api::client::{Client, segment};
 use grid_api::datastore::{
     DatastoreCommit, DatastorePart, DatastorePartResponse, DatastorePartsQuery,
@@ -23,6 +26,10 @@ const ROUNDS_MAX: usize = 6;
 
 /// The pause before the first repetition; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Parts that are offered at the same time.  Higher: more memory here and at the server;
+/// lower: one waits for the other.
+const OFFERS_MAX: usize = 3;
 
 /// How often it is asked how far the server is.
 const POLL: Duration = Duration::from_secs(1);
@@ -46,30 +53,37 @@ pub(super) async fn send(
         route: &route,
     };
     let parts = data.parts();
-    // While the files of one part are sent, the list of the one before is taken.
-    let mut before: Option<(usize, DatastorePart)> = None;
+    // While the files of one part are sent, the lists of those before it are taken.
+    let (mut offers, mut again) = (FuturesUnordered::new(), Vec::new());
     for (number, part) in parts.iter().enumerate() {
-        let (offered, brought) = futures::join!(
-            upload.offer(before.as_ref()),
-            data.bring(client, part, &[], progress)
-        );
-        if let Some((number, _)) = before.take_if(|_| !offered) {
-            upload.insist(data, number, &parts[number]).await?;
-        }
+        let brought = {
+            let mut bring = pin!(data.bring(client, part, &[], progress));
+            loop {
+                tokio::select! {
+                    brought = &mut bring => break brought,
+                    Some(offered) = offers.next(), if !offers.is_empty() => again.extend(offered),
+                }
+            }
+        };
         match brought {
-            Ok(part) if upload.is_kept(number, &part.entries)? => before = None,
-            Ok(part) => before = Some((number, part)),
+            Ok(part) if upload.is_kept(number, &part.entries)? => {}
+            Ok(part) => {
+                if offers.len() >= OFFERS_MAX {
+                    again.extend(offers.next().await.flatten());
+                }
+                offers.push(upload.offer(number, part));
+            }
             Err(error) if Data::is_changed(&error) => {
                 data.look_again(part)?;
-                before = None;
-                upload.insist(data, number, part).await?;
+                again.push(number);
             }
             Err(error) => return Err(error),
         }
     }
-    if !upload.offer(before.as_ref()).await
-        && let Some((number, _)) = before
-    {
+    while let Some(offered) = offers.next().await {
+        again.extend(offered);
+    }
+    for number in again {
         upload.insist(data, number, &parts[number]).await?;
     }
     let end = end(client, &route, parts.len());
@@ -110,15 +124,11 @@ impl Upload<'_> {
         }
     }
 
-    /// Offers a part; says whether the server keeps it.
-    async fn offer(&self, part: Option<&(usize, DatastorePart)>) -> bool {
-        match part {
-            Some((number, part)) => {
-                let missing = self.put(*number, part).await;
-                missing.is_ok_and(|missing| missing.is_empty())
-            }
-            None => true,
-        }
+    /// Offers a part; says which it was if the server does not keep it.
+    async fn offer(&self, number: usize, part: DatastorePart) -> Option<usize> {
+        let missing = self.put(number, &part).await;
+        let is_kept = missing.is_ok_and(|missing| missing.is_empty());
+        (!is_kept).then_some(number)
     }
 
     async fn put(&self, number: usize, part: &DatastorePart) -> Result<Vec<String>> {

@@ -15,6 +15,8 @@ mod deletion;
 pub(super) mod files;
 #[path = "round_trip.rs"]
 mod round_trip;
+#[path = "stream.rs"]
+mod stream;
 
 /// Whether small packs are merged.
 const IS_MERGED: bool = false;
