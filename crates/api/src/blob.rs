@@ -97,7 +97,7 @@ pub struct BlobsNamed {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BlobsNear {
-    /// The machine of the sender, as [`crate::upload::machine`] names it.
+    /// The machine of the sender: BLAKE3 of its `/proc/sys/kernel/random/boot_id` and `grid`.
     pub machine: String,
 }
 
