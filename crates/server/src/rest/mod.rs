@@ -207,7 +207,10 @@ fn work(router: Routes) -> Routes {
 
 /// The whole of it.
 pub(crate) fn router(app: App) -> Router {
-    let api = described().serve().merge(runner::routes()).merge(doctor::routes());
+    let api = described()
+        .serve()
+        .merge(runner::routes())
+        .merge(doctor::routes());
     Router::new()
         .route("/", get(page::home))
         .route("/s/{token}", get(page::shared))

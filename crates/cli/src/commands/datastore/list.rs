@@ -100,7 +100,13 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
     head.extend(described.then_some("Description"));
     let mut table = Table::new(head)
         .short(&[("Cluster ID", "Cluster"), ("Version", "V")])
-        .spare(&["Cluster ID", "Files", "Deleted by", "Used by", "Description"]);
+        .spare(&[
+            "Cluster ID",
+            "Files",
+            "Deleted by",
+            "Used by",
+            "Description",
+        ]);
     for one in listed {
         let mut row = vec![Cell::text(&one.name)];
         row.extend(with_creator.then(|| Cell::text(&one.created_by)));

@@ -17,8 +17,8 @@ use crate::commands::status::is_not_found;
 use crate::context::Ctx;
 use crate::error::{EXIT_FAILED, EXIT_INTERRUPTED};
 use crate::lists;
-use crate::target::{self, Target};
 use crate::table::printable;
+use crate::target::{self, Target};
 use lines::Lines;
 
 /// Lines of one page; the most that the server gives.  Lower: more round trips.

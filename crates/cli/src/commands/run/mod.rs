@@ -48,7 +48,10 @@ pub(crate) fn run(mut args: RunArgs, words: &[String], ctx: &Ctx) -> Result<Exit
     let before_script = words.len().saturating_sub(args.command.len());
     let mut warnings = deprecated(words.get(..before_script).unwrap_or_default());
     if words.get(before_script.wrapping_sub(1)).map(String::as_str) != Some("--") {
-        warnings.extend(misplaced(args.command.get(1..).unwrap_or_default(), "the script"));
+        warnings.extend(misplaced(
+            args.command.get(1..).unwrap_or_default(),
+            "the script",
+        ));
     }
     let mut wanted = merge(args, file, ctx.settings.cluster.as_deref())?;
     warnings.append(&mut wanted.warnings);
@@ -253,9 +256,11 @@ fn require_executable(word: &str, file: &Path) -> Result<(), Problem> {
     if metadata.is_none_or(|metadata| metadata.permissions().mode() & 0o111 != 0) {
         return Ok(());
     }
-    Err(Problem::usage(format!("'{word}' is not executable")).hint(format!(
-        "run `chmod +x {word}`, or name its interpreter before it: grid run bash {word}"
-    )))
+    Err(
+        Problem::usage(format!("'{word}' is not executable")).hint(format!(
+            "run `chmod +x {word}`, or name its interpreter before it: grid run bash {word}"
+        )),
+    )
 }
 
 /// Files that are named must be there, too.
