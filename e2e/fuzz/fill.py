@@ -49,6 +49,7 @@ QUERY_KINDS = {
     "after": "path",
     "resource": "resource",
     "with": "datastore",
+    "machine": "machine",
 }
 FIELD_KINDS = {
     "team": "team",
@@ -89,6 +90,9 @@ OF_OPERATION = {
 }
 # What is tried by those who have none of their own.
 INSTEAD = {"upload": "datastore", "archive": "datastore", "own_credential": "credential"}
+# What is no thing of team A: a place in a list, whose made-up one is refused for its form, and
+# the machine, which is the same for everybody.
+WITHOUT_GHOST = {"cursor", "machine"}
 # How often the fields of a body are some that stand ready, where there are any.
 READY_FIELDS = 0.5
 # How often something real stands in a header that may be there.
@@ -136,8 +140,7 @@ class Filler:
             if self.role == "outsider" and CANARY.search(value) and dice.random() < NEARLY:
                 # Close enough for "did you mean".
                 value = value[:-1]
-            # A place in a list is no thing; a made-up one is refused for its form.
-            if kind != "cursor":
+            if kind not in WITHOUT_GHOST:
                 ghosts[value] = ghost(value)
             return value
 

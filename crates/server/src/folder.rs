@@ -2,7 +2,7 @@
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `lock` | held by the one server that works here; has its process id |
+//! | `lock` | held by the one process that works here; has its id and what it is |
 //! | `grid.db` | the database, unless another one is named |
 //! | `secret` | 32 bytes that sign links |
 //! | `credential.key` | what credentials are encrypted with, unless another file is named |
@@ -16,19 +16,27 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::config::FILE_NAME as SETTINGS;
 
 const LOCK: &str = "lock";
+/// What stands in it behind the process id of a command, as `grid server collect` is one.
+const COMMAND: &str = "command";
 const DATABASE: &str = "grid.db";
 const SECRET: &str = "secret";
 const CREDENTIAL_KEY: &str = "credential.key";
 const OPERATOR: &str = "operator.json";
 const SERVER: &str = "server.json";
+
+/// How long a server that starts waits for a command that works in the folder.  Higher: a
+/// command that hangs is noticed later.  Lower: a collection makes a restart fail.
+const COMMAND_WAIT: Duration = Duration::from_secs(60);
+const COMMAND_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// By what a folder is known to be a server's.
 const OURS: [&str; 6] = [LOCK, DATABASE, SECRET, SETTINGS, OPERATOR, "runner"];
@@ -46,7 +54,34 @@ pub(crate) enum Locked {
     /// Nobody else works here.
     Ours(Lock),
     /// Another process does.
-    Theirs { pid: Option<u32> },
+    Theirs(Holder),
+}
+
+/// Who works in a folder, as far as that is told.
+#[derive(Debug, Default)]
+pub(crate) struct Holder {
+    pid: Option<u32>,
+    /// A command that will be over, not a server.
+    is_command: bool,
+}
+
+impl Holder {
+    fn read(text: &str) -> Self {
+        let mut words = text.split_whitespace();
+        Self {
+            pid: words.next().and_then(|pid| pid.parse().ok()),
+            is_command: words.next() == Some(COMMAND),
+        }
+    }
+
+    /// Whether it is soon over: a command, or somebody who has not said yet who they are
+    /// and whose line is that of a process that is gone.
+    fn is_soon_over(&self) -> bool {
+        self.is_command
+            || !self
+                .pid
+                .is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+    }
 }
 
 /// What `operator.json` says.
@@ -112,8 +147,12 @@ impl Folder {
         Self::open(dir)
     }
 
-    /// Claims the folder for this process.
+    /// Claims the folder for a command.
     pub(crate) fn lock(&self) -> Result<Locked> {
+        self.lock_as(&format!("{} {COMMAND}", std::process::id()))
+    }
+
+    fn lock_as(&self, who: &str) -> Result<Locked> {
         let path = self.0.join(LOCK);
         let doing = || format!("cannot lock {}", path.display());
         let mut options = OpenOptions::new();
@@ -127,32 +166,62 @@ impl Folder {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 file.set_len(0).with_context(doing)?;
-                writeln!(file, "{}", std::process::id()).with_context(doing)?;
+                writeln!(file, "{who}").with_context(doing)?;
                 Ok(Locked::Ours(Lock(file)))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).with_context(doing)?;
-                Ok(Locked::Theirs {
-                    pid: text.trim().parse().ok(),
-                })
+                Ok(Locked::Theirs(Holder::read(&text)))
             }
             Err(error) => Err(error).with_context(doing),
         }
     }
 
-    /// Claims it, or says who has it.
+    /// Claims it for a command, or says who has it.
     pub(crate) fn lock_or_refuse(&self) -> Result<Lock> {
         match self.lock()? {
             Locked::Ours(lock) => Ok(lock),
-            Locked::Theirs { pid } => {
-                let who = pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
-                bail!(
-                    "another server{who} works in {}: stop it first, or choose another folder with --data",
-                    self.0.display()
-                )
-            }
+            Locked::Theirs(holder) => Err(self.refusal(&holder)),
         }
+    }
+
+    /// Claims it for a server: a command that works in it is waited for, another server is not.
+    pub(crate) async fn lock_to_serve(&self) -> Result<Lock> {
+        let waiting = async {
+            let mut is_told = false;
+            loop {
+                match self.lock_as(&std::process::id().to_string())? {
+                    Locked::Ours(lock) => return Ok(lock),
+                    Locked::Theirs(holder) if holder.is_soon_over() => {
+                        if !is_told && holder.is_command {
+                            tracing::info!(
+                                pid = holder.pid,
+                                "a command works in the data folder; waiting for its end"
+                            );
+                            is_told = true;
+                        }
+                    }
+                    Locked::Theirs(holder) => return Err(self.refusal(&holder)),
+                }
+                tokio::time::sleep(COMMAND_LOOK_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(COMMAND_WAIT, waiting).await {
+            Ok(locked) => locked,
+            Err(_) => self.lock_or_refuse(),
+        }
+    }
+
+    fn refusal(&self, holder: &Holder) -> anyhow::Error {
+        let pid = holder.pid.map(|pid| format!(" (process {pid})"));
+        let (who, folder) = (pid.unwrap_or_default(), self.0.display());
+        if holder.is_command {
+            return anyhow!("a command{who} works in {folder}: wait for its end, or stop it");
+        }
+        anyhow!(
+            "another server{who} works in {folder}: stop it first, or choose another folder with --data"
+        )
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -289,6 +358,28 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn a_server_waits_for_a_command_and_not_for_a_server() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(&dir.path().join("data")).expect("opened");
+        let command = folder.lock_or_refuse().expect("locked");
+        let error = folder.lock_or_refuse().expect_err("taken").to_string();
+        assert!(error.starts_with("a command (process"), "{error}");
+        let waiting = folder.lock_to_serve();
+        let ending = async {
+            tokio::task::yield_now().await;
+            drop(command);
+        };
+        let (server, ()) = tokio::join!(waiting, ending);
+        let server = server.expect("locked after the command");
+        let error = folder.lock_to_serve().await.expect_err("taken").to_string();
+        assert!(error.starts_with("another server (process"), "{error}");
+        drop(server);
+        // Of a server that was killed the line is left.
+        std::fs::write(folder.path().join(LOCK), "4194305\n").expect("written");
+        folder.lock_to_serve().await.expect("locked");
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Server {
     pub(crate) async fn start_without_runner(settings: Settings) -> Result<Self> {
         upkeep::install_tls();
         let folder = Arc::new(Folder::open(&settings.data)?);
-        let lock = folder.lock_or_refuse()?;
+        let lock = folder.lock_to_serve().await?;
         let doors = Doors::open(&settings).await?;
         folder.empty_tmp()?;
         let secret = folder.secret()?;

@@ -35,7 +35,7 @@ pub async fn doctor(options: Options, deep: bool, out: &mut (dyn Write + Send)) 
     let folder = Folder::existing(&settings.data)?;
     let examined = match folder.lock()? {
         Locked::Ours(_lock) => examine(&settings, &folder, deep).await?,
-        Locked::Theirs { .. } => ask(&folder, &format!("/doctor?deep={deep}")).await?,
+        Locked::Theirs(_) => ask(&folder, &format!("/doctor?deep={deep}")).await?,
     };
     for finding in &examined.findings {
         writeln!(out, "wrong: {finding}")?;
@@ -134,10 +134,10 @@ pub async fn collect(
     let dry_run = how.dry_run;
     let collected = match folder.lock()? {
         Locked::Ours(_lock) => collect_here(&settings, &folder, how).await?,
-        Locked::Theirs { .. } if how.now || how.trash => bail!(
+        Locked::Theirs(_) if how.now || how.trash => bail!(
             "a server works in the folder, and somebody may upload something at this moment: stop it to collect with --now or --trash"
         ),
-        Locked::Theirs { .. } => ask(&folder, &format!("/collect?dry_run={dry_run}")).await?,
+        Locked::Theirs(_) => ask(&folder, &format!("/collect?dry_run={dry_run}")).await?,
     };
     let did = if dry_run { "would delete" } else { "deleted" };
     writeln!(
