@@ -115,6 +115,9 @@ async fn lists_are_paged_without_gap_or_repeat() {
 #[tokio::test]
 async fn lists_are_narrowed_by_state_and_age() {
     let world = World::new().await;
+    // It takes the whole machine: what comes behind it waits, and can be stopped at once.
+    let filler = &["--x", "range(4)"];
+    world.run(&world.ada, "filler", filler).await;
     for name in ["first", "second"] {
         world.run(&world.ada, name, &["--x", "range(2)"]).await;
     }
@@ -127,10 +130,10 @@ async fn lists_are_narrowed_by_state_and_age() {
         names(&listed["runs"]).join(" ")
     };
     assert_eq!(list("state=stopped").await, "first");
-    assert_eq!(list("state=queued,pending").await, "second");
+    assert_eq!(list("state=queued,pending").await, "second filler");
     assert_eq!(
         list("state=failed,stopped,queued,pending").await,
-        "second first"
+        "second first filler"
     );
     assert_eq!(list("state=failed").await, "");
     assert_eq!(list("active=false&state=queued").await, "");
