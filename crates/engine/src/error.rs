@@ -162,7 +162,7 @@ impl From<blobs::BlobError> for Error {
             blobs::BlobError::WrongHash { .. } | blobs::BlobError::WrongLength { .. } => {
                 Self::invalid(error.to_string())
             }
-            blobs::BlobError::TooLong { .. } => Self::TooLarge {
+            blobs::BlobError::TooLong { .. } | blobs::BlobError::TooMany { .. } => Self::TooLarge {
                 message: error.to_string(),
                 hint: None,
             },

@@ -151,6 +151,9 @@ pub enum BlobError {
     /// A blob is announced that is too large for what was asked.
     #[error("a blob of {len} bytes is announced, and the limit is {max}")]
     TooLong { len: u64, max: u64 },
+    /// More blobs come in one stream than are taken.
+    #[error("more than {max} files come at once: send the rest in another request")]
+    TooMany { max: usize },
     /// The stored bytes are not what they were.
     #[error("blob {id} is damaged on disk: upload it again, and check the disk")]
     Corrupt { id: BlobId },

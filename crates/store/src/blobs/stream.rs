@@ -27,6 +27,10 @@ const LENGTH_BYTES: usize = 8;
 /// changes and system calls.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Blobs of one stream, whose names are kept until its end.
+/// Higher: many of no bytes fill the memory.  Lower: the disk is waited for more often.
+pub(super) const STREAM_BLOBS_MAX: usize = 10_000;
+
 /// Room before each piece for what the one before left: a blob or a chunk whose end had not
 /// come, or a part of a length.
 const LEFT_BYTES_MAX: usize = SMALL_BYTES_MAX + LENGTH_BYTES;
@@ -227,6 +231,11 @@ impl Parser {
         let Some((length, rest)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
         };
+        if self.names.len() >= STREAM_BLOBS_MAX {
+            return Err(BlobError::TooMany {
+                max: STREAM_BLOBS_MAX,
+            });
+        }
         let length = u64::from_le_bytes(*length);
         let begin = at + LENGTH_BYTES;
         if length > SMALL_BYTES_MAX as u64 {

@@ -1,6 +1,7 @@
 //! Blobs that come one after the other, without their names.
 
 use super::*;
+use crate::blobs::stream::STREAM_BLOBS_MAX;
 use crate::blobs::{BlobError, Health, SMALL_BYTES_MAX};
 
 /// Lengths around everything that something depends on.
@@ -85,4 +86,19 @@ async fn of_a_stream_that_is_cut_no_large_blob_is_there() {
     writer.write(&u64::MAX.to_le_bytes()).await.unwrap();
     let refused = writer.finish().await;
     assert!(matches!(refused, Err(BlobError::TooLong { .. })));
+}
+
+#[tokio::test]
+async fn so_many_blobs_of_no_bytes_do_not_fill_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let empty = 0_u64.to_le_bytes();
+    for (more, is_taken) in [(0, true), (1, false)] {
+        let mut writer = blobs.stream_writer(1_000);
+        let body = empty.repeat(STREAM_BLOBS_MAX + more);
+        writer.write(&body).await.unwrap();
+        let named = writer.finish().await;
+        let is_refused = matches!(named, Err(BlobError::TooMany { .. }));
+        assert_eq!((named.is_ok(), is_refused), (is_taken, !is_taken));
+    }
 }
