@@ -164,7 +164,8 @@ async fn collect_here(
     };
     let engine = open_engine_with(folder, db.clone(), hub, nowhere, secrets, bucket, grace).await?;
     let collected = async {
-        if how.trash {
+        // Who only asks loses nothing.
+        if how.trash && !how.dry_run {
             grid_engine::trash::empty_now(&engine).await?;
         }
         grid_engine::trash::collect(&engine, how.dry_run).await
