@@ -23,6 +23,7 @@ use grid_core::blob::BlobId;
 
 use crate::blob::{BlobRecipe, BlobRecipesAnswer};
 
+pub use read::{is_same, open};
 pub use send::send;
 
 /// Where chunks are sent to.  It tries again by itself as long as that may help.

@@ -210,7 +210,7 @@ impl Reader<'_> {
 }
 
 /// Opens a regular file, and nothing that took its place meanwhile.
-fn open(path: &Path) -> Result<(File, Metadata), FileError> {
+pub fn open(path: &Path) -> Result<(File, Metadata), FileError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty());
     let file = File::from(file.map_err(|error| FileError::Read(error.into()))?);
@@ -224,7 +224,8 @@ fn open(path: &Path) -> Result<(File, Metadata), FileError> {
     Ok((file, metadata))
 }
 
-fn is_same(before: &Metadata, after: &Metadata) -> bool {
+/// Whether a file is as it was, as far as its length and times tell.
+pub fn is_same(before: &Metadata, after: &Metadata) -> bool {
     let of = |m: &Metadata| {
         (
             m.len(),

@@ -7,16 +7,14 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use grid_api::blob::BlobsNamed;
 use grid_api::client::{Client, Error};
-use grid_api::upload::{FileError, FileToSend, SentFile, machine};
+use grid_api::upload::{FileError, FileToSend, SentFile, is_same, machine, open};
 use grid_core::blob::BlobId;
-use rustix::fs::{Mode, OFlags};
 use tokio::sync::mpsc;
 
 use super::{PAUSE, TRIES_MAX};
@@ -235,8 +233,8 @@ impl<'a> Request<'a> {
                 break;
             };
             let result = match open(&file.path) {
-                Ok(Opened::Here(file, metadata)) => self.file(number, &file, metadata),
-                Ok(Opened::Elsewise) => Ok(()),
+                Ok((_, metadata)) if is_better_cut(&metadata) => Ok(()),
+                Ok((file, metadata)) => self.file(number, &file, metadata),
                 Err(error) => {
                     self.work.end(number, error);
                     Ok(())
@@ -321,34 +319,10 @@ impl<'a> Request<'a> {
     }
 }
 
-enum Opened {
-    Here(File, Metadata),
-    /// It is better not to send it like this.
-    Elsewise,
-}
-
-/// Opens a regular file, and nothing that took its place meanwhile.
-fn open(path: &Path) -> Result<Opened, FileError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty());
-    let file = File::from(file.map_err(|error| FileError::Read(error.into()))?);
-    let metadata = file.metadata().map_err(FileError::Read)?;
-    if !metadata.is_file() {
-        return Err(FileError::Changed);
-    }
+/// Whether it is better not to send it like this.
+fn is_better_cut(metadata: &Metadata) -> bool {
     let size = metadata.len();
     // In units of 512 bytes, whatever the file system's are.
     let has_holes = size > HOLES_BYTES_MIN && metadata.blocks().saturating_mul(512) < size;
-    Ok(match size > FILE_BYTES_MAX || has_holes {
-        true => Opened::Elsewise,
-        false => Opened::Here(file, metadata),
-    })
-}
-
-fn is_same(before: &Metadata, after: &Metadata) -> bool {
-    let of = |m: &Metadata| {
-        let changed = (m.ctime(), m.ctime_nsec());
-        (m.len(), m.mtime(), m.mtime_nsec(), changed)
-    };
-    of(before) == of(after)
+    size > FILE_BYTES_MAX || has_holes
 }
