@@ -4,11 +4,13 @@
 //! What they do is told in `s3/stories.py`: one story for each test, which fails when anything
 //! is not as it says.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use grid_e2e::s3_clients::programs;
-use grid_e2e::{Ran, Server};
+use grid_e2e::{Ran, Server, wait_for};
 use serde_json::Value;
 
 /// A server that speaks S3.
@@ -192,6 +194,83 @@ fn who_may_not_know_is_told_that_there_is_nothing() {
     let events = audit["events"].as_array().expect("events");
     let refused = |event: &&Value| event["result"] == "refused" && event["actor"] == "bob";
     assert!(events.iter().any(|event| refused(&event)), "{audit}");
+}
+
+/// A file on its way to a link, of which only the beginning is sent once somebody takes it.
+struct Slow {
+    stream: TcpStream,
+    is_taken: bool,
+}
+
+impl Slow {
+    fn begin(link: &str) -> Self {
+        let (host, path) = link
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split_once('/'))
+            .expect("a link");
+        let mut stream = TcpStream::connect(host).expect("a connection");
+        let head = format!(
+            "PUT /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n\
+             Expect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        stream.set_nonblocking(true).expect("set");
+        let is_taken = false;
+        Self { stream, is_taken }
+    }
+
+    /// Whether it has been told to go on, and then does, a little.
+    fn is_taken(&mut self) -> bool {
+        let mut said = [0; 1_024];
+        if let Ok(length) = self.stream.read(&mut said) {
+            let said = String::from_utf8_lossy(&said[..length]);
+            assert!(said.starts_with("HTTP/1.1 100 "), "{said}");
+            self.stream.write_all(b"and then").expect("sent");
+            self.is_taken = true;
+        }
+        self.is_taken
+    }
+}
+
+/// What one user alone is received of at a time.
+const ALONE_MAX: usize = 25;
+
+#[test]
+fn who_sends_sixty_files_slowly_keeps_nobody_waiting() {
+    let server = server();
+    cats(&server);
+    let ada = Key::of(&server, "ada", "laptop", &[]);
+    let bob = Key::of(&server, "bob", "notebook", &[]);
+    let links = tell(&server, &ada, "slow_links", &[]);
+    let mut slow: Vec<Slow> = links.lines().map(Slow::begin).collect();
+    assert_eq!(slow.len(), 60);
+    let mut taken = || slow.iter_mut().filter_map(|one| one.is_taken().then_some(())).count();
+    wait_for("as many as may to be taken", || {
+        (taken() >= ALONE_MAX).then_some(())
+    });
+    // Others go through, by whichever way they come.
+    tell(&server, &bob, "beside", &[]);
+    std::fs::write(server.work().join("large.bin"), vec![7; 5 << 20]).expect("written");
+    let create = ["datastore", "create", "large.bin", "--name", "mice"];
+    server.grid("bob", &create).ok();
+    let mut tar = server.command("bob", &["datastore", "create", "-", "--name", "rats"]);
+    let archive = Command::new("tar").arg("c").arg("-C").arg(server.work()).arg("cats").output();
+    let archive = archive.expect("tar starts").stdout;
+    let mut child = tar.stdin(Stdio::piped()).spawn().expect("grid starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(&archive).expect("sent");
+    drop(input);
+    assert!(child.wait().expect("over").success());
+    // Of the sixty no more were taken meanwhile than one may send; who ends lets the next in.
+    assert_eq!(taken(), ALONE_MAX);
+    slow.retain(|one| !one.is_taken);
+    assert_eq!(slow.len(), 60 - ALONE_MAX);
+    wait_for("the next to be taken", || {
+        let taken = slow.iter_mut().filter_map(|one| one.is_taken().then_some(()));
+        (taken.count() == ALONE_MAX).then_some(())
+    });
+    drop(slow);
+    server.doctor();
 }
 
 #[test]

@@ -20,13 +20,14 @@ use grid_api::blob::{
 };
 use grid_chunk::{Entry, PageEntry, sparse};
 use grid_core::blob::BlobId;
-use grid_core::id::TeamId;
+use grid_core::id::{NodeId, TeamId};
 use grid_store::blobs::{Announced, BlobReader, BlobWriter, Blobs, Part, Recipe, SMALL_BYTES_MAX};
 use grid_store::db;
 
 use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::receiving::{Place, Sender, WAIT_MAX};
 
 pub use near::Files;
 pub(crate) use near::SentLately;
@@ -63,6 +64,8 @@ pub struct Upload {
     batch: Vec<(BlobId, Bytes)>,
     batch_bytes: usize,
     stored: u64,
+    /// Of one that comes from outside.
+    _place: Option<Place>,
 }
 
 enum Record {
@@ -80,17 +83,25 @@ enum Record {
 }
 
 impl Upload {
-    /// Begins one by the server itself or by a runner.
-    pub fn new(engine: &Engine) -> Self {
-        Self::by_team(engine, None)
+    /// Begins one by the server itself.
+    pub(crate) fn new(engine: &Engine) -> Self {
+        Self::by_team(engine, None, None)
     }
 
-    /// Begins one by a user, for the team in which they make things now.
-    pub fn by(engine: &Engine, caller: &Caller) -> Self {
-        Self::by_team(engine, caller.current().map(|(team, _)| team.id))
+    /// Begins one by a runner, when it may.
+    pub async fn by_node(engine: &Engine, node: &NodeId) -> Result<Self> {
+        let place = place(engine, Sender::Node(node.clone())).await?;
+        Ok(Self::by_team(engine, None, Some(place)))
     }
 
-    fn by_team(engine: &Engine, team: Option<TeamId>) -> Self {
+    /// Begins one by a user, when they may, for the team in which they make things now.
+    pub async fn by(engine: &Engine, caller: &Caller) -> Result<Self> {
+        let place = place(engine, Sender::User(caller.user.id)).await?;
+        let team = caller.current().map(|(team, _)| team.id);
+        Ok(Self::by_team(engine, team, Some(place)))
+    }
+
+    fn by_team(engine: &Engine, team: Option<TeamId>, place: Option<Place>) -> Self {
         Self {
             blobs: engine.inner.blobs.clone(),
             team: team.map(|team| (engine.clone(), team)),
@@ -100,6 +111,7 @@ impl Upload {
             batch: Vec::new(),
             batch_bytes: 0,
             stored: 0,
+            _place: place,
         }
     }
 
@@ -224,22 +236,32 @@ impl Upload {
     }
 }
 
+async fn place(engine: &Engine, sender: Sender) -> Result<Place> {
+    engine.inner.receiving.take(sender, WAIT_MAX).await
+}
+
 /// One blob of a known length whose hash the sender does not know.
 ///
 /// Of one that breaks off nothing is there but chunks, which shorten the next attempt.
 pub struct Whole {
     writer: BlobWriter,
     size_bytes: u64,
+    _place: Place,
 }
 
 impl Whole {
-    /// Begins one by a runner.
-    pub fn begin(engine: &Engine, size_bytes: u64) -> Result<Self> {
+    /// Begins one by a runner, when it may.
+    pub async fn begin(engine: &Engine, node: &NodeId, size_bytes: u64) -> Result<Self> {
         if size_bytes > BLOB_BYTES_MAX {
             return Err(too_large(size_bytes));
         }
+        let place = place(engine, Sender::Node(node.clone())).await?;
         let writer = engine.inner.blobs.writer();
-        Ok(Self { writer, size_bytes })
+        Ok(Self {
+            writer,
+            size_bytes,
+            _place: place,
+        })
     }
 
     /// Takes the next piece of it.

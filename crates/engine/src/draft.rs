@@ -27,6 +27,7 @@ use crate::access::{Caller, Owned};
 use crate::audit::{Draft as Event, Thing, Trail};
 use crate::error::{Error, Result};
 use crate::git::Folder;
+use crate::receiving::{Sender, WAIT_MAX};
 use crate::run::{self, NewRun, Reserved};
 use crate::ticket::{self, Purpose, Ticket};
 use crate::{Engine, datastore, snapshot, to_the_end};
@@ -303,10 +304,14 @@ async fn take_in<S>(
 where
     S: Stream<Item = Result<Bytes, String>> + Send + 'static,
 {
+    // It takes a thread for as long as it comes.
+    let sender = Sender::User(caller.user.id);
+    let place = engine.inner.receiving.take(sender, WAIT_MAX).await?;
     let name = format!("code-{:032x}", engine.inner.clock.entropy());
     let folder = Folder::new(engine.inner.scratch.join(name)).await?;
     let path = folder.path().join("code.tar");
     let digest = archive::receive(path.clone(), announced, body).await?;
+    drop(place);
     let listed = path.clone();
     let tree = tokio::task::spawn_blocking(move || archive::read(&listed)).await;
     let tree = tree.map_err(Error::internal)??;

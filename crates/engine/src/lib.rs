@@ -11,6 +11,7 @@ mod git;
 mod guard;
 mod instance;
 mod node;
+mod receiving;
 mod recorder;
 mod secret;
 mod turn;
@@ -58,12 +59,14 @@ pub use changes::Changes;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use node::NodeStatus;
+pub use receiving::{ALONE_MAX, RECEIVED_MAX};
 pub use secret::{Hashed, hash_key};
 pub use watch::Watcher;
 
 use audit::Auditor;
 use book::{Book, Details, Entry, RunInfo};
 use guard::Guard;
+use receiving::Places;
 use recorder::Recorder;
 use vault::Vault;
 use watch::Watch;
@@ -119,6 +122,8 @@ pub(crate) struct Inner {
     pub(crate) touching: AtomicBool,
     pub(crate) auditor: Auditor,
     pub(crate) guard: Guard,
+    /// Where bodies are received.
+    pub(crate) receiving: Places,
     /// Datastore versions that are worked on.
     pub(crate) datastores: datastore::Jobs,
     /// Whether they are fetched from addresses inside, too.
@@ -151,6 +156,7 @@ impl Engine {
             touching: AtomicBool::new(false),
             auditor,
             guard: Guard::new(parts.secret),
+            receiving: Places::default(),
             datastores: datastore::Jobs::default(),
             fetches_private: AtomicBool::new(false),
             audit_days: AtomicU32::new(audit::KEPT_DAYS),

@@ -1,6 +1,7 @@
 //! Taking requests apart: path, query, body.  What is not understood is refused in
 //! the one envelope, by name.
 
+use std::io;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -10,9 +11,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use grid_api::error::ErrorCode;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::error::Failure;
 
@@ -23,6 +25,14 @@ pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long the sender of a body may be silent.  Higher: those who only want to hold
 /// a connection hold it longer; lower: uploads over bad networks break.
 const BODY_SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes that come of a body in each [`PACE_TIME`] for which it is waited for, unless it ends.
+/// Higher: twenty files at once over a slow line (64 kbit/s) are cut; lower: those who send a
+/// byte now and then keep a connection, and a place among what is received, for longer.
+const PACE_BYTES_MIN: u64 = 16 << 10;
+
+/// See [`PACE_BYTES_MIN`].  What the server itself takes its time for does not count.
+const PACE_TIME: Duration = Duration::from_secs(60);
 
 /// From this size on JSON is read on a thread of its own, so that nobody waits for it.
 const JSON_ASIDE_BYTES: usize = 256 << 10;
@@ -194,25 +204,95 @@ fn too_large(max: usize) -> Failure {
     )
 }
 
-/// A body, piece by piece, whose sender may not be silent for long.
-pub(crate) struct Pieces(BodyDataStream);
+/// A body, piece by piece, whose sender may neither be silent for long nor trickle.
+pub(crate) struct Pieces {
+    body: BodyDataStream,
+    /// How long it was waited for since the pace was looked at, and what came meanwhile.
+    waited: Duration,
+    came: u64,
+}
+
+/// Why there is no next piece.
+pub(crate) enum Cut {
+    /// The connection broke.
+    Broken(axum::Error),
+    /// Its sender is silent, or too slow; in words.
+    Slow(String),
+}
+
+impl From<Cut> for Failure {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Broken(error) => Self::invalid(format!("the body broke off: {error}")),
+            Cut::Slow(words) => Self::invalid(words)
+                .hint("send it again over a better line, or less at the same time"),
+        }
+    }
+}
+
+impl From<Cut> for io::Error {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Broken(error) => Self::new(
+                io::ErrorKind::ConnectionReset,
+                format!("the body broke off: {error}"),
+            ),
+            Cut::Slow(words) => Self::new(io::ErrorKind::TimedOut, words),
+        }
+    }
+}
 
 impl Pieces {
     pub(crate) fn new(body: Body) -> Self {
-        Self(body.into_data_stream())
+        Self {
+            body: body.into_data_stream(),
+            waited: Duration::ZERO,
+            came: 0,
+        }
     }
 
     /// The next piece; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        match tokio::time::timeout(BODY_SILENCE_MAX, self.0.next()).await {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+        let since = Instant::now();
+        let next = tokio::time::timeout(BODY_SILENCE_MAX, self.body.next()).await;
+        self.waited += since.elapsed();
+        match next {
             Ok(None) => Ok(None),
-            Ok(Some(Ok(piece))) => Ok(Some(piece)),
-            Ok(Some(Err(error))) => Err(Failure::invalid(format!("the body broke off: {error}"))),
-            Err(_) => Err(Failure::invalid(format!(
+            Ok(Some(Ok(piece))) => {
+                self.came += piece.len() as u64;
+                self.require_pace()?;
+                Ok(Some(piece))
+            }
+            Ok(Some(Err(error))) => Err(Cut::Broken(error)),
+            Err(_) => Err(Cut::Slow(format!(
                 "nothing of the body came for {} seconds",
                 BODY_SILENCE_MAX.as_secs()
             ))),
         }
+    }
+
+    fn require_pace(&mut self) -> Result<(), Cut> {
+        if self.waited < PACE_TIME {
+            return Ok(());
+        }
+        let (waited, came) = (self.waited.as_secs(), self.came);
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        if came >= PACE_BYTES_MIN {
+            return Ok(());
+        }
+        Err(Cut::Slow(format!(
+            "only {came} bytes of the body came in {waited} seconds, and at least {} KiB a minute \
+             have to",
+            PACE_BYTES_MIN >> 10
+        )))
+    }
+
+    /// The same as a stream, for those who read it as they would a file.
+    pub(crate) fn stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        futures::stream::unfold(self, |mut pieces| async move {
+            let piece = pieces.next().await.map_err(io::Error::from).transpose()?;
+            Some((piece, pieces))
+        })
     }
 }
 
@@ -276,6 +356,42 @@ mod tests {
             "{}",
             error.message
         );
+    }
+
+    /// Sends so many bytes, again and again after a pause.
+    async fn send(bytes: usize, pause: Duration, times: usize) -> Result<u64, String> {
+        let pieces = futures::stream::unfold(0, move |sent| async move {
+            if sent == times {
+                return None;
+            }
+            // The clock of these tests moves when nobody has anything to do.
+            let wait = tokio::time::timeout(pause, std::future::pending::<()>());
+            assert!(wait.await.is_err());
+            Some((Ok::<_, io::Error>(Bytes::from(vec![1; bytes])), sent + 1))
+        });
+        let mut pieces = Pieces::new(Body::from_stream(pieces));
+        let mut came = 0;
+        loop {
+            match pieces.next().await {
+                Ok(Some(piece)) => came += piece.len() as u64,
+                Ok(None) => return Ok(came),
+                Err(cut) => return Err(io::Error::from(cut).to_string()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_trickles_is_cut_and_who_is_slow_is_not() {
+        let second = Duration::from_secs(1);
+        let slow = send(300, second, 1_000).await;
+        assert_eq!(slow, Ok(300_000));
+        assert_eq!(send(10, 50 * second, 1).await, Ok(10));
+        assert_eq!(send(10, 5 * second, 11).await, Ok(110));
+        let cut = send(100, 10 * second, 100).await.expect_err("it trickles");
+        let expected = "only 600 bytes of the body came in 60 seconds";
+        assert!(cut.contains(expected), "{cut}");
+        let cut = send(1 << 20, 61 * second, 2).await.expect_err("silent");
+        assert!(cut.contains("came for 60 seconds"), "{cut}");
     }
 
     #[test]

@@ -65,6 +65,22 @@ def open_link(link, **more):
     return urllib.request.urlopen(request).read()
 
 
+def slow_links():
+    """Where sixty files can be sent."""
+    for number in range(60):
+        wanted = {"Bucket": BUCKET, "Key": f"datastores/ada/slow/next/{number}"}
+        print(client_v4().generate_presigned_url("put_object", Params=wanted, ExpiresIn=600))
+
+
+def beside():
+    """What somebody else does meanwhile."""
+    birds = "datastores/bob/birds/next/"
+    put(birds + "one", b"tweet")
+    s3.upload_fileobj(io.BytesIO(bytes(20 << 20)), BUCKET, birds + "large.bin")
+    put(birds + ".commit")
+    assert get("datastores/bob/birds/1/one") == b"tweet"
+
+
 def read():
     import pandas
     import pyarrow.csv

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::receiving::{Place, Sender, WAIT_MAX};
 
 /// Files under way, one after the other: feed it the body as it comes.
 ///
@@ -26,16 +27,20 @@ pub struct Files {
     engine: Engine,
     team: Option<TeamId>,
     writer: BlobsWriter,
+    _place: Place,
 }
 
 impl Files {
-    /// Begins, for the team in which the caller makes things now.
-    pub fn begin(engine: &Engine, caller: &Caller) -> Self {
-        Self {
+    /// Begins when it may, for the team in which the caller makes things now.
+    pub async fn begin(engine: &Engine, caller: &Caller) -> Result<Self> {
+        let sender = Sender::User(caller.user.id);
+        let place = engine.inner.receiving.take(sender, WAIT_MAX).await?;
+        Ok(Self {
             engine: engine.clone(),
             team: caller.current().map(|(team, _)| team.id),
             writer: engine.inner.blobs.stream_writer(BLOB_BYTES_MAX),
-        }
+            _place: place,
+        })
     }
 
     /// Takes the next piece of the body.

@@ -210,6 +210,7 @@ impl<'a> Parts<'a> {
             files: entries.len() as u64,
             size_bytes: entries.iter().map(Entry::size_bytes).sum(),
             new_bytes: 0,
+            block: None,
         };
         keep(self.job.engine, self.job.version.id, part, entries).await?;
         self.number += 1;

@@ -21,6 +21,7 @@ use super::{Version, http, one};
 use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::receiving::{Sender, WAIT_MAX};
 
 /// How often it is written down how far a version is.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
@@ -137,6 +138,9 @@ pub async fn receive(
         )));
     }
     let id = found.version.id;
+    // It takes a thread and its memory for as long as it comes.
+    let sender = Sender::User(caller.user.id);
+    let _place = engine.inner.receiving.take(sender, WAIT_MAX).await?;
     let _busy = work::busy(engine, id)
         .ok_or_else(|| Error::conflict(format!("{} is being sent already", found.called())))?;
     let content = match taken_apart(engine, id, body, None).await {

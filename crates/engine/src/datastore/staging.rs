@@ -34,7 +34,7 @@ use crate::Engine;
 use crate::access::Caller;
 use crate::error::{Error, Result};
 
-pub use bytes::{Announced, PART_BYTES_MAX, RECEIVED_MAX};
+pub use bytes::{Announced, PART_BYTES_MAX};
 pub(crate) use whole::MODIFIED;
 pub(super) use whole::filed;
 pub use whole::{Completion, complete};
@@ -247,7 +247,7 @@ pub async fn put_part(
     let mut tx = engine.inner.db.read().await?;
     find_upload(&mut tx, &found, upload).await?;
     drop(tx);
-    let received = bytes::receive(engine, announced, body).await?;
+    let received = bytes::receive(engine, caller, announced, body).await?;
     let kept = Kept {
         etag: bytes::hex(&received.md5),
         size_bytes: received.size_bytes,
@@ -386,7 +386,7 @@ pub async fn put_noted(
     check_path(path)?;
     check_notes(&notes)?;
     let found = open_version(engine, caller, text).await?;
-    let received = bytes::receive(engine, announced, body).await?;
+    let received = bytes::receive(engine, caller, announced, body).await?;
     let file = staged::File {
         path: path.to_owned(),
         blob: received.blob,

@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 /// a line is cut; lower: more requests.
 pub const PART_ENTRIES_MAX: usize = 10_000;
 
-/// Parts of one version: a hundred million entries.
-pub(super) const PARTS_MAX: u32 = 10_000;
+/// Parts of one version: a hundred million entries, where parts are blocks of some thousand.
+pub(super) const PARTS_MAX: u32 = 100_000;
 
 /// Blocks of the version before that are read for one part, of some thousand entries each.
 /// Higher: a part of few files reads much; lower: they are looked up one by one.
@@ -282,6 +282,7 @@ pub async fn put_part(
         new_bytes: new_bytes(&entries, &unstored)
             .saturating_add(sent_bytes)
             .min(checked.size_bytes),
+        block: None,
     };
     if missing.is_empty() {
         let packed = tokio::task::spawn_blocking(move || encode(&entries))
@@ -308,7 +309,7 @@ pub async fn put_part(
 
 /// Bytes that neither the team of the datastore has sent nor the one for which the caller
 /// sends now: who knows only a hash does not get the file by it.
-async fn unsent(
+pub(super) async fn unsent(
     engine: &Engine,
     caller: &Caller,
     found: &Found,
@@ -400,7 +401,7 @@ fn checked(number: u32, entries: &[Entry]) -> Result<Checked> {
     })
 }
 
-fn new_bytes(entries: &[Entry], missing: &[BlobId]) -> u64 {
+pub(super) fn new_bytes(entries: &[Entry], missing: &[BlobId]) -> u64 {
     let mut missing: HashSet<BlobId> = missing.iter().copied().collect();
     entries
         .iter()

@@ -14,12 +14,11 @@ use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
 use grid_core::id::DatastoreVersionId;
 use grid_core::time::Timestamp;
-use grid_manifest::{Builder, Entry, Stored, Totals};
+use grid_manifest::{BlockRef, Builder, Check, Entry, Stored, Totals};
 use grid_store::db;
 use grid_store::db::datastore_version::Content;
 use tokio::sync::{Semaphore, watch};
 
-use super::staging::RECEIVED_MAX;
 use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
 use crate::blob::SentLately;
@@ -64,8 +63,6 @@ pub(crate) struct Jobs {
     open: Mutex<HashMap<DatastoreVersionId, Job>>,
     filing: Semaphore,
     fetching: Semaphore,
-    /// Files whose bytes come, or are put together.
-    pub(super) receiving: Semaphore,
     pub(super) lately: list::Lately,
     pub(crate) sent: SentLately,
     pub(super) buckets: elsewhere::Lately,
@@ -79,7 +76,6 @@ impl Default for Jobs {
             open: Mutex::default(),
             filing: Semaphore::new(FILED_MAX),
             fetching: Semaphore::new(FETCHED_MAX),
-            receiving: Semaphore::new(RECEIVED_MAX),
             lately: list::Lately::default(),
             sent: SentLately::default(),
             buckets: elsewhere::Lately::default(),
@@ -447,14 +443,19 @@ pub(super) async fn file(
         let mut tx = engine.inner.db.read().await?;
         let page = db::datastore_page::list(&mut tx, id, after, STEP).await?;
         drop(tx);
-        let parts = page.items.iter().filter(|part| part.number < wanted);
-        new_bytes += parts.clone().map(|part| part.new_bytes).sum::<u64>();
-        let blobs: Vec<Option<BlobId>> = parts.map(|part| part.blob).collect();
-        let read = |blob: Option<BlobId>| {
+        let parts = page.items.into_iter().filter(|part| part.number < wanted);
+        let read = |part: db::datastore_page::Part| {
+            new_bytes += part.new_bytes;
             let engine = engine.clone();
+            // What is a block as it is need not be read.
+            let is_read = part.block.is_none();
             let block = tokio::spawn(async move {
-                let blob = blob.ok_or(Fault::Incomplete)?;
-                Ok::<_, Fault>(list::block(&engine, blob).await?)
+                let blob = part.blob.ok_or(Fault::Incomplete)?;
+                let entries = match is_read {
+                    true => Some(list::block(&engine, blob).await?),
+                    false => None,
+                };
+                Ok::<_, Fault>((part, entries))
             });
             async {
                 block
@@ -463,10 +464,14 @@ pub(super) async fn file(
             }
         };
         // Some are read while one is filed.
-        let mut blocks = stream::iter(blobs.into_iter().map(read)).buffered(PARTS_AHEAD);
+        let mut blocks = stream::iter(parts.map(read)).buffered(PARTS_AHEAD);
         while let Some(block) = blocks.next().await {
-            filing.add(block?).await?;
+            match block? {
+                (_, Some(entries)) => filing.add(entries).await?,
+                (part, None) => filing.join(part).await?,
+            }
         }
+        drop(blocks);
         match page.next {
             Some(next) => after = Some(next),
             None => break,
@@ -513,6 +518,36 @@ impl Filing {
             self.store(block).await?;
         }
         Ok(())
+    }
+
+    /// Takes a part that is a block, as it is where that can be.  Its bytes are stored: they
+    /// were when it was taken, and stay for as long as it is kept.
+    async fn join(&mut self, part: db::datastore_page::Part) -> Result<(), Fault> {
+        let (Some(blob), Some(block)) = (part.blob, part.block) else {
+            return Err(Fault::Incomplete);
+        };
+        let named = BlockRef {
+            blob,
+            first: block.first,
+            totals: Totals {
+                entries: block.entries,
+                files: part.files,
+                bytes: part.size_bytes,
+            },
+        };
+        let joined = self.builder.join(&named, Check::parse(&block.tail));
+        match joined.map_err(|error| Fault::Data(error.to_string()))? {
+            Some(before) => {
+                for block in before {
+                    self.store(block).await?;
+                }
+                Ok(())
+            }
+            None => {
+                let entries = list::block(&self.engine, blob).await?;
+                self.add(entries).await
+            }
+        }
     }
 
     async fn store(&self, stored: Stored) -> Result<(), Fault> {

@@ -133,7 +133,9 @@ async fn an_unchanged_tree_costs_one_question() {
     let (_, bobs_key) = world.user("bob").await;
     let bob = world.sign_in(&bobs_key).await;
     let send = async |caller, (entries, records): (Vec<_>, Vec<u8>)| {
-        let mut upload = grid_engine::blob::Upload::by(&world.engine, caller);
+        let mut upload = grid_engine::blob::Upload::by(&world.engine, caller)
+            .await
+            .expect("a place");
         upload.push(records.into()).await.expect("stored");
         upload.finish(false).await.expect("whole");
         let taken = snapshot::create(&world.engine, caller, entries);

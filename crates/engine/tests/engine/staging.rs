@@ -210,6 +210,7 @@ async fn what_is_cut_or_wrong_leaves_nothing() {
         size_bytes,
         md5,
         most_bytes,
+        patience: None,
     };
     for (announced, word) in [
         (announce(Some(5), None, None), "5 bytes were announced"),
@@ -531,7 +532,7 @@ fn counted(number: u32, open: &Arc<Open>) -> impl futures::Stream<Item = io::Res
         }
         let reading = reading.unwrap_or_else(|| Reading::new(&open));
         // Nobody ends before as many have begun as may at once.
-        while open.most.load(Ordering::SeqCst) < staging::RECEIVED_MAX {
+        while open.most.load(Ordering::SeqCst) < grid_engine::ALONE_MAX {
             tokio::task::yield_now().await;
         }
         let piece = Bytes::from(vec![(number % 251) as u8; 40_000]);
@@ -557,6 +558,6 @@ async fn two_hundred_parts_at_once_are_taken_some_at_a_time() {
     }
     let most = open.most.load(Ordering::SeqCst);
     // All that may come do come, and no more.
-    assert_eq!(most, staging::RECEIVED_MAX);
+    assert_eq!(most, grid_engine::ALONE_MAX);
     assert_eq!(open.now.load(Ordering::SeqCst), 0);
 }

@@ -36,7 +36,7 @@ pub(super) async fn blob_upload(
     body: Body,
 ) -> Result<Json<BlobsStored>> {
     caller.require_run_scope("upload files")?;
-    store(Upload::by(&engine, &caller), body).await
+    store(Upload::by(&engine, &caller).await?, body).await
 }
 
 /// Upload files from the machine of the server
@@ -62,7 +62,7 @@ pub(super) async fn blob_near_upload(
         )
         .hint("cut them into chunks, and send those that are missing"));
     }
-    let mut files = blob::Files::begin(&engine, &caller);
+    let mut files = blob::Files::begin(&engine, &caller).await?;
     let mut pieces = Pieces::new(body);
     let mut received = 0;
     while let Some(piece) = pieces.next().await? {
@@ -156,7 +156,7 @@ pub(super) async fn store(mut upload: Upload, body: Body) -> Result<Json<BlobsSt
                 upload.push(piece).await?;
             }
             // Most likely nobody is there to be told, but what came whole is kept.
-            Err(failure) => break Some(failure),
+            Err(cut) => break Some(cut.into()),
         }
     };
     let stored = upload.finish(cut.is_some()).await?;

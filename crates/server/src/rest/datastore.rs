@@ -248,14 +248,7 @@ pub(super) async fn datastore_archive_put(
     _: Query<Nothing>,
     body: Body,
 ) -> Result<Json<DatastoreResponse>> {
-    let pieces = futures::stream::unfold(Pieces::new(body), |mut pieces| async move {
-        let piece = pieces.next().await.transpose()?;
-        let piece = piece.map_err(|failure| {
-            let message = failure.body().error.message;
-            std::io::Error::new(std::io::ErrorKind::ConnectionReset, message)
-        });
-        Some((piece, pieces))
-    });
+    let pieces = Pieces::new(body).stream();
     let version = datastore::receive(&engine, &caller, &name, pieces).await?;
     Ok(Json(one(version)))
 }

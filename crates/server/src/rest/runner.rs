@@ -121,20 +121,20 @@ async fn artifacts(
 
 async fn put_blobs(
     State(engine): State<Engine>,
-    _: RunnerNode,
+    RunnerNode(node): RunnerNode,
     body: Body,
 ) -> Result<Json<BlobsStored>> {
-    super::blob::store(blob::Upload::new(&engine), body).await
+    super::blob::store(blob::Upload::by_node(&engine, &node).await?, body).await
 }
 
 /// One blob whose hash the runner does not know.
 async fn put_whole(
     State(engine): State<Engine>,
-    _: RunnerNode,
+    RunnerNode(node): RunnerNode,
     Query(BlobWhole { size_bytes }): Query<BlobWhole>,
     body: Body,
 ) -> Result<Json<BlobNamed>> {
-    let mut whole = blob::Whole::begin(&engine, size_bytes)?;
+    let mut whole = blob::Whole::begin(&engine, &node, size_bytes).await?;
     let mut pieces = Pieces::new(body);
     while let Some(piece) = pieces.next().await? {
         whole.push(&piece).await?;

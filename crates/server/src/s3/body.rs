@@ -93,6 +93,19 @@ impl Wrong {
     }
 }
 
+/// That a body came too slowly, wherever that stands among what went wrong.
+fn slowness<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let slow = error.downcast_ref::<io::Error>();
+        if let Some(slow) = slow.filter(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return Some(slow);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// Checks a body against what was said of it.
 pub(super) struct Sums {
     hasher: ChecksumHasher,
@@ -173,10 +186,13 @@ impl Sums {
                     Some((Ok(piece), Some((sums, body))))
                 }
                 Some(Err(error)) => {
-                    let error = s3_error!(
-                        IncompleteBody,
-                        "the body was cut, or is not what was signed: {error}"
-                    );
+                    let error = match slowness(&*error) {
+                        Some(slow) => s3_error!(RequestTimeout, "{slow}"),
+                        None => s3_error!(
+                            IncompleteBody,
+                            "the body was cut, or is not what was signed: {error}"
+                        ),
+                    };
                     Some((Err(sums.wrong.set(error)), None))
                 }
                 None => sums.end().map(|error| (Err(error), None)),

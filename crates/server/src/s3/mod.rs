@@ -127,15 +127,7 @@ fn patient(body: Body) -> s3s::Body {
     if body.size_hint().exact() == Some(0) {
         return s3s::Body::empty();
     }
-    let pieces = futures::stream::unfold(Pieces::new(body), |mut pieces| async move {
-        let piece = pieces.next().await.transpose()?;
-        let piece = piece.map_err(|failure| {
-            let message = failure.body().error.message;
-            std::io::Error::new(std::io::ErrorKind::ConnectionReset, message)
-        });
-        Some((piece, pieces))
-    });
-    s3s::Body::http_body_unsync(Body::from_stream(pieces))
+    s3s::Body::http_body_unsync(Body::from_stream(Pieces::new(body).stream()))
 }
 
 /// An error as an answer.

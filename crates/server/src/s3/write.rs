@@ -1,5 +1,7 @@
 //! Objects that are written, whole or in parts, and deleted.
 
+use std::time::Duration;
+
 use axum::http::HeaderMap;
 use grid_engine::datastore::staging::Announced;
 use grid_engine::objects::{self, Notes, Written};
@@ -20,6 +22,11 @@ use super::read::{Encoding, time};
 
 /// Parts, or uploads, in one answer, as S3 has it.
 const ITEMS_MAX: i32 = 1_000;
+
+/// How long a body waits for its turn until its sender is told to slow down.  Most clients
+/// wait for a minute for what they send to be taken, then send it again.  Higher: they hear
+/// nothing; lower: those who send much at once try again more often.
+const SENDER_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Keys that are deleted by one request, as S3 has it.  Higher: one request takes longer.
 const DELETED_MAX: usize = 1_000;
@@ -89,6 +96,7 @@ async fn commit(
 fn announced(len: Option<i64>) -> Announced {
     Announced {
         size_bytes: len.and_then(|len| u64::try_from(len).ok()),
+        patience: Some(SENDER_PATIENCE),
         ..Announced::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::pin;
+use std::time::Duration;
 
 use ::bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -10,7 +11,9 @@ use grid_store::db::staged::Part;
 use md5::{Digest, Md5};
 
 use crate::Engine;
+use crate::access::Caller;
 use crate::error::{Error, Result};
+use crate::receiving::{Place, Sender, WAIT_MAX};
 
 /// Most bytes of one part, or of a file that comes in one piece (5 GiB).  Higher: more is
 /// sent again when a line is cut; lower: who sends in one piece has to send in parts.
@@ -18,13 +21,6 @@ pub const PART_BYTES_MAX: u64 = 5 << 30;
 
 /// Bytes that are read of a part at a time when parts are put together.
 const PIECE_BYTES: usize = 1 << 20;
-
-/// Files and parts of files whose bytes are taken at a time, over the whole server: each takes
-/// up to 2 MiB of memory.  The others wait, and so do those who send them: what a connection
-/// that nobody reads from holds is some kilobytes.
-/// Higher: hundreds of parts at once take more memory; lower: who sends slowly keeps others
-/// waiting.
-pub const RECEIVED_MAX: usize = 48;
 
 /// What the sender says about the bytes that come.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,6 +31,8 @@ pub struct Announced {
     pub md5: Option<[u8; 16]>,
     /// Most that may come, where that is less than [`PART_BYTES_MAX`].
     pub most_bytes: Option<u64>,
+    /// How long the sender waits until something of them is taken, where that is not long.
+    pub patience: Option<Duration>,
 }
 
 /// What came.
@@ -49,14 +47,16 @@ pub(super) struct Received {
 /// anybody could see.
 pub(super) async fn receive(
     engine: &Engine,
+    caller: &Caller,
     announced: Announced,
     body: impl Stream<Item = io::Result<Bytes>> + Send,
 ) -> Result<Received> {
     let most = announced.most_bytes.unwrap_or(PART_BYTES_MAX);
     let most = most.min(PART_BYTES_MAX);
     require_small(announced.size_bytes.unwrap_or(0), most)?;
-    // Before anything of the body is read.  Nobody closes it.
-    let _turn = engine.inner.datastores.receiving.acquire().await;
+    // Before anything of the body is read.
+    let patience = announced.patience.unwrap_or(WAIT_MAX);
+    let _place = place(engine, caller, patience).await?;
     // One program alone sends twenty parts at a time.
     let mut writer = engine.inner.blobs.writer().modest();
     let mut md5 = Md5::new();
@@ -91,6 +91,12 @@ pub(super) async fn receive(
     })
 }
 
+/// A place among what is received, which also what is put together takes.
+async fn place(engine: &Engine, caller: &Caller, patience: Duration) -> Result<Place> {
+    let sender = Sender::User(caller.user.id);
+    engine.inner.receiving.take(sender, patience).await
+}
+
 fn require_small(bytes: u64, most: u64) -> Result<()> {
     if bytes <= most {
         return Ok(());
@@ -109,7 +115,7 @@ pub(super) struct Joined {
 }
 
 /// Puts parts together.  One is a file by itself; of several most chunks are stored already.
-pub(super) async fn join(engine: &Engine, parts: &[Part]) -> Result<Joined> {
+pub(super) async fn join(engine: &Engine, caller: &Caller, parts: &[Part]) -> Result<Joined> {
     let size_bytes = parts.iter().map(|part| part.size_bytes).sum();
     let new_bytes = parts.iter().map(|part| part.new_bytes).sum();
     if let [only] = parts {
@@ -119,7 +125,7 @@ pub(super) async fn join(engine: &Engine, parts: &[Part]) -> Result<Joined> {
             new_bytes,
         });
     }
-    let _turn = engine.inner.datastores.receiving.acquire().await;
+    let _place = place(engine, caller, WAIT_MAX).await?;
     let blobs = &engine.inner.blobs;
     let mut writer = blobs.writer();
     for part in parts {

@@ -54,21 +54,21 @@ pub async fn complete(
     completions: Vec<Completion>,
 ) -> Result<Vec<staged::File>> {
     let found = open_version(engine, caller, text).await?;
-    let engine = engine.clone();
+    let (engine, caller) = (engine.clone(), caller.clone());
     // Whoever goes away in the middle finds it done.
     to_the_end(async move {
         let mut files = Vec::with_capacity(completions.len());
         for some in completions.chunks(FILES_AT_ONCE) {
             let mut ready = Vec::with_capacity(some.len());
             for completion in some {
-                ready.push(put_together(&engine, &found, completion).await?);
+                ready.push(put_together(&engine, &caller, &found, completion).await?);
             }
             match add_ready(&engine, &found, &ready).await {
                 // Whoever asked for the same, and has done it meanwhile, has made the same.
                 Err(Error::NotFound { .. }) => {
                     ready.clear();
                     for completion in some {
-                        ready.push(put_together(&engine, &found, completion).await?);
+                        ready.push(put_together(&engine, &caller, &found, completion).await?);
                     }
                     add_ready(&engine, &found, &ready).await?;
                 }
@@ -81,7 +81,12 @@ pub async fn complete(
     .await
 }
 
-async fn put_together(engine: &Engine, found: &Found, completion: &Completion) -> Result<Ready> {
+async fn put_together(
+    engine: &Engine,
+    caller: &Caller,
+    found: &Found,
+    completion: &Completion,
+) -> Result<Ready> {
     let Completion {
         upload: id,
         path,
@@ -118,7 +123,7 @@ async fn put_together(engine: &Engine, found: &Found, completion: &Completion) -
         }
         parts.push(part);
     }
-    let joined = bytes::join(engine, &parts).await?;
+    let joined = bytes::join(engine, caller, &parts).await?;
     Ok(Ready {
         file: staged::File {
             path: path.clone(),

@@ -1,15 +1,12 @@
 //! Sending the files of a datastore: an address for each part, good for that and for a
 //! while, to which the client sends its bytes without other credentials.
 
-use std::io;
-
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_LENGTH, ETAG};
 use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use futures::stream;
 use grid_core::id::{DatastoreVersionId, UploadId};
 use grid_engine::audit::Trail;
 use grid_engine::datastore::staging::{self, Announced, Completion, PARTS_MAX};
@@ -155,14 +152,11 @@ pub(super) async fn put(
     let ticket = asked::one(&parameters, TICKET).unwrap_or_default();
     let admitted = admit(&app.engine, &trail, ticket, &version, &upload, &number).await;
     let (caller, version, upload, number) = admitted?;
-    let pieces = stream::try_unfold(pieces, async |mut pieces| match pieces.next().await {
-        Ok(piece) => Ok(piece.map(|piece| (piece, pieces))),
-        Err(failure) => Err(io::Error::other(failure.body().error.message)),
-    });
     let announced = Announced {
         size_bytes: announced,
         md5: None,
         most_bytes: Some(PART_BYTES_MAX),
+        patience: None,
     };
     let version = version.to_string();
     let kept = staging::put_part(
@@ -172,7 +166,7 @@ pub(super) async fn put(
         upload,
         number,
         announced,
-        pieces,
+        pieces.stream(),
     )
     .await?;
     let tag = HeaderValue::from_str(&format!("\"{}\"", kept.etag));

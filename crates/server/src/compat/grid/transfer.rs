@@ -60,7 +60,7 @@ pub(super) async fn upload(
     let upload = draft::upload(&app.engine, &trail, ticket, run).await?;
     let pieces = stream::try_unfold(pieces, async |mut pieces| match pieces.next().await {
         Ok(piece) => Ok(piece.map(|piece| (piece, pieces))),
-        Err(failure) => Err(failure.body().error.message),
+        Err(cut) => Err(std::io::Error::from(cut).to_string()),
     });
     let received = upload.receive(announced, pieces).await?;
     let tag = HeaderValue::from_str(&format!("\"{}\"", received.digest));
