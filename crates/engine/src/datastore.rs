@@ -13,6 +13,7 @@ mod elsewhere;
 mod files;
 mod http;
 mod import;
+pub(crate) mod link;
 mod list;
 mod mount;
 mod name;
@@ -162,6 +163,9 @@ pub async fn list(
         after: filter.after,
     };
     let page = db::datastore_version::list(&mut tx, &wanted, filter.limit).await?;
+    if let (Some(name), true) = (&filter.created_by, page.items.is_empty()) {
+        reference::require_known(&mut tx, caller, name).await?;
+    }
     let mut items = derive(&mut tx, caller, page.items).await?;
     for version in &mut items {
         say_what_it_waits_for(engine, version);

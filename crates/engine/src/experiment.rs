@@ -106,14 +106,15 @@ fn describe(
 pub(crate) fn message(engine: &Engine, caller: &Caller, workload: &Workload) -> Option<String> {
     match &workload.state {
         State::Queued => Some(waiting(engine, caller, workload)),
-        State::Starting { attempt } => {
+        // What is said of one that runs is why it does not get on, or what is done at its end.
+        State::Starting { attempt } | State::Running { attempt, .. } => {
             let id = AttemptId {
                 workload: workload.id,
                 number: attempt.number,
             };
             engine.inner.hub.note(id, &attempt.placement.node)
         }
-        State::Running { .. } | State::Paused => None,
+        State::Paused => None,
         State::Stopping { .. } => Some("being stopped: its script may save its work".to_owned()),
         State::Finished { outcome, .. } => match outcome {
             Outcome::Failed { reason } => Some(reason.message.clone()),

@@ -16,7 +16,6 @@ mod copy;
 mod find;
 mod key;
 mod lines;
-mod link;
 mod name;
 mod staged;
 mod walk;

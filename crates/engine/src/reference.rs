@@ -172,6 +172,26 @@ pub(crate) async fn user_or_nobody(tx: &mut Tx, name: &str) -> Result<UserId> {
     Ok(user.map_or_else(|| UserId::from_entropy(0), |user| user.id))
 }
 
+/// That somebody of this name has nothing that the caller sees is said otherwise where, as far
+/// as the caller may know, there is nobody of this name.  Who was in a team and left things
+/// there has something, so this is asked when nothing was found.
+pub(crate) async fn require_known(tx: &mut Tx, caller: &Caller, name: &str) -> Result<()> {
+    let user = user_by_name(tx, name).await?;
+    let nobody = UserId::from_entropy(0);
+    let id = user.as_ref().map_or(nobody, |user| user.id);
+    let mut is_known = id == caller.id() || (caller.user.operator && user.is_some());
+    for (team, _) in &caller.teams {
+        is_known |= db::team::role_of(tx, id, team.id).await?.is_some();
+    }
+    if is_known {
+        return Ok(());
+    }
+    Err(Error::NotFound {
+        what: format!("there is no user '{name}'"),
+        hint: Some("`grid user list` lists the people that you can see".to_owned()),
+    })
+}
+
 /// The number of the last experiment, if there are several.
 fn last_of(run: &db::run::Run) -> Option<u64> {
     u64::from(run.experiments)

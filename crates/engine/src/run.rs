@@ -64,6 +64,8 @@ pub struct Filter {
     pub global: bool,
     /// Only this user's.
     pub created_by: Option<String>,
+    /// Whether it is an error that nobody is called so, as far as the caller may know.
+    pub must_be_somebody: bool,
     /// Only those whose name contains this.
     pub name: Option<String>,
     /// After this place.
@@ -126,6 +128,12 @@ pub async fn list(
         after: filter.after,
     };
     let page = db::run::list(&mut tx, &wanted, filter.limit).await?;
+    if let Some(name) = &filter.created_by
+        && filter.must_be_somebody
+        && page.items.is_empty()
+    {
+        reference::require_known(&mut tx, caller, name).await?;
+    }
     let items = derive(&mut tx, caller, page.items).await?;
     Ok(db::Page {
         items,

@@ -81,6 +81,14 @@ struct Sent {
     has_more: bool,
 }
 
+/// What is being done for an attempt, or what it lacks on a machine without room.
+fn said(attempt: &Attempt, shortage: Option<&str>) -> Option<String> {
+    match (attempt.note(), shortage) {
+        (Some(note), Some(shortage)) => Some(format!("{note}; {shortage}")),
+        (note, shortage) => note.or_else(|| shortage.map(str::to_owned)),
+    }
+}
+
 impl Conversation {
     pub(crate) fn new(
         context: Arc<Context>,
@@ -195,6 +203,7 @@ impl Conversation {
     /// What listens says how things stood at the last report.
     fn compose_listening(&mut self) -> Sync {
         let all = self.context.table.all();
+        let shortage = self.context.folder.shortage();
         let have = all.iter().map(|attempt| {
             let phase = attempt.phase();
             // Only a report says that something ended, since logs go with it.
@@ -205,7 +214,7 @@ impl Conversation {
             Have {
                 attempt: attempt.id,
                 phase,
-                note: attempt.note(),
+                note: said(attempt, shortage.as_deref()),
                 logs: Vec::new(),
                 artifacts: Vec::new(),
             }
@@ -224,9 +233,13 @@ impl Conversation {
         };
         let mut room = INLINE_BYTES_MAX;
         let all = self.context.table.all();
+        let shortage = self.context.folder.shortage();
         let have = all
             .iter()
-            .map(|attempt| self.describe(attempt, &mut room, &mut sent))
+            .map(|attempt| Have {
+                note: said(attempt, shortage.as_deref()),
+                ..self.describe(attempt, &mut room, &mut sent)
+            })
             .collect();
         (self.sync(have, wait_ms), sent)
     }
@@ -236,7 +249,7 @@ impl Conversation {
             attempt: attempt.id,
             // Before the logs are looked at: what comes later goes with a later report.
             phase: attempt.phase(),
-            note: attempt.note(),
+            note: None,
             logs: Vec::new(),
             artifacts: Vec::new(),
         };

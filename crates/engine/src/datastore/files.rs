@@ -2,9 +2,10 @@
 
 use grid_core::access::Action;
 use grid_core::blob::BlobId;
-use grid_manifest::{Entry, Node, Totals};
+use grid_manifest::{Entry, Totals};
 
 use super::elsewhere::{self, Reader};
+use super::link::{self, End};
 use super::list::List;
 use super::{Found, name};
 use crate::access::Caller;
@@ -177,36 +178,50 @@ pub async fn fetch(
     Ok(blobs)
 }
 
-/// One file, to read.
+/// Why nothing can be read at a path of what `text` names.
+fn no_file(found: &Found, text: &str, path: &str, end: &End) -> Error {
+    let called = found.called();
+    let below = |folder: &str| {
+        let command = format!("grid datastore files {text} {folder}");
+        Some(format!("`{}` lists what is in it", command.trim_end()))
+    };
+    match end {
+        End::Folder(folder) if folder == path => Error::Invalid {
+            message: format!("'{path}' of {called} is a folder"),
+            hint: below(folder),
+        },
+        End::Folder(folder) => Error::Invalid {
+            message: match folder.as_str() {
+                "" => format!("'{path}' of {called} leads to its top, which is a folder"),
+                folder => format!("'{path}' of {called} leads to the folder '{folder}'"),
+            },
+            hint: below(folder),
+        },
+        End::Nothing(nothing) if nothing == path => Error::NotFound {
+            what: format!("{called} has no file '{path}'"),
+            hint: Some(format!("`grid datastore files {text}` lists what there is")),
+        },
+        End::Nothing(nothing) => Error::not_found(format!(
+            "'{path}' of {called} leads to '{nothing}', which is not in it"
+        )),
+        End::Circle | End::File(_) => Error::invalid(format!(
+            "'{path}' of {called} leads in a circle of links, to no file"
+        )),
+    }
+}
+
+/// One file, to read; also through links, as a file system opens it.
 pub async fn open(engine: &Engine, caller: &Caller, text: &str, path: &str) -> Result<Opened> {
     let found = seen(engine, caller, text).await?;
     let mut list = List::open(engine, &found.version).await?;
-    let called = found.called();
-    let entry = list.get(path).await?;
-    let entry = match entry {
-        Some(entry) => entry,
-        None if list
-            .seek(&format!("{path}/"), false)
-            .await?
-            .is_some_and(|entry| entry.path.starts_with(&format!("{path}/"))) =>
-        {
-            return Err(Error::invalid(format!("'{path}' of {called} is a folder")));
-        }
-        None => return Err(Error::not_found(format!("{called} has no file '{path}'"))),
+    let entry = match link::follow(&mut list, path).await? {
+        End::File(entry) => entry,
+        other => return Err(no_file(&found, text, path, &other)),
     };
-    let blob = match &entry.node {
-        Node::File { blob, .. } => *blob,
-        Node::Folder => return Err(Error::invalid(format!("'{path}' of {called} is a folder"))),
-        Node::Link { target } => {
-            return Err(Error::invalid(format!(
-                "'{path}' of {called} is a link to {target}"
-            )));
-        }
-        Node::Elsewhere { .. } => {
-            let remote = elsewhere::open(engine, &found.version, entry.clone()).await?;
-            let reader = Reader::Elsewhere(remote);
-            return Ok(Opened { entry, reader });
-        }
+    let Some(blob) = entry.blob() else {
+        let remote = elsewhere::open(engine, &found.version, entry.clone()).await?;
+        let reader = Reader::Elsewhere(remote);
+        return Ok(Opened { entry, reader });
     };
     let reader = engine.inner.blobs.get(blob).await?;
     let reader = reader.ok_or_else(|| {

@@ -9,10 +9,10 @@ use grid_manifest::{Entry, Node};
 use grid_store::db::{self, Tx};
 
 use super::key::Key;
-use super::{Error, Notes, Object, Result, link, staged, team};
+use super::{Error, Notes, Object, Result, staged, team};
 use crate::access::{Caller, Owned};
-use crate::datastore::List;
 use crate::datastore::staging::MODIFIED;
+use crate::datastore::{List, link};
 use crate::{Engine, reference};
 
 /// The MD5 of nothing: what objects without bytes are known by.
@@ -63,7 +63,7 @@ pub(super) async fn find(
             let entry = entry.ok_or(Error::NoKey)?;
             let is_folder = entry.node == Node::Folder;
             let entry = match &entry.node {
-                Node::Link { .. } => link::target(&mut list, &entry).await?,
+                Node::Link { .. } => link::follow(&mut list, &entry.path).await?.file(),
                 _ => Some(entry),
             };
             let entry = entry.filter(|_| is_folder == folder.is_some());

@@ -13,9 +13,8 @@ use grid_store::db::staged;
 
 use super::Result;
 use super::find::{Found, of_entry, of_staged};
-use super::link;
 use crate::Engine;
-use crate::datastore::List;
+use crate::datastore::{List, link};
 
 /// Staged files that are read at a time.  Higher: a page that is full soon reads more than it
 /// shows; lower: more questions.
@@ -131,7 +130,7 @@ impl Lines {
             && let Node::Link { .. } = entry.node
         {
             let key = format!("{dir}{}", entry.path);
-            let target = link::target(list, entry).await?;
+            let target = link::follow(list, &entry.path).await?.file();
             return Ok(target.and_then(|target| of_entry(key, &target, *version)));
         }
         Ok(self.found(dir, line))

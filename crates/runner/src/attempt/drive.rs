@@ -214,7 +214,7 @@ impl Way {
         };
         let mut follow_at = Some(started.max(Instant::now() - FOLLOW_AFTER) + FOLLOW_AFTER);
         let done = CancellationToken::new();
-        let mut follower = None;
+        let (mut follower, mut stalled) = (None, None);
         let exit = loop {
             let seen = news.borrow_and_update().clone();
             if let Some(exit) = seen.exit {
@@ -224,8 +224,12 @@ impl Way {
                 self.attempt.log.touch();
                 self.context.changed();
             }
-            if let Some(reason) = seen.stalled {
-                self.attempt.set_note(reason);
+            if seen.stalled != stalled {
+                match &seen.stalled {
+                    Some(reason) => self.attempt.set_note(reason),
+                    None => self.attempt.clear_note(),
+                }
+                stalled = seen.stalled;
                 self.context.changed();
             }
             self.obey(key, &mut patience).await;

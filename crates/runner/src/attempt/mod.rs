@@ -192,6 +192,11 @@ impl Attempt {
         self.status().note = Some(note.into());
     }
 
+    /// Nothing is to be said any more.
+    pub(crate) fn clear_note(&self) {
+        self.status().note = None;
+    }
+
     pub(crate) fn end(&self, end: End) {
         let ran = matches!(self.status().phase, Phase::Running);
         self.set_phase(Phase::Ended { end, ran });

@@ -39,6 +39,7 @@ pub(super) async fn run_list(
         deleted: query.deleted.unwrap_or(false),
         global: query.global.unwrap_or(false),
         created_by: query.created_by,
+        must_be_somebody: true,
         name: query.name,
         statuses: query.state,
         since: cursor::time("since", query.since)?,
