@@ -327,6 +327,11 @@ fn a_disk_that_is_nearly_full_is_told_of() {
     );
     server.run("fill", &["fill.sh"]);
     wait_for("the machine to tell of its disk", warned);
+    wait_for("the experiment to say why it may not get on", || {
+        let shown = server.grid("ada", &["status", "fill"]).ok();
+        let is_told = shown.contains("running") && shown.contains("is full");
+        is_told.then_some(())
+    });
     server.grid("ada", &["stop", "run", "fill"]).ok();
     server.finished("fill");
     drop(server);

@@ -41,20 +41,7 @@ impl Ctx {
     }
 
     fn connect(&self, url: &str, auth: Auth) -> Result<Client> {
-        // Whoever came first has installed the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let pem = match &self.settings.ca_file {
-            Some(path) => Some(std::fs::read(path).map_err(|error| {
-                Problem::usage(format!(
-                    "cannot read the certificate file {}",
-                    path.display()
-                ))
-                .because(error)
-                .hint("it is named by GRID_CA_FILE or `ca_file` in ~/.grid/settings.json")
-            })?),
-            None => None,
-        };
-        let client = Client::new(url, auth, pem.as_deref())?;
+        let client = open(&self.settings, url, auth)?;
         if is_open(url) && !self.settings.ignore_warnings {
             self.printer.warn(&format!(
                 "{url} is not encrypted: everybody between here and there can read your API key; use https"
@@ -72,6 +59,24 @@ impl Ctx {
             .context("starting the runtime")?;
         Ok(runtime.block_on(future))
     }
+}
+
+/// A client of the server at `url`, of which nothing is said.
+pub(crate) fn open(settings: &Settings, url: &str, auth: Auth) -> Result<Client> {
+    // Whoever came first has installed the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let pem = match &settings.ca_file {
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            Problem::usage(format!(
+                "cannot read the certificate file {}",
+                path.display()
+            ))
+            .because(error)
+            .hint("it is named by GRID_CA_FILE or `ca_file` in ~/.grid/settings.json")
+        })?),
+        None => None,
+    };
+    Ok(Client::new(url, auth, pem.as_deref())?)
 }
 
 /// Whether a key sent to this address can be read on the way.

@@ -4,6 +4,7 @@ mod args;
 mod capture;
 mod clock;
 mod commands;
+mod complete;
 mod config;
 mod context;
 mod each;
@@ -43,6 +44,10 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
         Ok(words) => words,
         Err(problem) => return failed(&Printer::new(Format::Console, false), &problem.into()),
     };
+    if words.get(1).is_some_and(|word| word == complete::WORD) {
+        let printer = Printer::new(Format::Console, false);
+        return complete::main(words.get(2..).unwrap_or_default(), &printer);
+    }
     let cli = match args::parse(&words) {
         Ok(cli) => cli,
         Err(error) => return not_understood(&words, &error),

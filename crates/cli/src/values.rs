@@ -42,6 +42,14 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads the number of a version.
+pub(crate) fn version(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(version) if version > 0 => Ok(version),
+        _ => Err("versions are numbers: 1, 2, 3, …".to_owned()),
+    }
+}
+
 /// Reads a length of time that is at least a second, as seconds.
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     let millis = parse_duration_millis(text).map_err(|error| error.to_string())?;

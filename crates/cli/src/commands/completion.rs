@@ -1,4 +1,4 @@
-//! `grid completion`: lets a shell complete commands and flags.
+//! `grid completion`: lets a shell complete commands, flags, and names that the server knows.
 
 use std::process::ExitCode;
 
@@ -6,9 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::Shell;
 
+use crate::complete;
 use crate::context::Ctx;
 
 const EXAMPLES: &str = "\
+In bash, zsh and fish names of runs, experiments, datastores, their versions and files, people
+and teams are completed, too, when the server answers at once.
+
 Examples:
   grid completion bash > ~/.local/share/bash-completion/completions/grid
   grid completion zsh > ~/.zfunc/_grid
@@ -24,6 +28,11 @@ pub(crate) struct CompletionArgs {
 
 /// Prints the script.
 pub(crate) fn run(args: &CompletionArgs, ctx: &Ctx) -> Result<ExitCode> {
+    if let Some(script) = complete::script(&args.shell.to_string()) {
+        ctx.printer.text(script)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // These complete what does not change.
     let mut script = Vec::new();
     clap_complete::generate(
         args.shell,

@@ -61,7 +61,7 @@ impl Action {
             Self::DeleteSession => "delete it",
             Self::SeeDatastore => "browse its files",
             Self::UseDatastore => "use it",
-            Self::ExtendDatastore => "add a version to it",
+            Self::ExtendDatastore => "add a version to it, rename it or describe it",
             Self::DeleteDatastore => "delete it",
             Self::UseCredential => "use it",
             Self::ChangeCredential => "change it",

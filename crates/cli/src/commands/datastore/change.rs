@@ -8,6 +8,7 @@ use reqwest::Method;
 use super::{exact_path, path};
 use crate::context::Ctx;
 use crate::error::Problem;
+use crate::values;
 
 /// Move a version to the trash, from where it can be restored for 7 days
 #[derive(Debug, Args)]
@@ -26,7 +27,7 @@ pub(super) struct DeleteArgs {
     name: Option<String>,
 
     /// Its version
-    #[arg(long, value_name = "N", requires = "name")]
+    #[arg(long, value_name = "N", requires = "name", value_parser = values::version)]
     version: Option<u32>,
 
     /// Cluster [default: the server's]
@@ -45,7 +46,7 @@ pub(super) fn delete(args: &DeleteArgs, ctx: &Ctx) -> Result<()> {
                 .into());
         }
     };
-    let route = exact_path(&word)?;
+    let route = exact_path(&word, "grid datastore")?;
     if let Some(cluster) = &args.cluster {
         ctx.printer.debug(&format!(
             "datastores of '{cluster}' are those of the server"
@@ -71,7 +72,7 @@ pub(super) struct RestoreArgs {
 
 /// Restores a version.
 pub(super) fn restore(args: &RestoreArgs, ctx: &Ctx) -> Result<()> {
-    let route = format!("{}/restore", exact_path(&args.datastore)?);
+    let route = format!("{}/restore", exact_path(&args.datastore, "grid datastore --deleted")?);
     let client = ctx.client()?;
     let request = client.request(Method::POST, &route);
     let answer: DatastoreResponse = ctx.block_on(client.json(request))??;

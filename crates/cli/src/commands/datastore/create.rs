@@ -132,7 +132,7 @@ pub(super) fn run(args: &CreateArgs, ctx: &Ctx) -> Result<()> {
 }
 
 /// Data is where the server is; another cluster is none that it could go to.
-async fn require_cluster(client: &Client, wanted: &str) -> Result<()> {
+pub(super) async fn require_cluster(client: &Client, wanted: &str) -> Result<()> {
     let known: ClustersResponse = client.get("/clusters", &()).await?;
     if known.clusters.iter().any(|one| one.name == wanted) {
         return Ok(());
@@ -192,7 +192,9 @@ fn held(
     source: &Path,
 ) -> Result<(Held, Option<Data>)> {
     let real = source.canonicalize().map_err(|error| {
-        Problem::usage(format!("cannot take {}", source.display())).because(error)
+        Problem::usage(format!("cannot take '{}'", source.display()))
+            .because(error)
+            .hint("SOURCE is a folder, a file, http(s)://…, s3://BUCKET/PREFIX, or - for standard input")
     })?;
     let text = real
         .to_str()

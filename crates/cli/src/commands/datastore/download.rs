@@ -1,6 +1,7 @@
 //! Fetching a version, or a part of it, to this machine.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,9 +12,12 @@ use grid_api::artifact::ArtifactView;
 use grid_api::client::{Client, segment};
 use grid_api::datastore::{DatastoreResponse, DatastoreView, FileEntry, FileKind, FilesQuery};
 use grid_core::duration::format_size;
+use rustix::fs::{AtFlags, Timespec, Timestamps};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::change::called;
+use super::files::List;
 use super::{files, small};
 use crate::commands::artifacts::download::{self, Bundle, FileStatus};
 use crate::commands::artifacts::place::Place;
@@ -76,18 +80,19 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
             place: Arc::new(Place::open(&to)?),
             to: &to,
         };
-        let (mut told, mut entries) = (Told::default(), Vec::new());
+        let (mut told, mut entries) = (Told::begin(&datastore)?, Vec::new());
         let mut last = None;
         while let Some(page) = pages.next().await? {
+            told.links(&page, args.path.as_deref());
             require_unique(last.as_deref(), &page)?;
             last = page.last().map(|entry| entry.path.clone());
             entries.extend(page);
             if entries.len() >= ENTRIES_AT_ONCE {
                 let outcome = fetching.fetch(std::mem::take(&mut entries)).await?;
-                told.add(ctx, outcome);
+                told.add(ctx, outcome)?;
             }
         }
-        told.add(ctx, fetching.fetch(entries).await?);
+        told.add(ctx, fetching.fetch(entries).await?)?;
         told.end(ctx, &datastore, &to)
     })
 }
@@ -143,18 +148,41 @@ impl Fetching<'_> {
 }
 
 /// What was fetched and what was not.
-#[derive(Default)]
 struct Told {
     files: u64,
     unchanged: u64,
     failed: u64,
     bytes: u64,
-    /// For programs alone, who get all of it.
-    done: Vec<Done>,
+    /// The link that was asked for, and where it points.
+    link: Option<(String, String)>,
+    /// For programs alone, who get all of it, as it comes.
+    list: List,
 }
 
 impl Told {
-    fn add(&mut self, ctx: &Ctx, outcome: download::Outcome) {
+    fn begin(datastore: &DatastoreView) -> Result<Self> {
+        Ok(Self {
+            files: 0,
+            unchanged: 0,
+            failed: 0,
+            bytes: 0,
+            link: None,
+            list: List::behind("datastore", datastore, "files")?,
+        })
+    }
+
+    /// Who asked for a link by its name wants to know what it is.
+    fn links(&mut self, page: &[FileEntry], path: Option<&str>) {
+        let asked = path.map(|path| path.trim_matches('/'));
+        if let [entry] = page
+            && entry.kind == FileKind::Link
+            && asked == Some(entry.path.as_str())
+        {
+            self.link = Some((entry.path.clone(), entry.content.clone()));
+        }
+    }
+
+    fn add(&mut self, ctx: &Ctx, outcome: download::Outcome) -> Result<()> {
         for (path, error) in &outcome.failed {
             let mut report = Report::of(error);
             report.message = format!("{path}: {}", report.message);
@@ -166,14 +194,21 @@ impl Told {
         self.failed += outcome.failed.len() as u64;
         self.bytes += outcome.bytes;
         if ctx.printer.is_json() {
-            self.done.extend(outcome.files.into_iter().map(done));
+            let done: Vec<Done> = outcome.files.into_iter().map(done).collect();
+            self.list.add(ctx, &done)?;
         }
+        Ok(())
     }
 
     fn end(self, ctx: &Ctx, datastore: &DatastoreView, to: &Path) -> Result<ExitCode> {
+        if let Some((path, target)) = &self.link {
+            ctx.printer.note(&format!(
+                "{path} is a link to {target} and was made as one, without that: `grid datastore cat {} {path}` prints the file that it leads to",
+                called(datastore)
+            ));
+        }
         if ctx.printer.is_json() {
-            let body = serde_json::json!({ "datastore": datastore, "files": self.done });
-            ctx.printer.json(&body)?;
+            self.list.end(ctx)?;
         } else {
             ctx.printer.line(&format!(
                 "{} file(s) of {}, {} downloaded to {}; {} unchanged",
@@ -249,18 +284,43 @@ fn require_unique(last: Option<&str>, entries: &[FileEntry]) -> Result<(), Probl
         .hint("fetch it again; if that does not help, tell the operator of the server"))
 }
 
-/// Makes a link, or an empty folder.
+/// Makes a link, or an empty folder, with the mode and the time that it had.
 fn lay(place: &Place, entry: &FileEntry) -> Result<()> {
     let target = place.of(Path::new(""), &entry.path)?;
     let writing = || format!("making {}", target.display());
     match entry.kind {
         FileKind::Link => {
-            if fs::read_link(&target).is_ok_and(|there| there == Path::new(&entry.content)) {
-                return Ok(());
+            if !fs::read_link(&target).is_ok_and(|there| there == Path::new(&entry.content)) {
+                symlink(&entry.content, &target).with_context(writing)?;
             }
-            std::os::unix::fs::symlink(&entry.content, &target).with_context(writing)
         }
-        FileKind::Folder => fs::create_dir_all(&target).with_context(writing),
-        FileKind::File | FileKind::Elsewhere => Ok(()),
+        FileKind::Folder => {
+            fs::create_dir_all(&target).with_context(writing)?;
+            if fs::symlink_metadata(&target).is_ok_and(|found| found.is_dir()) {
+                // Whoever fetched it can look into it and remove it.
+                let mode = Permissions::from_mode((entry.mode & 0o777) | 0o700);
+                fs::set_permissions(&target, mode).with_context(writing)?;
+            }
+        }
+        FileKind::File | FileKind::Elsewhere => return Ok(()),
+    }
+    set_time(&target, entry.modified_ms).with_context(writing)
+}
+
+/// Sets the modification time of what has this name, were it a link.
+fn set_time(path: &Path, modified_ms: i64) -> std::io::Result<()> {
+    let at = Timespec {
+        tv_sec: modified_ms.div_euclid(1_000),
+        tv_nsec: modified_ms.rem_euclid(1_000) * 1_000_000,
+    };
+    let times = Timestamps {
+        last_access: at,
+        last_modification: at,
+    };
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags) {
+        // A file system that keeps no time of links.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        done => Ok(done?),
     }
 }

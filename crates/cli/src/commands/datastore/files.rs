@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::context::Ctx;
 use crate::error::PipeClosed;
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Table, printable};
 
 /// Files of a page; the most that the server gives.
 const PAGE: u32 = 10_000;
@@ -114,20 +114,33 @@ impl<'a> Pages<'a> {
 }
 
 /// A JSON object with one list, which is printed as it comes.
-struct List {
-    name: &'static str,
+pub(super) struct List {
+    /// What stands before the list, also when it is empty.
+    head: String,
     lines: u64,
 }
 
 impl List {
-    fn begin(name: &'static str) -> Self {
-        Self { name, lines: 0 }
+    pub(super) fn begin(name: &str) -> Self {
+        Self {
+            head: format!("{{\n  \"{name}\": ["),
+            lines: 0,
+        }
     }
 
-    fn add<T: Serialize>(&mut self, ctx: &Ctx, items: &[T]) -> Result<()> {
+    /// The same, behind another field.
+    pub(super) fn behind<T: Serialize>(field: &str, value: &T, name: &str) -> Result<Self> {
+        let value = serde_json::to_string(value).context("writing JSON")?;
+        Ok(Self {
+            head: format!("{{\n  \"{field}\": {value},\n  \"{name}\": ["),
+            lines: 0,
+        })
+    }
+
+    pub(super) fn add<T: Serialize>(&mut self, ctx: &Ctx, items: &[T]) -> Result<()> {
         for item in items {
             let before = match self.lines {
-                0 => format!("{{\n  \"{}\": [\n    ", self.name),
+                0 => format!("{}\n    ", self.head),
                 _ => ",\n    ".to_owned(),
             };
             self.lines += 1;
@@ -137,11 +150,9 @@ impl List {
         Ok(())
     }
 
-    fn end(self, ctx: &Ctx) -> Result<()> {
+    pub(super) fn end(self, ctx: &Ctx) -> Result<()> {
         match self.lines {
-            0 => ctx
-                .printer
-                .line(&format!("{{\n  \"{}\": []\n}}", self.name)),
+            0 => ctx.printer.line(&format!("{}]\n}}", self.head)),
             _ => ctx.printer.line("\n  ]\n}"),
         }
     }
@@ -156,8 +167,9 @@ fn shown(file: &FileEntry) -> String {
 }
 
 fn modified(file: &FileEntry) -> Option<String> {
-    let is_file = !matches!(file.kind, FileKind::Folder);
-    is_file.then(|| Timestamp::from_millis(file.modified_ms).to_string())
+    // Of a folder with something in it, which has no line of its own, nobody noted a time.
+    let is_known = file.kind != FileKind::Folder || file.files.is_none();
+    is_known.then(|| Timestamp::from_millis(file.modified_ms).to_string())
 }
 
 /// Compare two versions
@@ -217,7 +229,9 @@ impl Count {
                 _ => ('~', &mut self.changed),
             };
             *count += 1;
-            ctx.printer.line(&format!("{mark} {}", words(change)))?;
+            // A name may have anything in it, also what a terminal obeys.
+            let line = format!("{mark} {}", words(change));
+            ctx.printer.line(&printable(&line))?;
         }
         Ok(())
     }

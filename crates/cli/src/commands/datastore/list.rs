@@ -53,6 +53,9 @@ pub(super) fn run(args: &ListArgs, ctx: &Ctx) -> Result<()> {
     let mut listed = ctx.block_on(all(&client, query))??;
     if let Some(cluster) = &args.cluster {
         listed.retain(|one| one.cluster == *cluster);
+        if listed.is_empty() {
+            ctx.block_on(super::create::require_cluster(&client, cluster))??;
+        }
     }
     if ctx.printer.is_json() {
         return ctx
@@ -60,9 +63,23 @@ pub(super) fn run(args: &ListArgs, ctx: &Ctx) -> Result<()> {
             .json(&serde_json::json!({ "datastores": listed }));
     }
     if listed.is_empty() {
-        return ctx.printer.line("No datastores.");
+        return ctx.printer.line(&nothing(args));
     }
     ctx.printer.table(&table(&listed, args))
+}
+
+/// That there is nothing, of what was asked for.
+fn nothing(args: &ListArgs) -> String {
+    let what = match &args.name {
+        Some(name) => format!("No datastore '{name}'"),
+        None => "No datastores".to_owned(),
+    };
+    let whose = match args.global.as_deref() {
+        None | Some("") => String::new(),
+        Some(user) => format!(" of {user} that you can see"),
+    };
+    let place = if args.deleted { " in the trash" } else { "" };
+    format!("{what}{whose}{place}.")
 }
 
 /// All versions that a query means.
@@ -108,13 +125,22 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
             "Description",
         ]);
     for one in listed {
+        let is_counted = one.state != State::Uploading || one.files > 0 || one.size_bytes > 0;
         let mut row = vec![Cell::text(&one.name)];
         row.extend(with_creator.then(|| Cell::text(&one.created_by)));
         row.extend([
             Cell::text(&one.cluster),
             Cell::number(one.version.into()),
-            Cell::text(format_size(one.size_bytes)),
-            Cell::number(one.files),
+            if is_counted {
+                Cell::text(format_size(one.size_bytes))
+            } else {
+                Cell::text("-")
+            },
+            if is_counted {
+                Cell::number(one.files)
+            } else {
+                Cell::text("-")
+            },
             Cell::time(&one.created_at),
             Cell::text(status(one)),
             Cell::maybe(Some(one.used_by.join(", ")).filter(|users| !users.is_empty())),
@@ -145,6 +171,10 @@ pub(super) fn status(one: &DatastoreView) -> String {
         }
         (State::Uploading, _) if one.progress_bytes > 0 => {
             format!("uploading, {} so far", format_size(one.progress_bytes))
+        }
+        // The server counts what is whole in its list, and files come before their list.
+        (State::Uploading, _) if one.files == 0 && one.size_bytes == 0 => {
+            "uploading: what came is kept, and counted with the first part of the list".to_owned()
         }
         (state, _) => state.to_string(),
     }

@@ -107,8 +107,9 @@ fn path(word: &str) -> Result<String> {
     Ok(format!("/datastores/{}", segment(&named.to_string())))
 }
 
-/// The same, of what is about to be changed: the version must be said.
-fn exact_path(word: &str) -> Result<String> {
+/// The same, of what is about to be changed: the version must be said, and is one of those
+/// that the command `lister` lists.
+fn exact_path(word: &str, lister: &str) -> Result<String> {
     let is_exact = word.parse::<DatastoreVersionId>().is_ok()
         || word
             .parse::<DatastoreRef>()
@@ -119,7 +120,7 @@ fn exact_path(word: &str) -> Result<String> {
     path(word)?;
     Err(
         Problem::usage(format!("which version of '{word}' is meant?"))
-            .hint(format!("write {word}:VERSION; `grid datastore` lists them"))
+            .hint(format!("write {word}:VERSION; `{lister}` lists them"))
             .into(),
     )
 }

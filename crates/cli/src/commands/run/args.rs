@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use grid_core::sweep::Strategy;
 
+use crate::values;
+
 const EXAMPLES: &str = "\
 Everything behind SCRIPT belongs to the script.  `--` ends the flags of Grid, for
 scripts whose names or flags look like them and for commands that are no file.
@@ -76,7 +78,7 @@ pub(crate) struct RunArgs {
     pub(crate) datastore_name: Vec<String>,
 
     /// Its version [default: the newest]; repeated like the names
-    #[arg(long = "datastore_version", value_name = "N")]
+    #[arg(long = "datastore_version", value_name = "N", value_parser = values::version)]
     pub(crate) datastore_version: Vec<u32>,
 
     /// Where it is mounted [default: /datastores/NAME]; repeated like the names
