@@ -4,6 +4,8 @@
 //! the list of a version, which refuses what leads out of it.  Names of what is refused are
 //! gathered, so that whoever made the archive sees them at once.
 
+mod form;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -20,6 +22,7 @@ use grid_store::blobs::{BlobError, Blobs, SMALL_BYTES_MAX};
 use tar::EntryType;
 use tokio::runtime::Handle;
 
+use self::form::{Form, broken, broken_at, broken_zip, shown};
 use super::work::Fault;
 
 /// Entries of one archive.  Higher: its list takes more memory while it is taken apart;
@@ -46,6 +49,13 @@ const BATCH_FILES: usize = 2_048;
 
 /// Bytes of a file on their way into the store.
 const PIECE_BYTES: usize = 1 << 20;
+
+/// What a tar is made of.
+const BLOCK_BYTES: u64 = 512;
+
+/// Longest name in a path, and longest path, in bytes; what a disk takes.
+const NAME_BYTES_MAX: usize = 255;
+const PATH_BYTES_MAX: usize = 4_095;
 
 /// Names in one refusal.
 const NAMES_MAX: usize = 10;
@@ -93,59 +103,15 @@ pub(super) fn unpack(
             file.rewind().map_err(full)?;
             zip(file, &mut sink)?;
         }
-        Form::Gzip => tar(MultiGzDecoder::new(input), &mut sink)?,
+        Form::Gzip => packed_tar(MultiGzDecoder::new(input), &mut sink)?,
         Form::Zstd => {
             let unpacked = zstd::stream::read::Decoder::with_buffer(input).map_err(broken)?;
-            tar(unpacked, &mut sink)?;
+            packed_tar(unpacked, &mut sink)?;
         }
         Form::Tar => tar(input, &mut sink)?,
-        Form::Unknown => {
-            return Err(Fault::Data(
-                "it is no archive: .tar, .tar.gz, .tar.zst and .zip are taken apart".to_owned(),
-            ));
-        }
+        Form::Unknown => return Err(form::unknown(&head)),
     }
     sink.finish()
-}
-
-/// What kind of archive it is, by its first bytes: names lie.
-#[derive(Debug, PartialEq, Eq)]
-enum Form {
-    Zip,
-    Gzip,
-    Zstd,
-    Tar,
-    Unknown,
-}
-
-impl Form {
-    fn of(head: &[u8]) -> Self {
-        let is_empty_tar = head.len() >= 512 && head[..512].iter().all(|byte| *byte == 0);
-        if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-            Self::Zip
-        } else if head.starts_with(&[0x1f, 0x8b]) {
-            Self::Gzip
-        } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            Self::Zstd
-        } else if head.get(257..262) == Some(b"ustar") || is_empty_tar {
-            Self::Tar
-        } else {
-            Self::Unknown
-        }
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "stands in `map_err`")]
-fn broken(error: io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::TimedOut
-        | io::ErrorKind::BrokenPipe => Fault::Ours(crate::Error::Unavailable(format!(
-            "the archive broke off: {error}"
-        ))),
-        _ => Fault::Data(format!("the archive cannot be read: {error}")),
-    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "stands in `map_err`")]
@@ -195,6 +161,17 @@ impl<R: Read> Read for Rationed<R> {
     }
 }
 
+/// A tar that was packed by something which packs anything.
+fn packed_tar(mut input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    let mut head = Vec::new();
+    let first = (&mut input).take(BLOCK_BYTES).read_to_end(&mut head);
+    first.map_err(broken)?;
+    if !form::begins_tar(&head) {
+        return Err(form::packed_other());
+    }
+    tar(io::Cursor::new(head).chain(input), sink)
+}
+
 fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
     let left = Rc::new(Cell::new(HEAD_BYTES_MAX));
     let rationed = Rationed {
@@ -206,7 +183,7 @@ fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
     loop {
         left.set(HEAD_BYTES_MAX);
         let Some(entry) = entries.next() else {
-            return Ok(());
+            break;
         };
         let mut entry = entry.map_err(broken)?;
         left.set(u64::MAX);
@@ -234,20 +211,32 @@ fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
             _ => sink.refuse(&name, "no file, folder or link"),
         }
         // What is left of an entry is read under no ration.
-        io::copy(&mut entry, &mut io::sink()).map_err(broken)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(|error| broken_at(&name, &error))?;
     }
+    // An archive ends with a block of zeros.  One without was cut between two entries, and
+    // who unpacks it would never know.
+    if HEAD_BYTES_MAX - left.get() < BLOCK_BYTES {
+        let cut = "it ends without the mark that stands at the end of each";
+        return Err(broken(io::Error::new(io::ErrorKind::UnexpectedEof, cut)));
+    }
+    left.set(u64::MAX);
+    sink.rest(archive.into_inner())
 }
 
 fn zip(file: File, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let bad =
-        |error: zip::result::ZipError| Fault::Data(format!("the archive cannot be read: {error}"));
-    let mut archive = zip::ZipArchive::new(BufReader::new(file)).map_err(bad)?;
+    let archive = zip::ZipArchive::new(BufReader::new(file));
+    let mut archive = archive.map_err(|error| broken_zip(None, error))?;
     if archive.len() > ENTRIES_MAX {
         return Err(too_many());
     }
     for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).map_err(bad)?;
-        let name = entry.name_raw().to_vec();
+        let name = archive.by_index_raw(index);
+        let name = name
+            .map_err(|error| broken_zip(None, error))?
+            .name_raw()
+            .to_vec();
+        let entry = archive.by_index(index);
+        let mut entry = entry.map_err(|error| broken_zip(Some(&name), error))?;
         let mode = entry.unix_mode();
         let head = Head {
             name: &name,
@@ -262,7 +251,7 @@ fn zip(file: File, sink: &mut Sink<'_>) -> Result<(), Fault> {
             (&mut entry)
                 .take(most)
                 .read_to_end(&mut target)
-                .map_err(broken)?;
+                .map_err(|error| broken_at(&name, &error))?;
             sink.link(&head, &target)?;
         } else {
             let size = entry.size();
@@ -333,9 +322,7 @@ impl<'a> Sink<'a> {
 
     fn refuse(&mut self, name: &[u8], why: &str) {
         if self.refused.len() < NAMES_MAX {
-            let name: String = String::from_utf8_lossy(name).chars().take(200).collect();
-            self.refused
-                .push(format!("'{}' ({why})", name.escape_debug()));
+            self.refused.push(format!("'{}' ({why})", shown(name)));
         } else {
             self.refused_more += 1;
         }
@@ -362,7 +349,16 @@ impl<'a> Sink<'a> {
             self.refuse(name, "it climbs out");
             return Ok(None);
         }
-        Ok(Some(parts.join("/")).filter(|path| !path.is_empty()))
+        let path = parts.join("/");
+        if parts.iter().any(|part| part.len() > NAME_BYTES_MAX) {
+            self.refuse(name, &format!("a name of more than {NAME_BYTES_MAX} bytes"));
+            return Ok(None);
+        }
+        if path.len() > PATH_BYTES_MAX {
+            self.refuse(name, &format!("a path of more than {PATH_BYTES_MAX} bytes"));
+            return Ok(None);
+        }
+        Ok(Some(path).filter(|path| !path.is_empty()))
     }
 
     fn folder(&mut self, head: &Head<'_>) -> Result<(), Fault> {
@@ -410,7 +406,10 @@ impl<'a> Sink<'a> {
                 self.count(entry.size_bytes())?;
                 self.entries.insert(path, entry);
             }
-            None => self.refuse(head.name, "a link to a file that does not come before it"),
+            None => {
+                let why = format!("a link to '{target}', which does not come before it");
+                self.refuse(head.name, &why);
+            }
         }
         Ok(())
     }
@@ -422,11 +421,26 @@ impl<'a> Sink<'a> {
         let most = FREE_BYTES.max(received.saturating_mul(RATIO_MAX));
         if self.unpacked > most.min(UNPACKED_BYTES_MAX) {
             return Err(Fault::Data(format!(
-                "the archive unpacks to more than {RATIO_MAX} times its size, or more than {} TiB: it is not taken",
+                "the archive unpacks to more than {RATIO_MAX} times its size, or more than {} TiB: it is not taken; if it is meant to be, unpack it, and create the datastore from the folder",
                 UNPACKED_BYTES_MAX >> 40
             )));
         }
         Ok(())
+    }
+
+    /// What stands behind the last entry, which is nothing but padding: only at the very end
+    /// it is known whether what was unpacked is what was packed.
+    fn rest(&mut self, mut input: impl Read) -> Result<(), Fault> {
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match input.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(length) => self.count(length as u64)?,
+                // All that was packed was right: what `gzip` ignores behind it is, here, too.
+                Err(error) if form::is_behind_gzip(&error) => return Ok(()),
+                Err(error) => return Err(broken(error)),
+            }
+        }
     }
 
     fn file(&mut self, head: &Head<'_>, size: u64, bytes: &mut impl Read) -> Result<(), Fault> {
@@ -434,9 +448,9 @@ impl<'a> Sink<'a> {
             return Ok(());
         };
         let (blob, size_bytes) = if size <= SMALL_BYTES_MAX as u64 {
-            self.small(bytes)?
+            self.small(head.name, bytes)?
         } else {
-            self.large(bytes)?
+            self.large(head.name, bytes)?
         };
         let entry = Entry {
             path: path.clone(),
@@ -448,14 +462,16 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    fn small(&mut self, bytes: &mut impl Read) -> Result<(BlobId, u64), Fault> {
+    fn small(&mut self, name: &[u8], bytes: &mut impl Read) -> Result<(BlobId, u64), Fault> {
         let mut whole = Vec::new();
         let most = SMALL_BYTES_MAX as u64 + 1;
-        bytes.take(most).read_to_end(&mut whole).map_err(broken)?;
+        let read = bytes.take(most).read_to_end(&mut whole);
+        read.map_err(|error| broken_at(name, &error))?;
         if whole.len() > SMALL_BYTES_MAX {
-            return Err(Fault::Data(
-                "the archive says less of a file than there is of it".to_owned(),
-            ));
+            return Err(Fault::Data(format!(
+                "the archive is damaged: of '{}' there is more than it says",
+                shown(name)
+            )));
         }
         let size = whole.len();
         self.count(size as u64)?;
@@ -468,13 +484,14 @@ impl<'a> Sink<'a> {
         Ok((blob, size as u64))
     }
 
-    fn large(&mut self, bytes: &mut impl Read) -> Result<(BlobId, u64), Fault> {
+    fn large(&mut self, name: &[u8], bytes: &mut impl Read) -> Result<(BlobId, u64), Fault> {
         let mut writer = self.blobs.writer();
         let mut hasher = blake3::Hasher::new();
         let mut piece = vec![0; PIECE_BYTES];
         let mut size = 0;
         loop {
-            let length = bytes.read(&mut piece).map_err(broken)?;
+            let read = bytes.read(&mut piece);
+            let length = read.map_err(|error| broken_at(name, &error))?;
             if length == 0 {
                 break;
             }

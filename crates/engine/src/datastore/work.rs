@@ -10,7 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
 use grid_core::id::DatastoreVersionId;
 use grid_core::time::Timestamp;
@@ -30,6 +29,9 @@ const UPLOAD_LIFE_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// How long a stream that nobody sends is kept.
 const STREAM_LIFE_MS: i64 = 10 * 60 * 1_000;
+
+/// What is said of a stream whose end never came.
+const CUT: &str = "the stream was cut, and what was in it is gone: send it again";
 
 /// How often it is looked for work that was left over, and for uploads that are too old.
 const EVERY: Duration = Duration::from_secs(30);
@@ -251,6 +253,14 @@ impl Engine {
     /// Looks after datastores, for ever: goes on with what was left over, and gives up what
     /// nobody goes on with.
     pub async fn keep_datastores(&self) {
+        // Nobody is there yet who could send one: those of before were cut.
+        let cut = give_up_streams(self, self.inner.clock.now()).await;
+        if let Err(error) = cut {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "streams that were cut are given up later"
+            );
+        }
         loop {
             if let Err(error) = look(self).await {
                 tracing::warn!(
@@ -275,7 +285,7 @@ async fn look(engine: &Engine) -> Result<()> {
     for version in left {
         start(engine, version.id);
     }
-    give_up_streams(engine, now).await?;
+    give_up_streams(engine, now.plus_millis(-STREAM_LIFE_MS)).await?;
     for version in stale {
         let days = UPLOAD_LIFE_MS / (24 * 60 * 60 * 1_000);
         let message = format!("nobody went on with it for {days} days");
@@ -285,15 +295,14 @@ async fn look(engine: &Engine) -> Result<()> {
 }
 
 /// Gives up streams that were cut by the end of a server: nobody can go on with them.
-async fn give_up_streams(engine: &Engine, now: Timestamp) -> Result<()> {
-    let quiet = now.plus_millis(-STREAM_LIFE_MS);
+async fn give_up_streams(engine: &Engine, quiet: Timestamp) -> Result<()> {
     let mut tx = engine.inner.db.read().await?;
     let open = db::datastore_version::list_open(&mut tx, State::Uploading, quiet, STEP).await?;
     drop(tx);
     for version in open {
         let is_stream = version.source_kind == SourceKind::Stream;
         if is_stream && !engine.inner.datastores.lock().contains_key(&version.id) {
-            give_up(engine, &version, "the stream was cut").await?;
+            give_up(engine, &version, CUT).await?;
         }
     }
     Ok(())
@@ -374,7 +383,7 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
 
 /// Says why it takes so long, where that is not our own affair.
 fn waits(engine: &Engine, version: &db::datastore_version::Version, error: &Error) {
-    let Error::Unavailable(message) = error else {
+    let (Error::Unavailable(message) | Error::Full(message)) = error else {
         return;
     };
     let waits = engine.inner.datastores.waits();
@@ -426,7 +435,7 @@ async fn content(
         }
         SourceKind::Http => import::fetched(engine, version).await,
         SourceKind::S3 => copy::copied(engine, version).await,
-        SourceKind::Stream => Err(Fault::Data("the stream was cut".to_owned())),
+        SourceKind::Stream => Err(Fault::Data(CUT.to_owned())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The engine with a real database, and a runner that the tests play.
 
+mod archives;
 mod datastores;
 mod drafts;
 mod lists;
