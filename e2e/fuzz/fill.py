@@ -77,6 +77,7 @@ OF_OPERATION = {
     ("datastore_file_download", "path"): "data_path",
     ("datastore_part_list", "datastore"): "upload",
     ("datastore_part_put", "datastore"): "upload",
+    ("datastore_parts_put", "datastore"): "upload",
     ("datastore_commit", "datastore"): "upload",
     ("datastore_update", "datastore"): "upload",
     ("datastore_archive_put", "datastore"): "archive",

@@ -50,6 +50,7 @@ LATE = [
     "run_delete",
     "run_restore",
     "datastore_part_put",
+    "datastore_parts_put",
     "datastore_commit",
     "datastore_delete",
     "datastore_restore",

@@ -45,6 +45,9 @@ def keep(api, world: World) -> None:
     world.ready["datastore_create"] = [source | {"name": f"bbmade{n}-{i}"} for i in range(9)]
     world.ready["datastore_update"] = [{"name": f"bbrenamed{n}"}, {"description": "other"}]
     world.ready["datastore_part_put"] = [{"entries": [{"path": "a", "kind": "folder"}]}]
+    # One part with one entry: an empty folder that is called "a".
+    entry = b"gdb1" + bytes([0, 1, ord("a"), 0xED, 3, 0, 1])
+    world.ready_bytes["datastore_parts_put"] = b"gdo1" + bytes([2, len(entry)]) + entry
     world.ready["datastore_file_fetch"] = [{"paths": [f"zqleakrow{n}-1"]}, {"paths": []}]
     world.ready_bytes["datastore_archive_put"] = archive()
     world.ready["datastore_commit"] = [{"parts": 0}, {"parts": 1}]

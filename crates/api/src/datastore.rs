@@ -201,6 +201,40 @@ pub struct DatastorePartResponse {
     pub missing: Vec<String>,
 }
 
+/// The query of `PUT /datastores/{datastore}/parts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct DatastoreOffers {
+    /// Number of the first part of the body [default: 0].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u32>,
+    /// How many bytes of these parts had to be sent before: these count as new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
+}
+
+/// The answer: what became of each part, in the order of the body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DatastoreOffersResponse {
+    /// One for each.
+    pub parts: Vec<DatastoreOffered>,
+}
+
+/// What became of a part.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DatastoreOffered {
+    /// It is kept, and is this block: the next version can name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
+    /// Blobs that the server does not have: upload them, then send the part again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// The version before does not have the block that was named, or not as it was meant: send
+    /// all entries of the part.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+}
+
 /// A part that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DatastorePartView {
@@ -208,6 +242,9 @@ pub struct DatastorePartView {
     pub number: u32,
     /// What its entries are called: another digest is another list.
     pub digest: String,
+    /// The block that it is: the next version can name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
 }
 
 /// `GET /datastores/{datastore}/parts`.

@@ -44,7 +44,7 @@ pub(crate) use list::{List, referenced};
 pub use mount::known;
 pub(crate) use mount::{resolve, still_there};
 pub(crate) use name::store;
-pub use offer::{OFFERS_MAX, Taken, put_parts};
+pub use offer::{Offered, Taken, put_parts};
 pub use upload::{
     BucketWish, NewVersion, Outcome, PART_ENTRIES_MAX, begin, commit, parts, put_part,
 };

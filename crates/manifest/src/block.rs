@@ -3,14 +3,17 @@
 use grid_core::blob::BlobId;
 
 use super::wire::{Reader, Writer, pack, unpack};
-use super::{Entry, Error, Node};
+use super::{Entry, Error, Line, Node, What};
 
 /// The first bytes of a part; another format has others.
 const MAGIC: &[u8; 4] = b"gdb1";
 
 /// Most bytes of a part before it is packed.  Higher: a damaged one takes that much memory;
 /// lower: parts of entries with long paths and links do not fit.
-const RAW_BYTES_MAX: usize = 128 << 20;
+pub(super) const RAW_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes of an entry, more or less: so many are reserved.
+const ENTRY_BYTES: usize = 64;
 
 const FILE: u8 = 0;
 const FOLDER: u8 = 1;
@@ -24,31 +27,47 @@ pub fn encode(entries: &[Entry]) -> Vec<u8> {
 
 /// What these entries are called, without storing them.
 pub fn digest(entries: &[Entry]) -> BlobId {
-    BlobId::from_bytes(*blake3::hash(&raw(entries)).as_bytes())
+    name(&raw(entries))
 }
 
-fn raw(entries: &[Entry]) -> Vec<u8> {
-    let mut out = Writer(MAGIC.to_vec());
+/// The same, of lines that are kept otherwise.
+pub fn digest_of<'a>(lines: impl ExactSizeIterator<Item = Line<'a>>) -> BlobId {
+    name(&raw_of(lines))
+}
+
+/// The same, of entries that were written already, and not packed.
+pub(super) fn name(raw: &[u8]) -> BlobId {
+    BlobId::from_bytes(*blake3::hash(raw).as_bytes())
+}
+
+/// Writes entries in the order given, not packed.
+pub(super) fn raw(entries: &[Entry]) -> Vec<u8> {
+    raw_of(entries.iter().map(Entry::line))
+}
+
+fn raw_of<'a>(lines: impl ExactSizeIterator<Item = Line<'a>>) -> Vec<u8> {
+    let mut out = Writer(Vec::with_capacity(MAGIC.len() + lines.len() * ENTRY_BYTES));
+    out.0.extend_from_slice(MAGIC);
     let (mut path, mut modified_ms) = ("", 0);
-    for entry in entries {
-        out.path(path, &entry.path);
-        out.number(entry.mode.into());
-        out.signed(entry.modified_ms.wrapping_sub(modified_ms));
-        (path, modified_ms) = (&entry.path, entry.modified_ms);
-        match &entry.node {
-            Node::File { blob, size_bytes } => {
+    for line in lines {
+        out.path(path, line.path);
+        out.number(line.mode.into());
+        out.signed(line.modified_ms.wrapping_sub(modified_ms));
+        (path, modified_ms) = (line.path, line.modified_ms);
+        match line.what {
+            What::File { blob, size_bytes } => {
                 out.0.push(FILE);
-                out.number(*size_bytes);
-                out.blob(blob);
+                out.number(size_bytes);
+                out.blob(&blob);
             }
-            Node::Folder => out.0.push(FOLDER),
-            Node::Link { target } => {
+            What::Folder => out.0.push(FOLDER),
+            What::Link { target } => {
                 out.0.push(LINK);
                 out.text(target);
             }
-            Node::Elsewhere { size_bytes, tag } => {
+            What::Elsewhere { size_bytes, tag } => {
                 out.0.push(ELSEWHERE);
-                out.number(*size_bytes);
+                out.number(size_bytes);
                 out.text(tag);
             }
         }
@@ -58,7 +77,11 @@ fn raw(entries: &[Entry]) -> Vec<u8> {
 
 /// Reads what [`encode`] wrote.
 pub fn decode(packed: &[u8]) -> Result<Vec<Entry>, Error> {
-    let raw = unpack(packed, RAW_BYTES_MAX)?;
+    read(&unpack(packed, RAW_BYTES_MAX)?, usize::MAX)
+}
+
+/// Reads what [`raw`] wrote of at most so many entries.
+pub(super) fn read(raw: &[u8], most: usize) -> Result<Vec<Entry>, Error> {
     let rest = raw
         .strip_prefix(MAGIC)
         .ok_or(Error::Damaged("it is something else"))?;
@@ -66,6 +89,9 @@ pub fn decode(packed: &[u8]) -> Result<Vec<Entry>, Error> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut modified_ms = 0_i64;
     while !reader.is_over() {
+        if entries.len() >= most {
+            return Err(Error::Damaged("it has too many entries"));
+        }
         let before = entries.last().map_or("", |entry| entry.path.as_str());
         let path = reader.path(before)?;
         let mode = u32::try_from(reader.number()?).map_err(|_| Error::Damaged("a mode"))?;

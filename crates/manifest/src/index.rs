@@ -2,8 +2,8 @@
 
 use grid_core::blob::BlobId;
 
-use super::Error;
 use super::wire::{Reader, Writer, pack, unpack};
+use super::{Entry, Error, Node};
 
 /// The first bytes of an index; another format has others.
 const MAGIC: &[u8; 4] = b"gdx1";
@@ -24,6 +24,20 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// What these entries add up to.
+    pub fn of(entries: &[Entry]) -> Self {
+        let mut totals = Self::default();
+        for entry in entries {
+            let is_file = matches!(entry.node, Node::File { .. } | Node::Elsewhere { .. });
+            totals.add(Self {
+                entries: 1,
+                files: u64::from(is_file),
+                bytes: entry.size_bytes(),
+            });
+        }
+        totals
+    }
+
     /// Adds others.
     pub fn add(&mut self, other: Self) {
         self.entries += other.entries;
@@ -53,6 +67,17 @@ pub struct Index {
 }
 
 impl Index {
+    /// Adds the next block.
+    pub(super) fn push(&mut self, block: BlockRef) {
+        self.totals.add(block.totals);
+        self.blocks.push(block);
+    }
+
+    /// The block with this name.
+    pub fn block(&self, blob: BlobId) -> Option<&BlockRef> {
+        self.blocks.iter().find(|block| block.blob == blob)
+    }
+
     /// The number of the block in which `path` is, if it is anywhere.
     pub fn block_of(&self, path: &str) -> usize {
         self.blocks

@@ -12,16 +12,18 @@ mod block;
 mod build;
 mod check;
 mod index;
+mod offer;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 use grid_core::blob::BlobId;
 
-pub use block::{decode, digest, encode};
-pub use build::{Builder, Built, Stored};
+pub use block::{decode, digest, digest_of, encode};
+pub use build::{BLOCK_ENTRIES_MAX, Builder, Built, Cutter, Stored, begins_block, text_bytes};
 pub use check::{Check, PATH_BYTES_MAX, TARGET_BYTES_MAX};
 pub use index::{BlockRef, Index, Totals};
+pub use offer::{Offer, Part, parse_offers, write_offers};
 
 /// One line of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +64,75 @@ pub enum Node {
     },
 }
 
+/// A line that is kept by somebody else.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// Relative to the top, with `/`.
+    pub path: &'a str,
+    /// Permission bits.
+    pub mode: u32,
+    /// When it was last changed, in milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+    /// What it is.
+    pub what: What<'a>,
+}
+
+/// What such a line stands for: see [`Node`].
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "they are those of Node")]
+pub enum What<'a> {
+    File { blob: BlobId, size_bytes: u64 },
+    Folder,
+    Link { target: &'a str },
+    Elsewhere { size_bytes: u64, tag: &'a str },
+}
+
+impl Line<'_> {
+    /// As an entry of its own.
+    pub fn to_entry(&self) -> Entry {
+        let node = match self.what {
+            What::File { blob, size_bytes } => Node::File { blob, size_bytes },
+            What::Folder => Node::Folder,
+            What::Link { target } => Node::Link {
+                target: target.to_owned(),
+            },
+            What::Elsewhere { size_bytes, tag } => Node::Elsewhere {
+                size_bytes,
+                tag: tag.to_owned(),
+            },
+        };
+        Entry {
+            path: self.path.to_owned(),
+            mode: self.mode,
+            modified_ms: self.modified_ms,
+            node,
+        }
+    }
+}
+
 impl Entry {
+    /// As a line that this keeps.
+    pub fn line(&self) -> Line<'_> {
+        let what = match &self.node {
+            Node::File { blob, size_bytes } => What::File {
+                blob: *blob,
+                size_bytes: *size_bytes,
+            },
+            Node::Folder => What::Folder,
+            Node::Link { target } => What::Link { target },
+            Node::Elsewhere { size_bytes, tag } => What::Elsewhere {
+                size_bytes: *size_bytes,
+                tag,
+            },
+        };
+        Line {
+            path: &self.path,
+            mode: self.mode,
+            modified_ms: self.modified_ms,
+            what,
+        }
+    }
+
     /// Bytes of its content.
     pub fn size_bytes(&self) -> u64 {
         match self.node {

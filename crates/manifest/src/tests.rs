@@ -138,6 +138,129 @@ fn damage_is_found_and_not_believed() {
     }
 }
 
+/// What the server does with a part: its block, or why there is none.
+fn taken(offer: Offer, before: &[Entry]) -> Part {
+    let bytes = write_offers(&[offer]);
+    let offers = parse_offers(&bytes, 1, 9_999).expect("reads");
+    let entries = offers
+        .into_iter()
+        .flat_map(|offer| offer.apply(before.to_vec()))
+        .collect::<Vec<_>>();
+    Part::of(&entries, true).expect("good")
+}
+
+#[test]
+fn a_part_is_sent_as_what_is_new_to_the_block_before() {
+    let (blocks, _) = build(&many(3_000));
+    let before = decode(&blocks[1].bytes).expect("reads");
+    let mut after = before.clone();
+    after.remove(5);
+    after[7].mode = 0o600;
+    let new = file(&format!("{}x", after[9].path), 3);
+    after.insert(10, new.clone());
+    let edited = Offer::Edited {
+        block: blocks[1].blob,
+        digest: digest(&after),
+        removed: vec![before[5].path.clone()],
+        put: vec![after[7].clone(), new],
+    };
+    assert!(write_offers(std::slice::from_ref(&edited)).len() < 400);
+    assert_eq!(taken(edited, &before).digest, digest(&after));
+    let block = blocks[1].blob;
+    let same = taken(Offer::Same { block }, &before);
+    assert_eq!(same.digest, digest(&before));
+    assert_eq!(same.store(), blocks[1], "the same bytes as before");
+    let whole = Offer::Whole {
+        entries: after.clone(),
+    };
+    assert_eq!(taken(whole, &[]).digest, digest(&after));
+    for cut in [3, 5, 40, 70] {
+        let bytes = write_offers(&[
+            Offer::Same { block },
+            Offer::Whole {
+                entries: after.clone(),
+            },
+        ]);
+        assert!(parse_offers(&bytes[..cut], 9, 9_999).is_err(), "{cut}");
+        assert!(parse_offers(&bytes, 1, 9_999).is_err() && parse_offers(&bytes, 9, 9).is_err());
+    }
+}
+
+#[test]
+fn blocks_that_are_joined_make_the_same_list_as_their_entries() {
+    let mut entries = many(9_000);
+    // What lies across the end of a block must not lie below a file before it.
+    entries.push(file("data/x", 1));
+    entries.push(folder("data/x-"));
+    let (blocks, built) = build(&entries);
+    let index = Index::decode(&built.index.bytes).expect("reads");
+    let mut builder = Builder::default();
+    for (number, (named, stored)) in index.blocks.iter().zip(&blocks).enumerate() {
+        let entries = decode(&stored.bytes).expect("reads");
+        let part = Part::of(&entries, number == 0).expect("good");
+        assert!(part.is_block);
+        let end = Check::parse(&part.end.text());
+        if number % 3 == 1 {
+            let begun = entries
+                .into_iter()
+                .flat_map(|entry| builder.push(entry).expect("good"));
+            assert!(begun.count() <= 1);
+        } else {
+            assert!(builder.join(named, end).expect("good").is_some());
+        }
+    }
+    assert_eq!(builder.finish().index, built.index);
+}
+
+#[test]
+fn what_lies_below_a_file_of_another_block_is_found() {
+    let part = |entries: &[Entry]| {
+        let part = Part::of(entries, true).expect("good");
+        let block = BlockRef {
+            blob: part.digest,
+            first: part.first.clone(),
+            totals: part.totals,
+        };
+        (block, Check::parse(&part.end.text()))
+    };
+    let mut builder = Builder::default();
+    let (block, end) = part(&[file("a", 1), file("a.b", 1), file("a.b.c", 1)]);
+    assert!(builder.join(&block, end).expect("good").is_some());
+    let (block, end) = part(&[file("a.c", 1), file("a/x", 1)]);
+    // It cannot be said without looking at each, and each then says it.
+    assert_eq!(builder.join(&block, end).expect("perhaps"), None);
+    builder.push(file("a.c", 1)).expect("good");
+    let error = builder.push(file("a/x", 1)).expect_err("refused");
+    assert_eq!(
+        error,
+        Error::Below {
+            path: "a/x".to_owned(),
+            above: "a".to_owned()
+        }
+    );
+    let (block, end) = part(&[file("a.b", 1)]);
+    let mut builder = Builder::default();
+    builder.push(file("b", 1)).expect("good");
+    let early = builder.join(&block, end).map(drop);
+    assert!(early.is_err() || !begins_block("a.b"), "{early:?}");
+}
+
+#[test]
+fn where_blocks_end_is_the_same_for_who_cuts_and_who_builds() {
+    let entries = many(20_000);
+    let (_, built) = build(&entries);
+    let index = Index::decode(&built.index.bytes).expect("reads");
+    let mut cutter = Cutter::default();
+    let mut firsts = vec![entries[0].path.clone()];
+    for entry in &entries {
+        if cutter.next(begins_block(&entry.path), text_bytes(entry)) {
+            firsts.push(entry.path.clone());
+        }
+    }
+    let built: Vec<String> = index.blocks.into_iter().map(|block| block.first).collect();
+    assert_eq!(firsts, built);
+}
+
 fn any_entry() -> impl Strategy<Value = Entry> {
     let node = prop_oneof![
         (any::<[u8; 32]>(), any::<u64>()).prop_map(|(hash, size_bytes)| Node::File {
@@ -171,5 +294,7 @@ proptest! {
         let _ = decode(&bytes);
         let _ = Index::decode(&bytes);
         let _ = decode(&wire::pack(&bytes));
+        let _ = parse_offers(&bytes, 9, 9);
+        let _ = parse_offers(&[b"gdo1", &bytes[..]].concat(), 9, 9);
     }
 }

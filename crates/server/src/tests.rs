@@ -7,6 +7,7 @@ mod audited;
 mod audited_changes;
 mod audited_routes;
 mod bad_input;
+mod blocks;
 mod common_member;
 mod documents;
 mod graphql;

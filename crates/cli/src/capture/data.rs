@@ -1,36 +1,42 @@
 //! Taking data along: a folder or a file as it is, in parts, each sent by itself.
 //!
-//! Unlike code, nothing is left out, and the list may be long: it is cut into parts, so
-//! that what was sent of one is kept whatever happens to the next.  A file is read once: it
-//! is hashed and sent as it is read.  Hashes are remembered as for code, and also while it
-//! goes on: whoever is interrupted does not read again.
+//! Unlike code, nothing is left out, and the list may be long: it is never held as a whole.
+//! It comes in blocks, so that what was sent of one is kept whatever happens to the next.  A
+//! file is read once: it is hashed and sent as it is read.  What is known is remembered while
+//! it goes on: whoever is interrupted does not read again.
 
 use std::collections::HashSet;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use grid_api::client::Client;
-use grid_api::datastore::{DatastorePart, FileEntry, FileKind};
 use grid_api::upload::{FileError, FileToSend};
 use grid_core::blob::BlobId;
+use grid_manifest::{Line, Offer, What, digest_of};
 
-use super::cache::Cache;
-use super::inspect::{self, Found, Kind, Stamp};
+use super::blocks::{Blocks, Entry, lines};
+use super::inspect::{Kind, Stamp};
+use super::list::{self, Place, Writer};
 use super::{not_utf8, shown};
 use crate::clock;
-use crate::error::Problem;
 use crate::progress::Progress;
 use crate::upload::{Near, upload_counted};
 
-/// Entries of a part; what the server takes at a time.
-pub(crate) const PART_ENTRIES: usize = 5_000;
+pub(crate) use super::blocks::Block;
 
-/// How often hashes are remembered while it goes on.  Higher: more is read again after an
-/// interruption; lower: the list is written again and again.
-const REMEMBER_EVERY: Duration = Duration::from_secs(20);
+/// Files that are sent together.  Higher: their blocks are in memory; lower: where a few
+/// have changed, the server is waited for again and again.
+const FILES_MAX: usize = 4_000;
+
+/// Bytes of them, for the same reasons.
+const FILES_BYTES_MAX: u64 = 256 << 20;
+
+/// Entries of the blocks whose files are sent together, for the same reasons.
+const ENTRIES_MAX: usize = 100_000;
+
+/// Files that one thread looks at again at a time.
+const LOOKS: usize = 4_096;
 
 /// A file that somebody writes to while it is read.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +48,8 @@ struct Changed {
 /// Data that can be sent.
 pub(crate) struct Data {
     root: PathBuf,
-    found: Vec<Found>,
-    hashes: Vec<Option<[u8; 32]>>,
-    /// What it was when its hash was looked for.
-    seen: Vec<Stamp>,
-    cache: Cache,
-    started: grid_core::time::Timestamp,
-    remembered: Instant,
+    blocks: Blocks,
+    list: Writer,
     /// Whether the server is on this machine, once somebody has asked.
     near: Option<Option<Near>>,
 }
@@ -59,94 +60,89 @@ impl Data {
         let real = source
             .canonicalize()
             .with_context(|| format!("looking at {}", source.display()))?;
-        let (root, paths) = if real.is_dir() {
-            let paths = everything(&real)?;
-            (real, paths)
-        } else {
-            let name = real.file_name().and_then(|name| name.to_str());
-            let name = name.ok_or_else(|| not_utf8([real.display().to_string()]))?;
-            let root = real.parent().unwrap_or(Path::new("/")).to_owned();
-            (root, vec![name.to_owned()])
+        let name = match real.is_dir() {
+            true => None,
+            false => {
+                let name = real.file_name().and_then(|name| name.to_str());
+                Some(name.ok_or_else(|| not_utf8([real.display().to_string()]))?)
+            }
         };
-        let found = inspect::inspect_data(&root, paths)?;
-        let cache = Cache::open(&cache_dir.join("data"), source);
+        let (root, lines) = lines(&real, name)?;
+        let begun = clock::now();
+        let place = Place::of(cache_dir, source);
+        let blocks = Blocks::begin(lines, place.read())?;
         Ok(Self {
-            hashes: vec![None; found.len()],
-            seen: found.iter().map(|found| found.stamp).collect(),
-            cache,
             root,
-            found,
-            started: clock::now(),
-            remembered: clock::instant(),
+            blocks,
+            list: place.write(begun),
             near: None,
         })
     }
 
-    /// Entries, and the bytes of their files together.
-    pub(crate) fn size(&self) -> (usize, u64) {
-        (
-            self.found.len(),
-            self.found.iter().map(|found| found.size_bytes).sum(),
-        )
+    /// The bytes of all files together, where that is known already.
+    pub(crate) fn size_bytes(&self) -> Option<u64> {
+        self.blocks.size_bytes()
     }
 
-    /// The entries of each part.
-    pub(crate) fn parts(&self) -> Vec<Range<usize>> {
-        (0..self.found.len())
-            .step_by(PART_ENTRIES)
-            .map(|start| start..(start + PART_ENTRIES).min(self.found.len()))
-            .collect()
+    /// The next blocks: as many as there are whose files can be sent together.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Block>> {
+        let mut group = Vec::from_iter(self.blocks.next().await?);
+        let (mut entries, mut files, mut bytes) = (0, 0, 0);
+        while let Some(last) = group.last() {
+            entries += last.len();
+            let unknown = last.entries.iter().filter(|entry| is_unknown(entry));
+            for entry in unknown {
+                files += 1;
+                bytes += entry.found.size_bytes;
+            }
+            if files >= FILES_MAX || bytes >= FILES_BYTES_MAX || entries >= ENTRIES_MAX {
+                break;
+            }
+            match self.blocks.ready()? {
+                Some(block) => group.push(block),
+                None => break,
+            }
+        }
+        Ok(group)
     }
 
-    /// Lists a part.  The files of it whose hashes are not known are read, and sent as they
-    /// are; and those that are `missing`.
+    /// Reads the files of blocks whose hashes are not known, and sends them as they are; and
+    /// those that are `missing`.  Says how many bytes were new to the server.
     pub(crate) async fn bring(
         &mut self,
         client: &Client,
-        part: &Range<usize>,
-        missing: &[String],
+        blocks: &mut [Block],
+        missing: &HashSet<BlobId>,
         progress: &Progress,
-    ) -> Result<DatastorePart> {
-        let mut missing: HashSet<&str> = missing.iter().map(String::as_str).collect();
-        let mut wanted = Vec::new();
-        for index in part.clone() {
-            if self.found[index].kind != Kind::File {
+    ) -> Result<u64> {
+        let mut missing: HashSet<&BlobId> = missing.iter().collect();
+        let mut wanted: Vec<&mut Entry> = Vec::new();
+        for entry in blocks.iter_mut().flat_map(|block| &mut block.entries) {
+            if entry.found.kind != Kind::File {
                 continue;
             }
-            let known = self.hashes[index].is_some();
-            self.hashes[index] = self.hashes[index].or_else(|| self.cache.get(&self.found[index]));
-            match self.hashes[index] {
+            match entry.hash {
                 // Of files that are alike one is sent.
-                Some(hash) if missing.remove(BlobId::from_bytes(hash).to_string().as_str()) => {
-                    wanted.push(index);
-                }
-                Some(_) if known => {}
-                Some(_) => progress.add(self.found[index].size_bytes),
-                None => wanted.push(index),
+                Some(hash) if missing.remove(&BlobId::from_bytes(hash)) => wanted.push(entry),
+                Some(_) => {}
+                None => wanted.push(entry),
             }
         }
-        let sent_bytes = match wanted.is_empty() {
-            true => 0,
-            false => self.send(client, &wanted, progress).await?,
-        };
-        if self.remembered.elapsed() > REMEMBER_EVERY {
-            tokio::task::block_in_place(|| self.remember());
+        match wanted.is_empty() {
+            true => Ok(0),
+            false => self.send(client, wanted, progress).await,
         }
-        Ok(DatastorePart {
-            entries: part.clone().map(|index| self.entry(index)).collect(),
-            sent_bytes,
-        })
     }
 
     /// Reads files once, and sends what the server lacks of them; says how much that was.
     async fn send(
         &mut self,
         client: &Client,
-        wanted: &[usize],
+        wanted: Vec<&mut Entry>,
         progress: &Progress,
     ) -> Result<u64> {
-        let files = wanted.iter().map(|&index| FileToSend {
-            path: self.root.join(&self.found[index].path),
+        let files = wanted.iter().map(|entry| FileToSend {
+            path: self.root.join(&entry.found.path),
             known: None,
         });
         if self.near.is_none() {
@@ -154,46 +150,30 @@ impl Data {
         }
         let near = self.near.as_ref().and_then(Option::as_ref);
         let sent = upload_counted(client, near, files.collect(), progress).await?;
-        for (&index, sent) in wanted.iter().zip(sent.outcomes) {
-            let found = &mut self.found[index];
+        let mut failed = None;
+        for (entry, sent) in wanted.into_iter().zip(sent.outcomes) {
+            let found = &mut entry.found;
             let sent = match sent {
                 Ok(sent) => sent,
                 Err(FileError::Changed) => {
                     let path = found.path.clone();
-                    return Err(Changed { path }.into());
+                    failed = failed.or_else(|| Some(Changed { path }.into()));
+                    continue;
                 }
                 Err(error) => {
                     return Err(error).with_context(|| format!("sending {}", found.path));
                 }
             };
-            self.hashes[index] = Some(*sent.blob.as_bytes());
+            entry.hash = Some(*sent.blob.as_bytes());
+            (entry.is_new, entry.was_read) = (true, true);
             if let Some(read) = sent.metadata {
                 found.size_bytes = read.len();
                 found.stamp = Stamp::of(&read);
-                self.seen[index] = found.stamp;
             }
         }
-        Ok(sent.bytes)
-    }
-
-    fn entry(&self, index: usize) -> FileEntry {
-        let found = &self.found[index];
-        let (kind, content) = match &found.kind {
-            Kind::File => {
-                let hash = self.hashes[index].unwrap_or_default();
-                (FileKind::File, BlobId::from_bytes(hash).to_string())
-            }
-            Kind::Folder => (FileKind::Folder, String::new()),
-            Kind::Link(target) => (FileKind::Link, target.clone()),
-        };
-        FileEntry {
-            path: found.path.clone(),
-            kind,
-            mode: found.mode,
-            modified_ms: found.stamp.modified_ns.div_euclid(1_000_000),
-            size_bytes: found.size_bytes,
-            content,
-            files: None,
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(sent.bytes),
         }
     }
 
@@ -202,10 +182,10 @@ impl Data {
         error.is::<Changed>()
     }
 
-    /// Looks at the files of a part again, of which some changed while they were sent.
-    pub(crate) fn look_again(&mut self, part: &Range<usize>) -> Result<()> {
-        for index in part.clone() {
-            let found = &mut self.found[index];
+    /// Looks at the files of blocks again, of which some changed while they were sent.
+    pub(crate) fn look_again(&self, blocks: &mut [Block]) -> Result<()> {
+        for entry in blocks.iter_mut().flat_map(|block| &mut block.entries) {
+            let found = &mut entry.found;
             if found.kind != Kind::File {
                 continue;
             }
@@ -216,92 +196,182 @@ impl Data {
             if stamp != found.stamp || metadata.len() != found.size_bytes {
                 found.stamp = stamp;
                 found.size_bytes = metadata.len();
-                self.hashes[index] = None;
+                (entry.hash, entry.is_new) = (None, true);
             }
         }
         Ok(())
     }
 
-    /// Files that are not any more what they were when they were read.
-    pub(crate) fn changed(&self) -> Vec<String> {
-        let files: Vec<(&Found, &Stamp)> = self.found.iter().zip(&self.seen).collect();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = files.len().div_ceil(threads).max(1);
+    /// Remembers blocks whose files are known, in their order.
+    pub(crate) fn remember(&mut self, blocks: &[Block]) {
+        for block in blocks {
+            self.list.block(remembered(block));
+        }
+    }
+
+    /// The server calls a block so: next time it can be named.
+    pub(crate) fn name(&mut self, number: usize, name: BlobId) {
+        self.list.name(number, name);
+    }
+
+    /// Files that are not any more what they were when they were read, and folders in which
+    /// something came or went meanwhile.
+    pub(crate) fn changed(&mut self) -> Vec<String> {
         // From the folder, so that the way to it is not walked for each file.
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
         let root = rustix::fs::open(&self.root, flags, rustix::fs::Mode::empty());
         let Ok(root) = root.map(fs::File::from) else {
             return vec![self.root.display().to_string()];
         };
-        let is_changed = |(found, seen): &&(&Found, &Stamp)| {
-            found.kind == Kind::File
-                && Stamp::below(&root, &found.path).map_or(true, |now| now != **seen)
+        let (mut changed, mut waiting) = (Vec::new(), Vec::new());
+        let mut look = |waiting: &mut Vec<(String, Stamp, bool)>| {
+            changed.extend(different(&root, waiting));
+            waiting.clear();
         };
-        let looked = |part: &[(&Found, &Stamp)]| -> Vec<String> {
-            let changed = part.iter().filter(is_changed);
-            changed.map(|(found, _)| found.path.clone()).collect()
-        };
-        std::thread::scope(|scope| {
-            let looks: Vec<_> = files
-                .chunks(share)
-                .map(|part| scope.spawn(|| looked(part)))
-                .collect();
-            // Of a thread that failed, every file is doubtful; it cannot fail.
-            let looks = looks.into_iter().filter_map(|look| look.join().ok());
-            looks.flatten().collect()
-        })
+        let looked = self.list.look(|known| {
+            waiting.push((known.path.clone(), known.stamp, known.is_entered()));
+            if waiting.len() >= LOOKS * 2 {
+                look(&mut waiting);
+            }
+        });
+        look(&mut waiting);
+        if looked.is_none() {
+            // What cannot be noted cannot be looked at again, which is no fault of the data.
+            changed.clear();
+        }
+        changed
     }
 
-    /// Writes down what is known, for the next time.
-    pub(crate) fn remember(&mut self) {
-        let known = self
-            .found
-            .iter()
-            .zip(&self.hashes)
-            .filter_map(|(found, hash)| Some((found, hash.or_else(|| self.cache.get(found))?)));
-        self.cache.save(self.started, known);
-        self.remembered = clock::instant();
+    /// All was sent: next time only what is new has to be.
+    pub(crate) fn finish(self) {
+        self.list.finish();
     }
 }
 
-/// Every path below a folder; those that cannot be sent are named.
-fn everything(root: &Path) -> Result<Vec<String>> {
-    let (mut paths, mut bad) = (Vec::new(), Vec::new());
-    let mut folders = vec![String::new()];
-    while let Some(folder) = folders.pop() {
-        let unreadable = |error: std::io::Error| {
-            let path = root.join(&folder);
-            Problem::new("a part of the folder cannot be read")
-                .because(format!("{}: {error}", path.display()))
-                .hint("change its permissions, or move it away")
+fn is_unknown(entry: &Entry) -> bool {
+    entry.found.kind == Kind::File && entry.hash.is_none()
+}
+
+pub(super) fn remembered(block: &Block) -> impl Iterator<Item = list::Line<'_>> {
+    let mut entered = block.entered.iter().peekable();
+    let mut entries = block.entries.iter().enumerate().peekable();
+    std::iter::from_fn(move || {
+        let (number, entry) = entries.peek()?;
+        if let Some((_, path, stamp)) = entered.next_if(|(at, ..)| at <= number) {
+            return Some(list::Line::Entered(path, *stamp));
+        }
+        let line = list::Line::Found {
+            found: &entry.found,
+            hash: entry.hash.unwrap_or_default(),
+            was_read: entry.was_read,
         };
-        for entry in fs::read_dir(root.join(&folder)).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else {
-                let path = Path::new(&folder).join(&name);
-                bad.push(path.to_string_lossy().into_owned());
-                continue;
+        entries.next();
+        Some(line)
+    })
+}
+
+/// Those of some that are not any more what they were.
+fn different(root: &fs::File, looks: &[(String, Stamp, bool)]) -> Vec<String> {
+    let is_different = |(path, was, is_folder): &&(String, Stamp, bool)| {
+        Stamp::below(root, path).map_or(true, |now| match is_folder {
+            // Who may read it, say, changes nothing of what was taken along.
+            true => now.modified_ns != was.modified_ns || now.inode != was.inode,
+            false => now != *was,
+        })
+    };
+    let looked = |part: &[(String, Stamp, bool)]| -> Vec<String> {
+        let changed = part.iter().filter(is_different);
+        let called = |(path, _, is_folder): &(String, Stamp, bool)| match is_folder {
+            true => format!("{path}/"),
+            false => path.clone(),
+        };
+        changed.map(called).collect()
+    };
+    if looks.len() <= LOOKS / 4 {
+        return looked(looks);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = looks.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let looks: Vec<_> = looks
+            .chunks(share)
+            .map(|part| scope.spawn(|| looked(part)))
+            .collect();
+        // Of a thread that failed, every file is doubtful; it cannot fail.
+        let looks = looks.into_iter().filter_map(|look| look.join().ok());
+        looks.flatten().collect()
+    })
+}
+
+impl Block {
+    /// Which part of the list it is.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// What its files are for whoever waits: those that need not be read count at once.
+    pub(crate) fn known_bytes(&self) -> u64 {
+        let known = self.entries.iter().filter(|entry| !is_unknown(entry));
+        known.map(|entry| entry.found.size_bytes).sum()
+    }
+
+    /// The bytes of its files that were read this time.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        let read = self.entries.iter().filter(|entry| entry.was_read);
+        read.map(|entry| entry.found.size_bytes).sum()
+    }
+
+    /// What its entries are called.
+    pub(crate) fn digest(&self) -> BlobId {
+        digest_of(self.entries.iter().map(line))
+    }
+
+    /// As it is sent: what is new to the block before, or everything.
+    pub(crate) fn offer(&self) -> Offer {
+        let Some(block) = self.before else {
+            return Offer::Whole {
+                entries: self.lines(|_| true),
             };
-            let path = match folder.as_str() {
-                "" => name.to_owned(),
-                folder => format!("{folder}/{name}"),
-            };
-            if entry.file_type().map_err(unreadable)?.is_dir() {
-                folders.push(path.clone());
-            }
-            paths.push(path);
+        };
+        let put = self.lines(|entry| entry.is_new);
+        if put.is_empty() && self.removed.is_empty() {
+            return Offer::Same { block };
+        }
+        Offer::Edited {
+            block,
+            digest: self.digest(),
+            removed: self.removed.clone(),
+            put,
         }
     }
-    if bad.is_empty() {
-        return Ok(paths);
+
+    /// From now on it is sent as a whole.
+    pub(crate) fn forget_before(&mut self) {
+        self.before = None;
     }
-    Err(Problem::new(format!(
-        "names that are not UTF-8 cannot be sent: {}",
-        shown(bad)
-    ))
-    .hint("rename them")
-    .into())
+
+    fn lines(&self, is_wanted: impl Fn(&Entry) -> bool) -> Vec<grid_manifest::Entry> {
+        let wanted = self.entries.iter().filter(|entry| is_wanted(entry));
+        wanted.map(|entry| line(entry).to_entry()).collect()
+    }
+}
+
+fn line(entry: &Entry) -> Line<'_> {
+    let found = &entry.found;
+    let what = match &found.kind {
+        Kind::File => What::File {
+            blob: BlobId::from_bytes(entry.hash.unwrap_or_default()),
+            size_bytes: found.size_bytes,
+        },
+        Kind::Folder => What::Folder,
+        Kind::Link(target) => What::Link { target },
+    };
+    Line {
+        path: &found.path,
+        mode: found.mode,
+        modified_ms: found.stamp.modified_ns.div_euclid(1_000_000),
+        what,
+    }
 }
 
 /// The first few names, and how many more there are.

@@ -189,15 +189,20 @@ impl Stamp {
     /// Of a file below an open folder.
     pub(crate) fn below(folder: &fs::File, path: &str) -> io::Result<Self> {
         let found = rustix::fs::statat(folder, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Self::of_stat(&found))
+    }
+
+    /// Of what the system said of it.
+    pub(super) fn of_stat(found: &rustix::fs::Stat) -> Self {
         let ns = |s: i64, ns: u64| {
             let ns = i64::try_from(ns).unwrap_or_default();
             s.saturating_mul(1_000_000_000).saturating_add(ns)
         };
-        Ok(Self {
+        Self {
             modified_ns: ns(found.st_mtime, found.st_mtime_nsec),
             changed_ns: ns(found.st_ctime, found.st_ctime_nsec),
             inode: found.st_ino,
-        })
+        }
     }
 }
 
@@ -224,7 +229,7 @@ fn outside(root: &Path, found: &[Found]) -> Vec<String> {
         .collect()
 }
 
-fn leads_outside(root: &Path, path: &str, target: &str) -> bool {
+pub(super) fn leads_outside(root: &Path, path: &str, target: &str) -> bool {
     let mut depth = path.split('/').count() - 1;
     for component in Path::new(target).components() {
         match component {

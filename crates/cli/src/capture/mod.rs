@@ -10,15 +10,20 @@
 //! the tree, names that are not UTF-8) is refused with its name: a run that
 //! silently lacks a file is worse than none.
 
+mod blocks;
 mod cache;
 pub(crate) mod data;
+#[cfg(test)]
+mod data_tests;
 mod folder;
 mod git;
 mod hash;
 mod inspect;
+mod list;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod walk;
 
 use std::path::{Component, Path, PathBuf};
 

@@ -71,6 +71,7 @@ pub(crate) const ROUTES: &[(&str, Asks)] = {
         ("datastore_list", SignedIn),
         ("datastore_part_list", Datastore(Action::ExtendDatastore)),
         ("datastore_part_put", Datastore(Action::ExtendDatastore)),
+        ("datastore_parts_put", Datastore(Action::ExtendDatastore)),
         ("datastore_restore", Datastore(Action::DeleteDatastore)),
         ("datastore_update", Datastore(Action::ExtendDatastore)),
         ("datastore_user_list", Datastore(Action::SeeDatastore)),

@@ -204,6 +204,10 @@ pub(super) async fn datastore_part_list(
     let view = |part: grid_store::db::datastore_page::Part| DatastorePartView {
         number: part.number,
         digest: part.digest,
+        block: part
+            .blob
+            .filter(|_| part.block.is_some())
+            .map(|blob| blob.to_string()),
     };
     Ok(Json(DatastorePartsResponse {
         parts: page.items.into_iter().map(view).collect(),

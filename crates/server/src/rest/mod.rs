@@ -9,6 +9,7 @@ mod cluster;
 mod credential;
 mod cursor;
 mod datastore;
+mod datastore_parts;
 mod doctor;
 mod experiment;
 mod health;
@@ -173,7 +174,10 @@ fn work(router: Routes) -> Routes {
             datastore::datastore_delete
         ))
         .routes(routes!(datastore::datastore_restore))
-        .routes(routes!(datastore::datastore_part_list))
+        .routes(routes!(
+            datastore::datastore_part_list,
+            datastore_parts::datastore_parts_put
+        ))
         .routes(routes!(datastore::datastore_part_put))
         .routes(routes!(datastore::datastore_commit))
         .routes(routes!(datastore::datastore_archive_put))

@@ -21,13 +21,14 @@ on_both!(
 /// What changes nothing that anybody else could see: signing in; asking; and bytes, trees
 /// and parts of uploads, which do nothing until a run or a version names them, and go by
 /// themselves when none does.
-const NO_CHANGE: [&str; 8] = [
+const NO_CHANGE: [&str; 9] = [
     "blob_missing",
     "blob_near_upload",
     "blob_recipes",
     "blob_upload",
     "datastore_file_fetch",
     "datastore_part_put",
+    "datastore_parts_put",
     "snapshot_create",
     "user_login",
 ];

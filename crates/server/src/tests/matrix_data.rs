@@ -54,9 +54,10 @@ pub(super) async fn version(lab: &Lab, asker: &Asker, name: &str, operation: &st
     let world = &lab.world;
     let make = async |maker: &Person| match operation {
         "datastore_archive_put" => begun(world, maker, name, "stream").await,
-        "datastore_commit" | "datastore_part_list" | "datastore_part_put" => {
-            begun(world, maker, name, "folder").await
-        }
+        "datastore_commit"
+        | "datastore_part_list"
+        | "datastore_part_put"
+        | "datastore_parts_put" => begun(world, maker, name, "folder").await,
         "datastore_restore" => {
             let made = ready(world, maker, name).await;
             let path = format!("/datastores/{}", id(&made));
@@ -111,8 +112,9 @@ async fn a_datastore_obeys_the_table_on_every_route(world: World) {
                 );
                 match decision {
                     Decision::Allow | Decision::AllowAudited => {
-                        // What was sent is no archive.
-                        let expected = ["datastore_archive_put"].contains(&&*operation);
+                        // What was sent is no archive, and no parts.
+                        let expected =
+                            ["datastore_archive_put", "datastore_parts_put"].contains(&&*operation);
                         assert_eq!(status >= 300, expected, "{what}");
                         assert!(!matches!(status, 401 | 403 | 404) && status < 500, "{what}");
                     }

@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use super::error::Result;
 use super::page::{Page, one_more};
-use super::sql::{Columns, values};
+use super::sql::{Columns, Value, values};
 use super::tx::Tx;
 
 /// A part of a list.
@@ -25,9 +25,22 @@ pub struct Part {
     pub size_bytes: u64,
     /// How many of them were missing when the part was first offered.
     pub new_bytes: u64,
+    /// Where it is a block of the list as it is.
+    pub block: Option<Block>,
 }
 
-const COLUMNS: &str = "number, digest, blob, files, size_bytes, new_bytes";
+/// What is known of a part that is a block of the list as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The path with which it begins.
+    pub first: String,
+    /// How many entries it has.
+    pub entries: u64,
+    /// What is left over of looking at them for those that follow.
+    pub tail: String,
+}
+
+const COLUMNS: &str = "number, digest, blob, files, size_bytes, new_bytes, first, entries, tail";
 
 fn of_row(row: &AnyRow) -> Result<Part> {
     let mut columns = Columns::of("reading a part of an upload", row);
@@ -38,6 +51,19 @@ fn of_row(row: &AnyRow) -> Result<Part> {
         files: columns.number()?,
         size_bytes: columns.number()?,
         new_bytes: columns.number()?,
+        block: {
+            let (first, entries, tail) = (
+                columns.opt_text()?,
+                columns.opt_number()?,
+                columns.opt_text()?,
+            );
+            let rest = entries.zip(tail);
+            first.zip(rest).map(|(first, (entries, tail))| Block {
+                first,
+                entries,
+                tail,
+            })
+        },
     })
 }
 
@@ -45,13 +71,16 @@ fn of_row(row: &AnyRow) -> Result<Part> {
 /// was missing at first is kept.
 pub async fn put(tx: &mut Tx, version: DatastoreVersionId, part: &Part) -> Result<()> {
     let sql = "insert into datastore_page (version, number, digest, blob, files, size_bytes, \
-            new_bytes) values ($1, $2, $3, $4, $5, $6, $7) \
+            new_bytes, first, entries, tail) \
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
          on conflict (version, number) do update set \
             new_bytes = case when datastore_page.digest = excluded.digest \
                 then datastore_page.new_bytes else excluded.new_bytes end, \
             digest = excluded.digest, blob = excluded.blob, files = excluded.files, \
-            size_bytes = excluded.size_bytes";
-    let values = values![
+            size_bytes = excluded.size_bytes, first = excluded.first, \
+            entries = excluded.entries, tail = excluded.tail";
+    let block = part.block.as_ref();
+    let mut values = values![
         version,
         part.number,
         part.digest.as_str(),
@@ -59,7 +88,10 @@ pub async fn put(tx: &mut Tx, version: DatastoreVersionId, part: &Part) -> Resul
         part.files,
         part.size_bytes,
         part.new_bytes,
+        block.map(|block| block.first.as_str()),
     ];
+    values.push(block.map_or(Value::NoInt, |block| Value::from(block.entries)));
+    values.push(Value::from(block.map(|block| block.tail.as_str())));
     tx.execute("storing a part of an upload", sql, values)
         .await?;
     Ok(())

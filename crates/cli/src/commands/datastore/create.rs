@@ -280,17 +280,15 @@ async fn go_on(
     let work = async {
         let source = Path::new(&upload.source);
         let cache_dir = ctx.settings.cache_dir();
-        let mut data = match scanned {
+        let data = match scanned {
             Some(data) => data,
             None => tokio::task::block_in_place(|| Data::scan(source, cache_dir))?,
         };
-        let (_, bytes) = data.size();
+        // Of very many files it is not known yet: how much there is, but not how long it takes.
+        let bytes = data.size_bytes().unwrap_or_default();
         let progress = Progress::new(&ctx.printer, &called, bytes);
-        let sent = upload::send(client, &upload.id, &mut data, &progress).await;
+        let sent = upload::send(client, &upload.id, data, &progress).await;
         progress.finish();
-        if sent.is_err() {
-            tokio::task::block_in_place(|| data.remember());
-        }
         let (sent, changed) = sent?;
         if !changed.is_empty() {
             ctx.printer.warn(&format!(
@@ -337,13 +335,14 @@ pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let mut open = Vec::new();
+    let (mut open, mut others) = (Vec::new(), Vec::new());
     for held in left_over(ctx, &user_id(ctx)) {
         let called = format!("{}:{}", held.upload.name, held.upload.version);
         let is_meant = args.datastore.as_ref().is_none_or(|word| {
             *word == held.upload.name || *word == called || *word == held.upload.id
         });
         if !is_meant {
+            others.push(called);
             continue;
         }
         if runtime.block_on(is_open(&client, &held.upload.id))? {
@@ -353,11 +352,16 @@ pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
         }
     }
     if open.is_empty() {
-        return Err(
-            Problem::new("there is no interrupted upload on this machine")
-                .hint("`grid datastore create SOURCE` begins one")
-                .into(),
-        );
+        let of = args.datastore.as_ref();
+        let of = of.map_or_else(String::new, |word| format!(" of '{word}'"));
+        let problem = Problem::new(format!(
+            "there is no interrupted upload{of} on this machine"
+        ));
+        let hint = match others.is_empty() {
+            true => "`grid datastore create SOURCE` begins one".to_owned(),
+            false => format!("there may be one of {}", others.join(", ")),
+        };
+        return Err(problem.hint(hint).into());
     }
     if !args.all && args.datastore.is_none() {
         // The latest, as the original did.

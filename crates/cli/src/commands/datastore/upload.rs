@@ -1,6 +1,8 @@
 //! Sending the parts of a version, from wherever it was left.
 
+use std::collections::HashSet;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,14 +10,14 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use grid_api::client::{Client, segment};
 use grid_api::datastore::{
-    DatastoreCommit, DatastorePart, DatastorePartResponse, DatastorePartsQuery,
-    DatastorePartsResponse, DatastoreResponse, DatastoreView, FileEntry, FileKind,
+    DatastoreCommit, DatastoreOffered, DatastoreOffersResponse, DatastorePartView,
+    DatastorePartsQuery, DatastorePartsResponse, DatastoreResponse, DatastoreView,
 };
 use grid_core::blob::BlobId;
 use grid_core::datastore::State;
-use grid_manifest::{Entry, Node, digest};
+use grid_manifest::{Offer, write_offers};
 
-use crate::capture::data::Data;
+use crate::capture::data::{Block, Data};
 use crate::error::Problem;
 use crate::progress::Progress;
 
@@ -31,6 +33,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// lower: one waits for the other.
 const OFFERS_MAX: usize = 3;
 
+/// Entries and blocks that are offered together.  Higher: more memory here and at the server;
+/// lower: more requests.
+const OFFER_ENTRIES: usize = 8_192;
+const OFFER_BLOCKS: usize = 32;
+
 /// How often it is asked how far the server is.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -42,7 +49,7 @@ const SILENT_MAX: u32 = 60;
 pub(super) async fn send(
     client: &Client,
     id: &str,
-    data: &mut Data,
+    mut data: Data,
     progress: &Progress,
 ) -> Result<(DatastoreView, Vec<String>)> {
     let route = format!("/datastores/{}", segment(id));
@@ -51,48 +58,69 @@ pub(super) async fn send(
         kept: kept(client, &route).await?,
         progress,
         route: &route,
+        knows_before: AtomicBool::new(true),
     };
-    let parts = data.parts();
-    // While the files of one part are sent, the lists of those before it are taken.
-    let (mut offers, mut again) = (FuturesUnordered::new(), Vec::new());
-    for (number, part) in parts.iter().enumerate() {
-        let brought = {
-            let mut bring = pin!(data.bring(client, part, &[], progress));
-            loop {
-                tokio::select! {
-                    brought = &mut bring => break brought,
-                    Some(offered) = offers.next(), if !offers.is_empty() => again.extend(offered),
+    let nothing = HashSet::new();
+    // While the files of some blocks are sent, the lists of those before are taken.
+    let (mut offers, mut answers) = (FuturesUnordered::new(), Vec::new());
+    let mut parts = 0;
+    loop {
+        let mut group = beside(data.next(), &mut offers, &mut answers).await?;
+        if group.is_empty() {
+            break;
+        }
+        parts += group.len();
+        progress.add(group.iter().map(Block::known_bytes).sum());
+        let bring = data.bring(client, &mut group, &nothing, progress);
+        match beside(bring, &mut offers, &mut answers).await {
+            Ok(mut sent_bytes) => {
+                data.remember(&group);
+                for blocks in requests(group) {
+                    if let Some(names) = upload.is_kept(&blocks) {
+                        names
+                            .into_iter()
+                            .for_each(|(number, name)| data.name(number, name));
+                        continue;
+                    }
+                    if offers.len() >= OFFERS_MAX {
+                        answers.extend(offers.next().await);
+                    }
+                    let read = blocks.iter().map(Block::read_bytes).sum::<u64>();
+                    let new_bytes = sent_bytes.min(read);
+                    sent_bytes -= new_bytes;
+                    offers.push(upload.offer(blocks, new_bytes));
                 }
-            }
-        };
-        match brought {
-            Ok(part) if upload.is_kept(number, &part.entries)? => {}
-            Ok(part) => {
-                if offers.len() >= OFFERS_MAX {
-                    again.extend(offers.next().await.flatten());
-                }
-                offers.push(upload.offer(number, part));
             }
             Err(error) if Data::is_changed(&error) => {
-                data.look_again(part)?;
-                again.push(number);
+                data.look_again(&mut group)?;
+                for mut blocks in requests(group) {
+                    let names = upload
+                        .insist(&mut data, &mut blocks, HashSet::new())
+                        .await?;
+                    data.remember(&blocks);
+                    names
+                        .into_iter()
+                        .for_each(|(number, name)| data.name(number, name));
+                }
             }
             Err(error) => return Err(error),
         }
+        for offered in answers.drain(..) {
+            upload.taken(&mut data, offered).await?;
+        }
     }
     while let Some(offered) = offers.next().await {
-        again.extend(offered);
+        upload.taken(&mut data, offered).await?;
     }
-    for number in again {
-        upload.insist(data, number, &parts[number]).await?;
-    }
-    let end = end(client, &route, parts.len());
+    drop(offers);
+    let end = end(client, &route, parts);
     // While the server files what it has.
-    let look = async { tokio::task::block_in_place(|| (data.changed(), data.remember())) };
-    let (ended, (changed, ())) = futures::join!(end, look);
-    Ok((ended?, changed))
+    let look = async { tokio::task::block_in_place(|| data.changed()) };
+    let (ended, changed) = futures::join!(end, look);
+    let ended = ended?;
+    tokio::task::block_in_place(|| data.finish());
+    Ok((ended, changed))
 }
-
 /// Ends an upload, and waits until it is over.
 async fn end(client: &Client, route: &str, parts: usize) -> Result<DatastoreView> {
     let commit = DatastoreCommit {
@@ -107,72 +135,183 @@ async fn end(client: &Client, route: &str, parts: usize) -> Result<DatastoreView
     Ok(answer.datastore)
 }
 
+/// Works on something while offers are taken.
+async fn beside<T>(
+    work: impl Future<Output = T>,
+    offers: &mut FuturesUnordered<impl Future<Output = Offered>>,
+    answers: &mut Vec<Offered>,
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(offered) = offers.next(), if !offers.is_empty() => answers.push(offered),
+        }
+    }
+}
+
+/// Blocks as they are offered together.
+fn requests(blocks: Vec<Block>) -> Vec<Vec<Block>> {
+    let mut requests: Vec<Vec<Block>> = Vec::new();
+    let mut entries = 0;
+    for block in blocks {
+        entries += block.len();
+        match requests.last_mut() {
+            Some(last) if entries <= OFFER_ENTRIES && last.len() < OFFER_BLOCKS => last.push(block),
+            _ => {
+                entries = block.len();
+                requests.push(vec![block]);
+            }
+        }
+    }
+    requests
+}
+
+/// Numbers of blocks, with what the server calls them.
+type Names = Vec<(usize, BlobId)>;
+
+/// Blocks that were offered, and what was answered.
+struct Offered {
+    blocks: Vec<Block>,
+    answer: Result<DatastoreOffersResponse>,
+}
+
 /// An upload whose parts are sent.
 struct Upload<'a> {
     client: &'a Client,
     route: &'a str,
-    /// Digests of the parts that the server has, by number.
-    kept: Vec<Option<String>>,
+    /// The parts that the server has, by number.
+    kept: Vec<Option<DatastorePartView>>,
     progress: &'a Progress,
+    /// Whether the server knew any of the blocks that were named.
+    knows_before: AtomicBool,
 }
 
 impl Upload<'_> {
-    fn is_kept(&self, number: usize, entries: &[FileEntry]) -> Result<bool> {
-        match self.kept.get(number).and_then(Option::as_ref) {
-            Some(digest) => Ok(*digest == called(entries)?),
-            None => Ok(false),
+    /// What blocks are called that the server has already.
+    fn is_kept(&self, blocks: &[Block]) -> Option<Names> {
+        let mut names = Names::new();
+        for block in blocks {
+            let kept = self.kept.get(block.number()).and_then(Option::as_ref)?;
+            if kept.digest != block.digest().to_string() {
+                return None;
+            }
+            let name = kept.block.as_deref().and_then(|name| name.parse().ok());
+            names.extend(name.map(|name| (block.number(), name)));
+        }
+        Some(names)
+    }
+
+    /// Offers blocks.
+    async fn offer(&self, mut blocks: Vec<Block>, new_bytes: u64) -> Offered {
+        if !self.knows_before.load(Ordering::Relaxed) {
+            blocks.iter_mut().for_each(Block::forget_before);
+        }
+        let from = blocks.first().map_or(0, Block::number);
+        // It takes a while to write down many.
+        let written = tokio::task::spawn_blocking(move || {
+            let offers: Vec<Offer> = blocks.iter().map(Block::offer).collect();
+            (write_offers(&offers), blocks)
+        });
+        let (body, blocks) = match written.await {
+            Ok(written) => written,
+            Err(error) => {
+                let (blocks, answer) = (Vec::new(), Err(error.into()));
+                return Offered { blocks, answer };
+            }
+        };
+        let put = format!("{}/parts?from={from}&sent_bytes={new_bytes}", self.route);
+        let answer = self.client.put_bytes(&put, body).await;
+        Offered {
+            blocks,
+            answer: answer.map_err(Into::into),
         }
     }
 
-    /// Offers a part; says which it was if the server does not keep it.
-    async fn offer(&self, number: usize, part: DatastorePart) -> Option<usize> {
-        let missing = self.put(number, &part).await;
-        let is_kept = missing.is_ok_and(|missing| missing.is_empty());
-        (!is_kept).then_some(number)
+    /// Blocks were offered: what is not kept is offered again.
+    async fn taken(&self, data: &mut Data, offered: Offered) -> Result<()> {
+        let Offered { mut blocks, answer } = offered;
+        if blocks.is_empty() {
+            return answer.map(drop);
+        }
+        let names = match answer.as_ref().map(|answer| self.read(&mut blocks, answer)) {
+            Ok(Answer::Kept(names)) => names,
+            Ok(Answer::Missing(missing)) => self.insist(data, &mut blocks, missing).await?,
+            Err(_) => self.insist(data, &mut blocks, HashSet::new()).await?,
+        };
+        names
+            .into_iter()
+            .for_each(|(number, name)| data.name(number, name));
+        Ok(())
     }
 
-    async fn put(&self, number: usize, part: &DatastorePart) -> Result<Vec<String>> {
-        let put = format!("{}/parts/{number}", self.route);
-        let answer: DatastorePartResponse = self.client.put(&put, part).await?;
-        Ok(answer.missing)
+    fn read(&self, blocks: &mut [Block], answer: &DatastoreOffersResponse) -> Answer {
+        let parts = &answer.parts;
+        if parts.iter().all(|part| part.unknown) {
+            self.knows_before.store(false, Ordering::Relaxed);
+        }
+        let is_kept = |part: &DatastoreOffered| !part.unknown && part.missing.is_empty();
+        if parts.len() == blocks.len() && parts.iter().all(is_kept) {
+            let names = blocks.iter().zip(parts).filter_map(|(block, part)| {
+                Some((block.number(), part.block.as_deref()?.parse().ok()?))
+            });
+            return Answer::Kept(names.collect());
+        }
+        for (block, part) in blocks.iter_mut().zip(parts) {
+            if part.unknown {
+                block.forget_before();
+            }
+        }
+        let missing = parts.iter().flat_map(|part| &part.missing);
+        Answer::Missing(missing.filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Offers a part until the server keeps it: files change, and lines break.
+    /// Offers blocks until the server keeps them: files change, and lines break.
     async fn insist(
         &self,
         data: &mut Data,
-        number: usize,
-        part: &std::ops::Range<usize>,
-    ) -> Result<()> {
-        let (mut pause, mut missing) = (PAUSE, Vec::new());
+        blocks: &mut Vec<Block>,
+        mut missing: HashSet<BlobId>,
+    ) -> Result<Names> {
+        let mut pause = PAUSE;
         for round in 1.. {
-            let brought = data.bring(self.client, part, &missing, self.progress).await;
+            let brought = data
+                .bring(self.client, blocks, &missing, self.progress)
+                .await;
             // What sends files has tried for long already when a line breaks.
-            let (offered, is_passing) = match brought {
-                Ok(part) => {
-                    let offered = self.put(number, &part).await;
-                    let is_passing = offered.as_ref().err().is_some_and(is_transient);
-                    (offered, is_passing)
+            let (answer, is_passing) = match brought {
+                Ok(new_bytes) => {
+                    let offered = self.offer(std::mem::take(blocks), new_bytes).await;
+                    *blocks = offered.blocks;
+                    let is_passing = offered.answer.as_ref().err().is_some_and(is_transient);
+                    (offered.answer, is_passing)
                 }
                 Err(error) => {
                     let is_passing = Data::is_changed(&error);
                     (Err(error), is_passing)
                 }
             };
-            match offered {
-                Ok(lacking) if lacking.is_empty() => return Ok(()),
-                Ok(_) if round >= ROUNDS_MAX => break,
-                Ok(lacking) => missing = lacking,
+            match answer.map(|answer| self.read(blocks, &answer)) {
+                Ok(Answer::Kept(names)) => return Ok(names),
+                Ok(Answer::Missing(_)) if round >= ROUNDS_MAX => break,
+                Ok(Answer::Missing(lacking)) => missing = lacking,
                 Err(_) if is_passing && round < ROUNDS_MAX => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
-                    data.look_again(part)?;
+                    data.look_again(blocks)?;
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(restless().into())
     }
+}
+
+/// What became of blocks that were offered.
+enum Answer {
+    Kept(Names),
+    /// These are to be sent, or some are to be offered otherwise.
+    Missing(HashSet<BlobId>),
 }
 
 fn is_transient(error: &anyhow::Error) -> bool {
@@ -186,8 +325,8 @@ fn restless() -> Problem {
         .hint("do not write into the folder meanwhile; `grid datastore resume` goes on")
 }
 
-/// Digests of the parts that the server has, by number.
-async fn kept(client: &Client, route: &str) -> Result<Vec<Option<String>>> {
+/// The parts that the server has, by number.
+async fn kept(client: &Client, route: &str) -> Result<Vec<Option<DatastorePartView>>> {
     let mut query = DatastorePartsQuery::default();
     let mut kept = Vec::new();
     let route = format!("{route}/parts");
@@ -196,38 +335,13 @@ async fn kept(client: &Client, route: &str) -> Result<Vec<Option<String>>> {
         for part in page.parts {
             let at = part.number as usize;
             kept.resize(kept.len().max(at + 1), None);
-            kept[at] = Some(part.digest);
+            kept[at] = Some(part);
         }
         match page.next {
             Some(next) => query.after = Some(next),
             None => return Ok(kept),
         }
     }
-}
-
-/// What the server calls these entries.
-fn called(entries: &[FileEntry]) -> Result<String> {
-    let entries: Vec<Entry> = entries.iter().map(entry).collect::<Result<_>>()?;
-    Ok(digest(&entries).to_string())
-}
-
-fn entry(sent: &FileEntry) -> Result<Entry> {
-    let node = match sent.kind {
-        FileKind::File => Node::File {
-            blob: sent.content.parse::<BlobId>()?,
-            size_bytes: sent.size_bytes,
-        },
-        FileKind::Link => Node::Link {
-            target: sent.content.clone(),
-        },
-        FileKind::Folder | FileKind::Elsewhere => Node::Folder,
-    };
-    Ok(Entry {
-        path: sent.path.clone(),
-        mode: sent.mode,
-        modified_ms: sent.modified_ms,
-        node,
-    })
 }
 
 /// Asks until the server answers, which may be starting again.

@@ -141,6 +141,7 @@ async fn an_upload_adds_up_and_is_finished_once(db: Db) {
         files: 2,
         size_bytes: 100,
         new_bytes,
+        block: None,
     };
     // Offered with bytes missing, then kept: what was missing at first counts.
     for (blob, new_bytes) in [(None, 60), (Some(1), 0)] {

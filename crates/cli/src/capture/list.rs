@@ -1,0 +1,566 @@
+//! What a folder was when it was last sent, as a file that is read and written in one go.
+//!
+//! In the order of a datastore's list, block by block: hashes with the stamps of the files
+//! that they are of, and what the server calls each block.  It is only a memory: whatever is
+//! wrong with it, files are read again, and lists are sent whole.  While it is written it is
+//! put aside now and then, so that whoever is interrupted does not read again.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use grid_core::blob::BlobId;
+use grid_core::time::Timestamp;
+use tempfile::{NamedTempFile, TempPath};
+
+use super::inspect::{Kind, Stamp};
+use crate::clock;
+
+/// The first bytes of the file, and its last; another format has others.
+const MAGIC: &[u8; 8] = b"gridlst1";
+const END: &[u8; 8] = b"gridlste";
+
+/// How old a change must be, in nanoseconds, for times to tell the next one apart
+/// (FAT: 2 s).  Higher: fresh files are read twice.
+const SETTLED_NS: i64 = 2_000_000_000;
+
+/// The largest block, in bytes: one that is larger is damaged.
+const BLOCK_BYTES_MAX: usize = 256 << 20;
+
+/// How often what is known is put aside.  Higher: more is read again after a kill; lower: a
+/// file is renamed more often.
+const ASIDE_EVERY: Duration = Duration::from_secs(20);
+
+/// How long the memory of a folder that nobody sends any more is kept, in milliseconds (90 days).
+const KEPT_MS: i64 = 90 * 86_400_000;
+
+/// How a folder that is entered is written down; files, folders and links are 0, 1 and 2.
+const ENTERED: u8 = 3;
+const KIND: u8 = 0x0f;
+
+/// It was read this time: it is looked at again in the end.
+const WAS_READ: u8 = 0x10;
+
+/// It had just been changed when it was read: the next change may look the same.
+const IS_FRESH: u8 = 0x20;
+
+/// What is remembered of a line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) path: String,
+    flags: u8,
+    pub(super) mode: u32,
+    pub(super) size_bytes: u64,
+    pub(super) stamp: Stamp,
+    pub(super) hash: [u8; 32],
+    pub(super) target: String,
+}
+
+impl Known {
+    /// Whether it may be believed when nothing seems to have changed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.flags & IS_FRESH == 0
+    }
+
+    /// Whether it was read by who wrote this.
+    pub(super) fn was_read(&self) -> bool {
+        self.flags & WAS_READ != 0
+    }
+
+    pub(super) fn is_entered(&self) -> bool {
+        self.flags & KIND == ENTERED
+    }
+
+    pub(super) fn is(&self, kind: &Kind) -> bool {
+        self.flags & KIND == code(kind)
+    }
+}
+
+fn code(kind: &Kind) -> u8 {
+    match kind {
+        Kind::File => 0,
+        Kind::Folder => 1,
+        Kind::Link(_) => 2,
+    }
+}
+
+/// Where the memory of a source is.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    folder: PathBuf,
+    path: PathBuf,
+    aside: PathBuf,
+}
+
+impl Place {
+    pub(super) fn of(cache_dir: &Path, source: &Path) -> Self {
+        let folder = cache_dir.join("data").join("lists");
+        let name = blake3::hash(source.as_os_str().as_encoded_bytes()).to_hex();
+        let name = &name.as_str()[..32];
+        Self {
+            path: folder.join(name),
+            aside: folder.join(format!("{name}.aside")),
+            folder,
+        }
+    }
+
+    /// What was remembered: first by who was interrupted, behind that by who was not.
+    pub(super) fn read(&self) -> Reader {
+        let files = [&self.path, &self.aside];
+        let files = files.map(|path| Blocks::open(path)).into_iter().flatten();
+        let mut reader = Reader {
+            files: files.collect(),
+            current: None,
+        };
+        reader.advance();
+        reader
+    }
+
+    /// Begins to write what is known by now, of what is read from `begun` on.
+    pub(super) fn write(&self, begun: Timestamp) -> Writer {
+        let out = fs::create_dir_all(&self.folder).and_then(|()| {
+            let mut file = NamedTempFile::new_in(&self.folder)?;
+            file.write_all(MAGIC)?;
+            let (file, temp) = file.into_parts();
+            Ok(Out {
+                file: BufWriter::with_capacity(1 << 18, file),
+                temp: Some(temp),
+                bytes: MAGIC.len() as u64,
+                aside_at: clock::instant(),
+            })
+        });
+        Writer {
+            place: self.clone(),
+            out: out.ok(),
+            names: Vec::new(),
+            begun,
+            frame: Vec::new(),
+        }
+    }
+}
+
+/// The lines of a file, one after the other.
+struct Blocks {
+    file: BufReader<File>,
+    frame: Vec<u8>,
+    at: usize,
+    known: Known,
+    /// Number of the block, from 1; whether the line is the first of it.
+    block: usize,
+    is_first: bool,
+    names: Vec<[u8; 32]>,
+}
+
+impl Blocks {
+    fn open(path: &Path) -> Option<Self> {
+        let mut file = File::open(path).ok()?;
+        let names = names(&mut file).unwrap_or_default();
+        file.seek(SeekFrom::Start(0)).ok()?;
+        let mut magic = [0; 8];
+        file.read_exact(&mut magic).ok()?;
+        (&magic == MAGIC).then(|| Self {
+            file: BufReader::with_capacity(1 << 18, file),
+            frame: Vec::new(),
+            at: 0,
+            known: Known::default(),
+            block: 0,
+            is_first: false,
+            names,
+        })
+    }
+
+    /// Goes to the next line; `None` at the end, or where it is damaged.
+    fn advance(&mut self) -> Option<()> {
+        self.is_first = false;
+        while self.at >= self.frame.len() {
+            frame(&mut self.file, &mut self.frame)?;
+            if self.frame.first() != Some(&b'B') {
+                return None;
+            }
+            self.at = 1;
+            self.block += 1;
+            self.is_first = true;
+            self.known.path.clear();
+            self.known.stamp = Stamp::default();
+        }
+        let mut rest = self.frame.get(self.at..)?;
+        line(&mut rest, &mut self.known)?;
+        self.at = self.frame.len() - rest.len();
+        Some(())
+    }
+
+    fn name(&self) -> Option<BlobId> {
+        let name = self.names.get(self.block.checked_sub(1)?)?;
+        (*name != [0; 32]).then(|| BlobId::from_bytes(*name))
+    }
+}
+
+/// What the server calls the blocks, if the file is whole.
+fn names(file: &mut File) -> Option<Vec<[u8; 32]>> {
+    let mut end = [0; 16];
+    file.seek(SeekFrom::End(-16)).ok()?;
+    file.read_exact(&mut end).ok()?;
+    let at = end.strip_suffix(END)?;
+    let at = u64::from_le_bytes(at.try_into().ok()?);
+    file.seek(SeekFrom::Start(at)).ok()?;
+    let mut bytes = Vec::new();
+    frame(file, &mut bytes)?;
+    let names = bytes.strip_prefix(b"N")?.as_chunks::<32>().0;
+    Some(names.to_vec())
+}
+
+/// Reads a frame whose bytes are what was written.
+fn frame(file: &mut impl std::io::Read, into: &mut Vec<u8>) -> Option<()> {
+    into.clear();
+    let mut head = [0; 12];
+    file.read_exact(&mut head).ok()?;
+    let (length, sum) = head.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > BLOCK_BYTES_MAX {
+        return None;
+    }
+    into.resize(length, 0);
+    let read = file.read_exact(into);
+    if read.is_err() || checksum(into) != sum {
+        into.clear();
+        return None;
+    }
+    Some(())
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 8] {
+    let hash = blake3::hash(bytes);
+    hash.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+fn line(rest: &mut &[u8], known: &mut Known) -> Option<()> {
+    known.flags = *take::<1>(rest)?.first()?;
+    let shared = usize::try_from(number(rest)?).ok()?;
+    let length = usize::try_from(number(rest)?).ok()?;
+    let tail = std::str::from_utf8(slice(rest, length)?).ok()?;
+    if !known.path.is_char_boundary(shared) {
+        return None;
+    }
+    known.path.truncate(shared);
+    known.path.push_str(tail);
+    known.mode = u32::try_from(number(rest)?).ok()?;
+    let before = known.stamp;
+    let modified_ns = before.modified_ns.wrapping_add(signed(rest)?);
+    known.stamp = Stamp {
+        modified_ns,
+        changed_ns: modified_ns.wrapping_add(signed(rest)?),
+        inode: before.inode.wrapping_add_signed(signed(rest)?),
+    };
+    (known.size_bytes, known.hash) = (0, [0; 32]);
+    known.target.clear();
+    match known.flags & KIND {
+        0 => {
+            known.size_bytes = number(rest)?;
+            known.hash = take(rest)?;
+        }
+        2 => {
+            let length = usize::try_from(number(rest)?).ok()?;
+            let target = std::str::from_utf8(slice(rest, length)?).ok()?;
+            known.target.push_str(target);
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+fn slice<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (head, tail) = rest.split_at_checked(length)?;
+    *rest = tail;
+    Some(head)
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, tail) = rest.split_first()?;
+        *rest = tail;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn signed(rest: &mut &[u8]) -> Option<i64> {
+    let number = number(rest)?;
+    Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+}
+
+/// What is remembered, in order.
+pub(super) struct Reader {
+    /// The one that is read last comes first.
+    files: Vec<Blocks>,
+    current: Option<Blocks>,
+}
+
+impl Reader {
+    /// The line that is next.
+    pub(super) fn peek(&self) -> Option<&Known> {
+        self.current.as_ref().map(|blocks| &blocks.known)
+    }
+
+    /// Number of its block, whether it is the first line of it, and what the server calls it.
+    pub(super) fn place(&self) -> Option<(usize, bool, Option<BlobId>)> {
+        let blocks = self.current.as_ref()?;
+        // Blocks of one file are not those of another.
+        let number = blocks.block + (self.files.len() << 40);
+        Some((number, blocks.is_first, blocks.name()))
+    }
+
+    /// Goes on to the next line.
+    pub(super) fn advance(&mut self) {
+        if let Some(current) = &mut self.current {
+            let mut is_first = false;
+            while current.advance().is_some() {
+                is_first |= current.is_first;
+                if !current.known.is_entered() {
+                    current.is_first = is_first;
+                    return;
+                }
+            }
+        }
+        // The next file goes on behind where this one ended.
+        let last = self.current.take().map(|blocks| blocks.known.path);
+        let Some(mut next) = self.files.pop() else {
+            return;
+        };
+        while next.advance().is_some() {
+            let is_behind = last.as_ref().is_none_or(|last| next.known.path > *last);
+            if is_behind && !next.known.is_entered() {
+                self.current = Some(next);
+                return;
+            }
+        }
+        self.advance();
+    }
+}
+
+/// What is known by now.
+pub(super) struct Writer {
+    place: Place,
+    /// Without it nothing is remembered: that costs time, nothing else.
+    out: Option<Out>,
+    names: Vec<[u8; 32]>,
+    begun: Timestamp,
+    frame: Vec<u8>,
+}
+
+struct Out {
+    file: BufWriter<File>,
+    /// Until it is put aside.
+    temp: Option<TempPath>,
+    bytes: u64,
+    aside_at: Instant,
+}
+
+/// What is written down of a block.
+pub(super) enum Line<'a> {
+    Entered(&'a str, Stamp),
+    Found {
+        found: &'a super::inspect::Found,
+        hash: [u8; 32],
+        was_read: bool,
+    },
+}
+
+impl Writer {
+    /// Adds a block.
+    pub(super) fn block<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) {
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        frame.push(b'B');
+        let settled = self.begun.as_millis().saturating_mul(1_000_000) - SETTLED_NS;
+        let mut before = ("", Stamp::default());
+        for line in lines {
+            before = write(&mut frame, before, line, settled);
+        }
+        self.names.push([0; 32]);
+        self.add(&frame);
+        self.frame = frame;
+        let is_due = |out: &Out| out.aside_at.elapsed() > ASIDE_EVERY;
+        if self.out.as_ref().is_some_and(is_due) {
+            self.put_aside();
+        }
+    }
+
+    /// The server calls the block with this number so.
+    pub(super) fn name(&mut self, number: usize, name: BlobId) {
+        if let Some(place) = self.names.get_mut(number) {
+            *place = *name.as_bytes();
+        }
+    }
+
+    fn add(&mut self, frame: &[u8]) {
+        let Some(out) = &mut self.out else { return };
+        let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let written = out
+            .file
+            .write_all(&length)
+            .and_then(|()| out.file.write_all(&checksum(frame)))
+            .and_then(|()| out.file.write_all(frame));
+        out.bytes += 12 + frame.len() as u64;
+        if written.is_err() {
+            self.out = None;
+        }
+    }
+
+    /// What is written by now is found by the next one, however this ends.
+    fn put_aside(&mut self) {
+        let Some(out) = &mut self.out else { return };
+        let flushed = out.file.flush();
+        let moved = match out.temp.take() {
+            Some(temp) => temp.persist(&self.place.aside).map_err(|error| error.error),
+            None => Ok(()),
+        };
+        out.aside_at = clock::instant();
+        if flushed.and(moved).is_err() {
+            self.out = None;
+        }
+    }
+
+    /// Lines that have been written, and that somebody may have changed since: what `look`
+    /// says is given back.  `None` when nothing was written.
+    pub(super) fn look(&mut self, mut look: impl FnMut(&Known)) -> Option<()> {
+        let out = self.out.as_mut()?;
+        out.file.flush().ok()?;
+        let path = match &out.temp {
+            Some(temp) => temp.to_path_buf(),
+            None => self.place.aside.clone(),
+        };
+        let mut blocks = Blocks::open(&path)?;
+        while blocks.advance().is_some() {
+            if blocks.known.was_read() || blocks.known.is_entered() {
+                look(&blocks.known);
+            }
+        }
+        Some(())
+    }
+
+    /// All of it is the memory from now on.
+    pub(super) fn finish(mut self) {
+        let at = self.out.as_ref().map_or(0, |out| out.bytes);
+        let names: Vec<u8> = b"N"
+            .iter()
+            .chain(self.names.as_flattened())
+            .copied()
+            .collect();
+        self.add(&names);
+        let Some(mut out) = self.out.take() else {
+            return;
+        };
+        let end = [at.to_le_bytes(), *END].concat();
+        let written = out.file.write_all(&end).and_then(|()| out.file.flush());
+        let place = &self.place;
+        let moved = written.and_then(|()| match out.temp.take() {
+            Some(temp) => temp.persist(&place.path).map_err(|error| error.error),
+            None => fs::rename(&place.aside, &place.path),
+        });
+        if moved.is_ok() {
+            let _ = fs::remove_file(&place.aside);
+            forget_old(&place.folder, self.begun);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.names.is_empty() {
+            self.put_aside();
+        }
+    }
+}
+
+fn forget_old(folder: &Path, now: Timestamp) {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let modified = entry.metadata().and_then(|found| found.modified()).ok();
+        let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let age_ms = since.map_or(0, |at| {
+            now.as_millis() - i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+        });
+        if age_ms > KEPT_MS {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn write<'a>(
+    out: &mut Vec<u8>,
+    (before, earlier): (&str, Stamp),
+    line: Line<'a>,
+    settled: i64,
+) -> (&'a str, Stamp) {
+    let (path, stamp, mode, mut flags) = match &line {
+        Line::Entered(path, stamp) => (*path, *stamp, 0, ENTERED),
+        Line::Found { found, .. } => (
+            found.path.as_str(),
+            found.stamp,
+            found.mode,
+            code(&found.kind),
+        ),
+    };
+    if matches!(line, Line::Found { was_read: true, .. }) {
+        flags |= WAS_READ;
+    }
+    if stamp.modified_ns >= settled || stamp.changed_ns >= settled {
+        flags |= IS_FRESH;
+    }
+    out.push(flags);
+    let mut shared = before
+        .bytes()
+        .zip(path.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    while !path.is_char_boundary(shared) {
+        shared -= 1;
+    }
+    let tail = path.get(shared..).unwrap_or_default();
+    put_number(out, shared as u64);
+    put_number(out, tail.len() as u64);
+    out.extend_from_slice(tail.as_bytes());
+    put_number(out, mode.into());
+    put_signed(out, stamp.modified_ns.wrapping_sub(earlier.modified_ns));
+    put_signed(out, stamp.changed_ns.wrapping_sub(stamp.modified_ns));
+    put_signed(out, stamp.inode.wrapping_sub(earlier.inode).cast_signed());
+    if let Line::Found { found, hash, .. } = &line {
+        match &found.kind {
+            Kind::File => {
+                put_number(out, found.size_bytes);
+                out.extend_from_slice(hash);
+            }
+            Kind::Link(target) => {
+                put_number(out, target.len() as u64);
+                out.extend_from_slice(target.as_bytes());
+            }
+            Kind::Folder => {}
+        }
+    }
+    (path, stamp)
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn put_signed(out: &mut Vec<u8>, number: i64) {
+    put_number(out, ((number << 1) ^ (number >> 63)).cast_unsigned());
+}

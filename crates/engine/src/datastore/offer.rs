@@ -1,0 +1,307 @@
+//! Parts of a list that are the blocks it will be made of, many in one request.
+//!
+//! Most of a version is mostly what the version before was.  So a part may name a block of
+//! that one, and only what is different is sent.  What results is looked at like any part:
+//! its bytes must be stored, and whoever sends it must be allowed to name them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use grid_core::blob::BlobId;
+use grid_manifest::{BLOCK_ENTRIES_MAX, Entry, Index, Offer, Part, Stored, parse_offers};
+use grid_store::blobs::SMALL_BYTES_MAX;
+use grid_store::db;
+
+use super::upload::{PARTS_MAX, new_bytes, require_uploading, unsent, upload};
+use super::{Found, List, list};
+use crate::Engine;
+use crate::access::Caller;
+use crate::error::{Error, Result};
+
+/// Parts of one request.  Higher: it takes more memory; lower: lists whose blocks are small
+/// take more requests.
+const OFFERS_MAX: usize = 64;
+
+/// Entries of the parts of one request together.  Higher: it takes more memory, up to some
+/// hundred bytes for each; lower: it does not hold the largest block.
+const ENTRIES_MAX: usize = 2 * BLOCK_ENTRIES_MAX;
+
+/// What became of a part.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The block that it is, once it is kept.
+    pub block: Option<BlobId>,
+    /// These blobs have to be uploaded first; then offer it again.
+    pub missing: Vec<BlobId>,
+    /// The version before does not have what was named: all entries have to be sent.
+    pub is_unknown: bool,
+}
+
+/// Parts as they come.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// Number of the first.
+    pub from: u32,
+    /// They, as [`grid_manifest::write_offers`] writes them.
+    pub parts: Bytes,
+    /// How many bytes of them had to be sent before.
+    pub sent_bytes: u64,
+}
+
+/// Takes parts of the list, each if all of its bytes are stored.  Sending one again replaces
+/// it.
+pub async fn put_parts(
+    engine: &Engine,
+    caller: &Caller,
+    text: &str,
+    offered: Offered,
+) -> Result<Vec<Taken>> {
+    let found = upload(engine, caller, text).await?;
+    require_uploading(&found)?;
+    let Offered {
+        from,
+        parts,
+        sent_bytes,
+    } = offered;
+    let offers = tokio::task::spawn_blocking(move || parse_offers(&parts, OFFERS_MAX, ENTRIES_MAX));
+    let offers = offers.await.map_err(Error::internal)?;
+    let offers =
+        offers.map_err(|error| Error::invalid(format!("the parts are not understood: {error}")))?;
+    let count = u32::try_from(offers.len()).unwrap_or(u32::MAX);
+    if offers.len() > OFFERS_MAX || from.saturating_add(count) > PARTS_MAX {
+        return Err(Error::TooLarge {
+            message: format!(
+                "a version is sent in at most {PARTS_MAX} parts, {OFFERS_MAX} at a time"
+            ),
+            hint: Some("pack small files into larger ones".to_owned()),
+        });
+    }
+    let looked = look(engine, &found, from, offers).await?;
+    let unstored = unstored(engine, &looked).await?;
+    let mut taken = Vec::with_capacity(looked.len());
+    let mut kept = Vec::with_capacity(looked.len());
+    for offered in looked {
+        let Some(offered) = offered else {
+            taken.push(Taken {
+                is_unknown: true,
+                ..Taken::default()
+            });
+            kept.push(None);
+            continue;
+        };
+        let missing = missing(engine, caller, &found, &offered, &unstored).await?;
+        let is_kept = missing.is_empty();
+        taken.push(Taken {
+            missing,
+            ..Taken::default()
+        });
+        kept.push(Some((offered, is_kept)));
+    }
+    let rows = store(engine, from, kept, &unstored, sent_bytes).await?;
+    note(engine, &found, &rows).await?;
+    for row in rows {
+        let number = (row.number - from) as usize;
+        if let Some(taken) = taken.get_mut(number) {
+            taken.block = row.blob.filter(|_| row.block.is_some());
+        }
+    }
+    Ok(taken)
+}
+
+/// A part that was put together.
+struct Together {
+    part: Part,
+    entries: Vec<Entry>,
+    /// Blobs that the block before does not have in these places: whoever may add to a
+    /// datastore may name those that it has.
+    new: HashSet<BlobId>,
+    /// The block before, when nothing is different.
+    same: Option<BlobId>,
+}
+
+/// Puts parts together; `None` for those that name what is not known.
+async fn look(
+    engine: &Engine,
+    found: &Found,
+    from: u32,
+    offers: Vec<Offer>,
+) -> Result<Vec<Option<Together>>> {
+    let index = match offers.iter().any(|offer| offer.before().is_some()) {
+        true => before(engine, found).await?,
+        false => None,
+    };
+    let (mut looked, mut entries) = (Vec::with_capacity(offers.len()), 0);
+    for (number, offer) in (from..).zip(offers) {
+        let block = match (offer.before(), &index) {
+            (None, _) => Vec::new(),
+            (Some(block), Some(index)) if index.block(block).is_some() => {
+                list::block(engine, block).await?
+            }
+            (Some(_), _) => {
+                looked.push(None);
+                continue;
+            }
+        };
+        let offered = tokio::task::spawn_blocking(move || put_together(number, offer, block));
+        let offered = offered.await.map_err(Error::internal)?;
+        let offered = offered.map_err(|error| Error::invalid(error.to_string()))?;
+        entries += offered.as_ref().map_or(0, |offered| offered.entries.len());
+        if entries > ENTRIES_MAX {
+            return Err(Error::TooLarge {
+                message: format!("one request has at most {ENTRIES_MAX} entries in its parts"),
+                hint: Some("send fewer parts at a time".to_owned()),
+            });
+        }
+        looked.push(offered);
+    }
+    Ok(looked)
+}
+
+/// The index of the version before.
+async fn before(engine: &Engine, found: &Found) -> Result<Option<std::sync::Arc<Index>>> {
+    let mut tx = engine.inner.db.read().await?;
+    let newest = db::datastore_version::newest(&mut tx, found.datastore.id).await?;
+    drop(tx);
+    match newest.and_then(|version| version.manifest) {
+        Some(manifest) => Ok(Some(List::of(engine, manifest).await?.index)),
+        None => Ok(None),
+    }
+}
+
+fn put_together(
+    number: u32,
+    offer: Offer,
+    block: Vec<Entry>,
+) -> Result<Option<Together>, grid_manifest::Error> {
+    let same = match &offer {
+        Offer::Same { block } => Some(*block),
+        Offer::Edited { .. } | Offer::Whole { .. } => None,
+    };
+    let new: &[Entry] = match &offer {
+        Offer::Same { .. } => &[],
+        Offer::Edited { put, .. } => put,
+        Offer::Whole { entries } => entries,
+    };
+    let new = new.iter().filter_map(Entry::blob).collect();
+    let offered = Part::offered(offer, block, number == 0)?;
+    Ok(offered.map(|(part, entries)| Together {
+        part,
+        entries,
+        new,
+        same,
+    }))
+}
+
+/// Blobs that are not there.  The others stay for a while, having been asked about.
+async fn unstored(engine: &Engine, looked: &[Option<Together>]) -> Result<HashSet<BlobId>> {
+    let parts = looked.iter().flatten();
+    let blobs = parts.flat_map(|offered| offered.entries.iter().filter_map(Entry::blob));
+    let blobs = blobs.collect();
+    let missing = engine.inner.blobs.missing(blobs).await?;
+    Ok(missing.into_iter().collect())
+}
+
+/// What has to be sent for a part.
+async fn missing(
+    engine: &Engine,
+    caller: &Caller,
+    found: &Found,
+    offered: &Together,
+    unstored: &HashSet<BlobId>,
+) -> Result<Vec<BlobId>> {
+    let blobs = || offered.entries.iter().filter_map(Entry::blob);
+    let mut missing: HashSet<BlobId> = match unstored.is_empty() {
+        true => HashSet::new(),
+        false => blobs().filter(|blob| unstored.contains(blob)).collect(),
+    };
+    if !offered.new.is_empty() {
+        let wanted = offered.new.iter().copied().collect();
+        missing.extend(unsent(engine, caller, found, &offered.entries, wanted).await?);
+    }
+    let mut missing: Vec<BlobId> = missing.into_iter().collect();
+    missing.sort_unstable();
+    Ok(missing)
+}
+
+/// Stores parts of which nothing is missing, and says what is to be noted.
+async fn store(
+    engine: &Engine,
+    from: u32,
+    kept: Vec<Option<(Together, bool)>>,
+    unstored: &HashSet<BlobId>,
+    sent_bytes: u64,
+) -> Result<Vec<db::datastore_page::Part>> {
+    let unstored: Vec<BlobId> = unstored.iter().copied().collect();
+    let rows = tokio::task::spawn_blocking(move || {
+        let (mut rows, mut blobs, mut left) = (Vec::new(), Vec::new(), sent_bytes);
+        for (number, offered) in (from..).zip(kept) {
+            let Some((offered, is_kept)) = offered else {
+                continue;
+            };
+            let size_bytes = offered.part.totals.bytes;
+            // What was sent for all is of those first that are large enough.
+            let new = new_bytes(&offered.entries, &unstored)
+                .saturating_add(left)
+                .min(size_bytes);
+            left = left.saturating_sub(new);
+            let mut row = row(number, &offered, new);
+            row.blob = match (is_kept, offered.same) {
+                (false, _) => None,
+                (true, Some(same)) => Some(same),
+                (true, None) => {
+                    let Stored { blob, bytes } = offered.part.store();
+                    blobs.push((blob, bytes));
+                    Some(blob)
+                }
+            };
+            rows.push(row);
+        }
+        (rows, blobs)
+    });
+    let (rows, blobs) = rows.await.map_err(Error::internal)?;
+    let (small, large): (Vec<_>, Vec<_>) = blobs
+        .into_iter()
+        .partition(|(_, bytes)| bytes.len() <= SMALL_BYTES_MAX);
+    if !small.is_empty() {
+        let small = small.into_iter().map(|(blob, bytes)| (blob, bytes.into()));
+        engine.inner.blobs.put_small_batch(small.collect()).await?;
+    }
+    for (_, bytes) in large {
+        crate::snapshot::store(engine, bytes).await?;
+    }
+    Ok(rows)
+}
+
+fn row(number: u32, offered: &Together, new_bytes: u64) -> db::datastore_page::Part {
+    let part = &offered.part;
+    let block = part.is_block.then(|| db::datastore_page::Block {
+        first: part.first.clone(),
+        entries: part.totals.entries,
+        tail: part.end.text(),
+    });
+    db::datastore_page::Part {
+        number,
+        digest: part.digest.to_string(),
+        blob: None,
+        files: part.totals.files,
+        size_bytes: part.totals.bytes,
+        new_bytes,
+        block,
+    }
+}
+
+async fn note(engine: &Engine, found: &Found, rows: &[db::datastore_page::Part]) -> Result<()> {
+    let id = found.version.id;
+    let now = engine.inner.clock.now();
+    let mut tx = engine.inner.db.write().await?;
+    for row in rows {
+        db::datastore_page::put(&mut tx, id, row).await?;
+    }
+    if !db::datastore_version::sum_up(&mut tx, id, now).await? {
+        return Err(Error::conflict(format!(
+            "{} takes no more files: somebody else has ended it",
+            found.called()
+        )));
+    }
+    Ok(tx.commit().await?)
+}
