@@ -171,7 +171,9 @@ fn an_upload_that_was_cut_at_once_does_not_look_empty() {
     std::fs::create_dir(&big).expect("made");
     for number in 0..4 {
         let file = std::fs::File::create(big.join(format!("{number}"))).expect("made");
-        let mut seed = blake3::Hasher::new_derive_key("e2e 2026 big").update(&[number]).finalize_xof();
+        let mut seed = blake3::Hasher::new_derive_key("e2e 2026 big")
+            .update(&[number])
+            .finalize_xof();
         std::io::copy(&mut std::io::Read::take(&mut seed, 64 << 20), &mut &file).expect("written");
     }
     let mut child = server
@@ -190,13 +192,59 @@ fn an_upload_that_was_cut_at_once_does_not_look_empty() {
     let before = listed(&server);
     if before[0]["state"] == "uploading" && before[0]["files"] == 0 {
         let table = grid(&server, "ada", "datastore --show-incomplete").ok();
-        assert!(table.contains("what came is kept"), "{table}");
+        assert!(
+            table.contains("what came is kept, but not counted"),
+            "{table}"
+        );
         assert!(!table.contains("0 B"), "{table}");
+        let ran = grid(&server, "ada", "datastore --show-incomplete");
+        assert!(
+            ran.stderr.contains("`grid datastore resume big`"),
+            "{ran:?}"
+        );
+        let said = grid(&server, "ada", "datastore resume small").fails(1);
+        assert!(said.contains("upload of 'small' on this machine"), "{said}");
+        assert!(said.contains("there may be one of big:1"), "{said}");
     }
     server.stop();
     server.up();
     grid(&server, "ada", "datastore create big").ok();
     assert_eq!(listed(&server)[0]["files"], 4);
+}
+
+#[test]
+fn what_is_in_the_way_of_a_download_is_named() {
+    let server = Server::start(&[]);
+    let data = server.work().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::write(data.join("small"), "x").expect("written");
+    let large = std::fs::File::create(data.join("large")).expect("made");
+    large.set_len(10 << 20).expect("long");
+    grid(&server, "ada", "datastore create data").ok();
+    let work = server.work();
+    std::fs::create_dir_all(work.join("one/large")).expect("made");
+    std::fs::create_dir_all(work.join("two/small")).expect("made");
+    std::fs::write(work.join("three"), "x").expect("written");
+    for (to, expected) in [
+        ("one", "a folder is in the way: one/large"),
+        ("two", "a folder is in the way: two/small"),
+        ("three", "a file is in the way: three"),
+    ] {
+        let said = grid(
+            &server,
+            "ada",
+            &format!("datastore download data --to {to}"),
+        )
+        .fails(1);
+        assert!(said.contains(expected), "{said}");
+        assert!(said.contains("choose another folder"), "{said}");
+    }
+    let said = grid(&server, "ada", "datastore delete data").fails(2);
+    assert!(said.contains("`grid datastore` lists them"), "{said}");
+    let said = grid(&server, "ada", "datastore restore data").fails(2);
+    assert!(said.contains("`grid datastore --deleted` lists"), "{said}");
+    let said = grid(&server, "ada", "datastore delete --name data --version x").fails(2);
+    assert!(said.contains("versions are numbers"), "{said}");
 }
 
 #[test]

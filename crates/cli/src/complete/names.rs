@@ -150,7 +150,9 @@ impl Names {
     fn first_of_datastore(&self) -> Option<String> {
         let last = self.typed.len().saturating_sub(1);
         let words = self.typed[..last].iter();
-        let behind = words.skip_while(|word| !word.starts_with("datastore")).skip(2);
+        let behind = words
+            .skip_while(|word| !word.starts_with("datastore"))
+            .skip(2);
         let mut behind = behind.peekable();
         while let Some(word) = behind.next() {
             match word.as_str() {
@@ -203,7 +205,7 @@ fn split(word: &str) -> (Option<String>, &str) {
 
 async fn runs(asker: &Asker, kind: Kind, word: &str) -> Option<Vec<Named>> {
     let (user, rest) = split(word);
-    let name = rest.rsplit_once("-exp").map_or(rest, |(run, _)| run);
+    let name = run_of(rest);
     let query = RunsQuery {
         global: Some(true),
         created_by: user,
@@ -227,6 +229,16 @@ async fn runs(asker: &Asker, kind: Kind, word: &str) -> Option<Vec<Named>> {
         }
     }
     Some(named)
+}
+
+/// The run of what may be the beginning of an experiment's name.
+fn run_of(word: &str) -> &str {
+    if let Some((run, _)) = word.rsplit_once("-exp") {
+        return run;
+    }
+    let begun = ["-ex", "-e", "-"];
+    let cut = begun.iter().find_map(|end| word.strip_suffix(end));
+    cut.unwrap_or(word)
 }
 
 /// The experiments of a run; only their beginning, until the run is clear.

@@ -1,4 +1,5 @@
-//! Datastores where there is no sandbox: links beside the work folder.
+//! Datastores by their names in one folder, whatever place people chose for them: links beside
+//! the work folder where there is no sandbox, and in it another mount.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Attempt;
 use crate::folder;
 use crate::prepare::Prepared;
+use crate::prepare::data::Mounted;
 
 /// Where datastores are looked for unless somebody says otherwise.
 const INSIDE: &str = "/datastores";
@@ -25,13 +27,11 @@ pub(super) fn folder(attempt: &Attempt, is_linked: bool) -> String {
     }
 }
 
-/// Makes the links, each named like the last part of where it should be.
-pub(super) fn link(attempt: &Attempt, prepared: &Prepared) -> io::Result<()> {
-    let links = links(attempt);
-    folder::remove_all(&links)?;
-    fs::create_dir(&links)?;
+/// What each is called in that folder: like the last part of where it should be.
+fn names(mounts: &[Mounted]) -> Vec<String> {
     let mut taken: HashSet<String> = HashSet::new();
-    for mount in &prepared.mounts {
+    let mut names = Vec::with_capacity(mounts.len());
+    for mount in mounts {
         let name = mount.to.file_name().unwrap_or_default();
         let name = name.to_string_lossy().into_owned();
         let name = if taken.contains(&name) {
@@ -39,6 +39,34 @@ pub(super) fn link(attempt: &Attempt, prepared: &Prepared) -> io::Result<()> {
         } else {
             name
         };
+        taken.insert(name.clone());
+        names.push(name);
+    }
+    names
+}
+
+/// The mounts of a sandbox: where people want them, and in the one folder, so that a script
+/// that goes by it finds them on every machine.
+pub(super) fn with_names(mounts: &[Mounted]) -> Vec<Mounted> {
+    let mut all = mounts.to_vec();
+    for (mount, name) in mounts.iter().zip(names(mounts)) {
+        let to = Path::new(INSIDE).join(name);
+        // Nothing can be mounted in what is mounted, which is read-only.
+        let is_free = |other: &Mounted| !other.to.starts_with(&to) && !to.starts_with(&other.to);
+        if all.iter().all(is_free) {
+            let from = mount.from.clone();
+            all.push(Mounted { from, to });
+        }
+    }
+    all
+}
+
+/// Makes the links.
+pub(super) fn link(attempt: &Attempt, prepared: &Prepared) -> io::Result<()> {
+    let links = links(attempt);
+    folder::remove_all(&links)?;
+    fs::create_dir(&links)?;
+    for (mount, name) in prepared.mounts.iter().zip(names(&prepared.mounts)) {
         std::os::unix::fs::symlink(&mount.from, links.join(&name))?;
         if !Path::new(&mount.to).is_dir() {
             attempt.log.say(&format!(
@@ -46,7 +74,37 @@ pub(super) fn link(attempt: &Attempt, prepared: &Prepared) -> io::Result<()> {
                 mount.to.display()
             ));
         }
-        taken.insert(name);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(wanted: &[&str]) -> Vec<String> {
+        let mounted = |to: &&str| Mounted {
+            from: PathBuf::from("/cache"),
+            to: PathBuf::from(to),
+        };
+        let mounts: Vec<Mounted> = wanted.iter().map(mounted).collect();
+        let all = with_names(&mounts);
+        all.iter().map(|one| one.to.display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_datastore_is_also_where_a_script_looks_for_it_by_its_name() {
+        assert_eq!(places(&["/datastores/cats"]), ["/datastores/cats"]);
+        assert_eq!(places(&["/my/data"]), ["/my/data", "/datastores/data"]);
+        assert_eq!(
+            places(&["/a/x", "/b/x"]),
+            ["/a/x", "/b/x", "/datastores/x", "/datastores/x-1"]
+        );
+        // Where no other mount can be.
+        assert_eq!(places(&["/datastores"]), ["/datastores"]);
+        assert_eq!(
+            places(&["/datastores/x/y", "/my/x"]),
+            ["/datastores/x/y", "/my/x", "/datastores/y"]
+        );
+    }
 }

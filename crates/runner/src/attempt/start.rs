@@ -247,16 +247,17 @@ fn spawn(
         ..Spawn::default()
     };
     let tmp = attempt.tmp();
+    let mounts = mounts::with_names(&prepared.mounts);
     let walls = Walls {
         writable: vec![attempt.work(), attempt.home()],
         readable: &prepared.readable,
-        mounts: &prepared.mounts,
+        mounts: &mounts,
         tmp: &tmp,
         gpus: &attempt.launch.placement.gpus,
     };
     Ok(match &prepared.container {
         Some(container) => container
-            .enclose(spawn, attempt, &prepared.mounts, &context.search_path)
+            .enclose(spawn, attempt, &mounts, &context.search_path)
             .map_err(|error| format!("its variables cannot be written: {error}"))?,
         None => context.confinement.enclose(spawn, walls),
     })

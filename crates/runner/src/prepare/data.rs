@@ -396,9 +396,13 @@ fn lay_out(
             parent = Some(above);
         }
         match &entry.node {
-            Node::Folder => fs::create_dir_all(&path).map_err(Error::write(&path))?,
+            Node::Folder => {
+                fs::create_dir_all(&path).map_err(Error::write(&path))?;
+                date(&path, entry.modified_ms).map_err(Error::write(&path))?;
+            }
             Node::Link { target } => {
                 std::os::unix::fs::symlink(target, &path).map_err(Error::write(&path))?;
+                date(&path, entry.modified_ms).map_err(Error::write(&path))?;
             }
             Node::File { blob, .. } => link(blobs, &blob.to_string(), entry, &path)?,
             Node::Elsewhere { tag, .. } => {
@@ -408,6 +412,24 @@ fn lay_out(
         }
     }
     Ok(())
+}
+
+/// Sets the modification time of an empty folder or of a link, which no version shares.
+fn date(path: &Path, modified_ms: i64) -> io::Result<()> {
+    let at = rustix::fs::Timespec {
+        tv_sec: modified_ms.div_euclid(1_000),
+        tv_nsec: modified_ms.rem_euclid(1_000) * 1_000_000,
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: at,
+        last_modification: at,
+    };
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags) {
+        // A file system that keeps no time of links.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 /// Gives a content a name in a version.
@@ -519,6 +541,27 @@ mod tests {
         let whole = dir.join("versions").join(name);
         close(&fresh, &whole).expect("closed");
         whole
+    }
+
+    #[test]
+    fn links_and_empty_folders_have_their_times() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let entry = |path: &str, node: Node| Entry {
+            path: path.to_owned(),
+            mode: 0o755,
+            modified_ms: 1_700_000_000_000,
+            node,
+        };
+        let target = "nowhere".to_owned();
+        let entries = [
+            entry("a/empty", Node::Folder),
+            entry("link", Node::Link { target }),
+        ];
+        let whole = version(dir.path(), "one", &entries);
+        for name in ["a/empty", "link"] {
+            let found = fs::symlink_metadata(whole.join(name)).expect("there");
+            assert_eq!(found.mtime(), 1_700_000_000, "{name}");
+        }
     }
 
     #[test]

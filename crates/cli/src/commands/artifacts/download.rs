@@ -22,7 +22,7 @@ use rustix::fs::OFlags;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::place::Place;
+use super::place::{self, Place};
 use crate::context::Ctx;
 use crate::error::Problem;
 use crate::progress::Progress;
@@ -198,6 +198,7 @@ impl Job {
                 Err(error) => return Err(error),
             }
         }
+        place::require_no_folder(&target)?;
         fs::rename(&part, &target).with_context(|| format!("naming {}", target.display()))?;
         Ok((self.artifact, target, FileStatus::Downloaded))
     }

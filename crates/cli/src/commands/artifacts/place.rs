@@ -24,6 +24,10 @@ pub(crate) struct Place {
 impl Place {
     /// The folder, made if it is not there.
     pub(crate) fn open(root: &Path) -> Result<Self> {
+        if fs::metadata(root).is_ok_and(|found| !found.is_dir()) {
+            let what = Problem::new(format!("a file is in the way: {}", root.display()));
+            return Err(what.hint("move it away, or choose another folder").into());
+        }
         fs::create_dir_all(root)
             .with_context(|| format!("making the folder {}", root.display()))?;
         Ok(Self {
@@ -91,9 +95,18 @@ fn require_folder(path: &Path) -> Result<()> {
     };
     Err(
         Problem::new(format!("{what} is in the way: {}", path.display()))
-            .hint("move it away, or choose another --download_dir")
+            .hint("move it away, or choose another folder")
             .into(),
     )
+}
+
+/// That no folder has the name of a file.
+pub(crate) fn require_no_folder(target: &Path) -> Result<(), Problem> {
+    if fs::symlink_metadata(target).is_ok_and(|found| found.is_dir()) {
+        let what = Problem::new(format!("a folder is in the way: {}", target.display()));
+        return Err(what.hint("move it away, or choose another folder"));
+    }
+    Ok(())
 }
 
 /// A path that stays where it is put.

@@ -6,9 +6,10 @@ use grid_api::client::Client;
 use grid_api::datastore::{
     DatastoreUsersQuery, DatastoreUsersResponse, DatastoreView, DatastoresQuery, DatastoresResponse,
 };
-use grid_core::datastore::State;
+use grid_core::datastore::{SourceKind, State};
 use grid_core::duration::format_size;
 
+use super::state;
 use crate::context::Ctx;
 use crate::table::{Cell, Table};
 
@@ -65,7 +66,23 @@ pub(super) fn run(args: &ListArgs, ctx: &Ctx) -> Result<()> {
     if listed.is_empty() {
         return ctx.printer.line(&nothing(args));
     }
-    ctx.printer.table(&table(&listed, args))
+    ctx.printer.table(&table(&listed, args))?;
+    let mut here = state::known(ctx);
+    here.retain(|upload| {
+        let is_it = |one: &&DatastoreView| one.id == upload.id && one.state == State::Uploading;
+        listed.iter().any(|one| is_it(&one))
+    });
+    if let [first, ..] = here.as_slice() {
+        let name = &first.name;
+        let what = match here.len() {
+            1 => format!("{name}:{} was", first.version),
+            more => format!("{more} of them were"),
+        };
+        ctx.printer.note(&format!(
+            "{what} begun on this machine: if nothing sends it, `grid datastore resume {name}` goes on"
+        ));
+    }
+    Ok(())
 }
 
 /// That there is nothing, of what was asked for.
@@ -172,9 +189,13 @@ pub(super) fn status(one: &DatastoreView) -> String {
         (State::Uploading, _) if one.progress_bytes > 0 => {
             format!("uploading, {} so far", format_size(one.progress_bytes))
         }
+        // An archive is taken apart as it comes, and what was cut is not gone on with.
+        (State::Uploading, _) if one.source_kind == SourceKind::Stream => {
+            "uploading an archive".to_owned()
+        }
         // The server counts what is whole in its list, and files come before their list.
         (State::Uploading, _) if one.files == 0 && one.size_bytes == 0 => {
-            "uploading: what came is kept, and counted with the first part of the list".to_owned()
+            "uploading: what came is kept, but not counted yet".to_owned()
         }
         (state, _) => state.to_string(),
     }

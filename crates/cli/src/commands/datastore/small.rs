@@ -3,7 +3,6 @@
 //! One request per file costs more than the bytes of a small one.  A file is written under
 //! another name and gets its own when it is whole and right.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use grid_core::blob::BlobId;
 use reqwest::Method;
 
 use crate::commands::artifacts::download::{self, FileStatus};
-use crate::commands::artifacts::place::Place;
+use crate::commands::artifacts::place::{self, Place};
 use crate::error::Problem;
 use crate::progress::Progress;
 
@@ -192,9 +191,7 @@ fn write(file: &ArtifactView, target: &Path, bytes: &[u8]) -> Result<()> {
     let mut part = builder.tempfile_in(folder).with_context(writing)?;
     part.write_all(bytes).with_context(writing)?;
     download::finish(part.as_file(), file).with_context(writing)?;
-    if fs::symlink_metadata(target).is_ok_and(|found| found.is_dir()) {
-        return Err(Problem::new(format!("a folder is in the way: {}", target.display())).into());
-    }
+    place::require_no_folder(target)?;
     part.persist(target).with_context(writing)?;
     Ok(())
 }

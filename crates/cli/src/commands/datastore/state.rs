@@ -77,6 +77,13 @@ pub(super) fn left_over(ctx: &Ctx, user_id: &str) -> Vec<Held> {
         .collect()
 }
 
+/// What is noted of uploads of this machine that nobody works on; they stay free to others.
+pub(super) fn known(ctx: &Ctx) -> Vec<Upload> {
+    let entries = fs::read_dir(folder(ctx)).into_iter().flatten().flatten();
+    let held = entries.filter_map(|entry| take(&entry.path()));
+    held.map(|held| held.upload).collect()
+}
+
 fn take(path: &Path) -> Option<Held> {
     let mut lock = File::options().read(true).write(true).open(path).ok()?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;

@@ -105,9 +105,13 @@ fn checked_place(dir: &str) -> Result<String, Problem> {
     if is_good {
         Ok(trimmed.to_owned())
     } else {
-        Err(Problem::usage(format!(
-            "--datastore_mount_dir '{dir}' is not an absolute path"
-        ))
-        .hint("write one like /datastores/NAME"))
+        let what = match dir.starts_with('/') {
+            true => "is no place for data: it has to be below /, without '.' and '..'",
+            false => "is not an absolute path",
+        };
+        Err(
+            Problem::usage(format!("--datastore_mount_dir '{dir}' {what}"))
+                .hint("write one like /datastores/NAME"),
+        )
     }
 }
