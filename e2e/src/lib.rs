@@ -4,6 +4,8 @@
 //! Nothing here looks inside: what a test sees is what a person would see.
 
 pub mod groups;
+pub mod left;
+pub mod line;
 pub mod original;
 pub mod s3;
 pub mod s3_clients;

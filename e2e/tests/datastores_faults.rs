@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use grid_e2e::left::{NOTHING_BYTES, assert_nothing, collect_now, files};
 use grid_e2e::{Ran, Server, moment, now, wait_for};
 use serde_json::Value;
 
@@ -14,10 +15,6 @@ const KILLING: Duration = Duration::from_secs(25);
 
 /// The same where it is looked for what is left behind.
 const KILLING_BEFORE_DELETION: Duration = Duration::from_secs(12);
-
-/// What a server without data keeps on its disk beside its database, in bytes: what was
-/// asked for lately, empty files.
-const NOTHING_BYTES: u64 = 1 << 20;
 
 /// The longest moment before a kill, in milliseconds.
 const MOMENT_MS: u64 = 900;
@@ -173,56 +170,6 @@ fn whatever_is_killed_nothing_is_lost_and_nothing_is_half_visible() {
     grid(&server, &format!("server doctor --deep --data {data}")).ok();
 }
 
-/// Deletes everything that nobody needs, at once; says how many blobs are left.
-fn collect_now(server: &mut Server) -> u64 {
-    server.stop();
-    let data = server.data().display().to_string();
-    let line = format!("server collect --trash --now --data {data}");
-    let said = grid(server, &line).ok();
-    assert!(said.contains(" 0 are young"), "{said}");
-    grid(server, &format!("server doctor --deep --data {data}")).ok();
-    let kept = said
-        .split("; ")
-        .last()
-        .and_then(|kept| kept.split(' ').next());
-    kept.and_then(|kept| kept.parse().ok()).expect("a number")
-}
-
-/// Bytes of all files below a folder, and their names.
-fn files(folder: &Path) -> (u64, Vec<String>) {
-    let (mut bytes, mut names, mut folders) = (0, Vec::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(found) if found.is_dir() => folders.push(entry.path()),
-                Ok(found) => {
-                    bytes += found.len();
-                    names.push(entry.path().display().to_string());
-                }
-                Err(_) => {}
-            }
-        }
-    }
-    (bytes, names)
-}
-
-/// Rows of the database about data, by table.
-fn rows(server: &Server) -> String {
-    const COUNT: &str = "import sqlite3, sys\n\
-        db = sqlite3.connect(sys.argv[1])\n\
-        tables = [row[0] for row in db.execute('select name from sqlite_master where type = \"table\"')]\n\
-        about = ('datastore_', 'staged_', 'team_blob', 'mount', 'snapshot', 'artifact')\n\
-        for table in sorted(tables):\n\
-        \x20   if table.startswith(about):\n\
-        \x20       count = db.execute(f'select count(*) from {table}').fetchone()[0]\n\
-        \x20       if count: print(table, count)\n";
-    let mut command = Command::new("python3");
-    let command = command
-        .args(["-c", COUNT])
-        .arg(server.data().join("grid.db"));
-    Ran::of(&command.output().expect("python3 starts")).ok()
-}
-
 #[test]
 fn whatever_was_killed_nothing_is_left_of_what_was_deleted() {
     let mut server = Server::start(&[]);
@@ -262,12 +209,7 @@ fn whatever_was_killed_nothing_is_left_of_what_was_deleted() {
 
     // And nothing at all.
     grid(&server, &format!("datastore delete many:{newest}")).ok();
-    assert_eq!(collect_now(&mut server), 0);
-    for part in ["blobs", "tmp", "logs"] {
-        let (bytes, names) = files(&server.data().join(part));
-        assert!(bytes <= NOTHING_BYTES, "{part}: {bytes} in {names:?}");
-    }
-    assert_eq!(rows(&server), "");
+    assert_nothing(&mut server);
     // A machine hears of it when its runner begins.
     server.up();
     server.kill_runner();
