@@ -84,7 +84,9 @@ fn bash_completes_the_names_that_the_server_knows() {
     let mut server = Server::start(&[]);
     server.person("bob");
     server.grid("ada", &["team", "create", "vision"]).ok();
-    server.grid("ada", &["team", "invite", "vision", "bob"]).ok();
+    server
+        .grid("ada", &["team", "invite", "vision", "bob"])
+        .ok();
     server.grid("bob", &["team", "join", "vision"]).ok();
     server.grid("ada", &["user", "set-team", "vision"]).ok();
     write(&server.work().join("cats/train/one.txt"), "meow");
@@ -92,7 +94,15 @@ fn bash_completes_the_names_that_the_server_knows() {
         server.grid("ada", &["datastore", "create", "cats"]).ok();
     }
     server.script("true.sh", "#!/bin/bash\n");
-    let swept = ["run", "--localdir", "--name", "felis", "true.sh", "--n", "[1, 2]"];
+    let swept = [
+        "run",
+        "--localdir",
+        "--name",
+        "felis",
+        "true.sh",
+        "--n",
+        "[1, 2]",
+    ];
     server.grid("ada", &swept).ok();
     server.finished("felis");
 

@@ -122,8 +122,14 @@ fn a_link_is_read_as_the_file_that_it_leads_to() {
     }
     let said = grid(&server, "ada", "datastore cat data sub").fails(1);
     assert!(said.contains("`grid datastore files data sub`"), "{said}");
+    for (path, expected) in [("../link", "climbs"), ("/", "which file is meant?")] {
+        let said = grid(&server, "ada", &format!("datastore cat data {path}")).fails(2);
+        assert!(said.contains(expected), "{said}");
+    }
+    let read = grid(&server, "ada", "datastore cat data ./sub//up").ok();
+    assert_eq!(read, "text");
     // Who fetches a link alone is told that it is one.
-    let ran = grid(&server, "ada", "datastore download data link --to back");
+    let ran = grid(&server, "ada", "datastore download data ./link --to back");
     assert!(ran.stderr.contains("cat data:1 link"), "{ran:?}");
 }
 
@@ -210,6 +216,31 @@ fn an_upload_that_was_cut_at_once_does_not_look_empty() {
     server.up();
     grid(&server, "ada", "datastore create big").ok();
     assert_eq!(listed(&server)[0]["files"], 4);
+}
+
+#[test]
+fn data_at_a_place_of_ones_own_is_also_found_by_its_name() {
+    let server = Server::start(&[]);
+    let data = server.work().join("data");
+    std::fs::create_dir(&data).expect("made");
+    std::fs::write(data.join("file"), "text").expect("written");
+    std::os::unix::fs::symlink("file", data.join("link")).expect("linked");
+    touch(&data.join("link"), 1_000_000_002);
+    grid(&server, "ada", "datastore create data").ok();
+    server.script(
+        "read.sh",
+        "#!/bin/bash\ncat \"$GRID_DATASTORES/mine/link\"; stat -c ' %Y' \"$GRID_DATASTORES/mine/link\"\n",
+    );
+    let flags = "--datastore_name data --datastore_mount_dir /my/mine";
+    grid(
+        &server,
+        "ada",
+        &format!("run --localdir --name r {flags} read.sh"),
+    )
+    .ok();
+    server.finished("r");
+    let log = server.log_text("r-exp0");
+    assert!(log.contains("text 1000000002"), "{log}");
 }
 
 #[test]

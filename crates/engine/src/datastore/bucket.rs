@@ -43,6 +43,10 @@ const PREFIX_LEN_MAX: usize = 1_024;
 /// Most of a message of the other side that is repeated.
 const SAID_CHARS: usize = 300;
 
+/// Objects without bytes that are looked at together, whether they stand for folders.  Higher:
+/// more connections; lower: a bucket with many empty files is listed slowly.
+const MARKERS_AT_ONCE: usize = 16;
+
 /// What stands before a time that names a content, where a server lists no `ETag`.
 const TIME_MARK: char = '@';
 
@@ -255,7 +259,29 @@ impl Bucket {
                 Err(error) => Err(self.fault("", error)),
             })
             .try_filter_map(async |entry| Ok(entry))
+            .map(|entry| self.unless_marker(entry))
+            .buffered(MARKERS_AT_ONCE)
+            .try_filter_map(async |entry| Ok(entry))
             .boxed()
+    }
+
+    /// Leaves out an object that stands for a folder: one without bytes whose key ends with a
+    /// `/`, which the list does not show.  Nothing has the key without it.
+    async fn unless_marker(&self, entry: Result<Entry>) -> Result<Option<Entry>> {
+        let entry = entry?;
+        if entry.size_bytes() > 0 {
+            return Ok(Some(entry));
+        }
+        let key = self.place.key(&entry.path);
+        let options = GetOptions {
+            head: true,
+            ..GetOptions::default()
+        };
+        match self.store.get_opts(&self.path(&key)?, options).await {
+            Ok(_) => Ok(Some(entry)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.fault(&key, error)),
+        }
     }
 
     /// Bytes of an object as it was when it was listed, or of a part of it.
@@ -369,7 +395,7 @@ impl Bucket {
                 self.place.shown()
             ),
             hint: Some(
-                "name a credential that may: --credential NAME; `grid credential` lists them"
+                "make a version with a credential that may: --credential NAME; `grid credential` lists them"
                     .into(),
             ),
         }

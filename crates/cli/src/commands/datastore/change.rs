@@ -72,7 +72,10 @@ pub(super) struct RestoreArgs {
 
 /// Restores a version.
 pub(super) fn restore(args: &RestoreArgs, ctx: &Ctx) -> Result<()> {
-    let route = format!("{}/restore", exact_path(&args.datastore, "grid datastore --deleted")?);
+    let route = format!(
+        "{}/restore",
+        exact_path(&args.datastore, "grid datastore --deleted")?
+    );
     let client = ctx.client()?;
     let request = client.request(Method::POST, &route);
     let answer: DatastoreResponse = ctx.block_on(client.json(request))??;

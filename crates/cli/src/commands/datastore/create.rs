@@ -378,7 +378,13 @@ pub(super) fn resume(args: &ResumeArgs, ctx: &Ctx) -> Result<()> {
 pub(super) fn tell(ctx: &Ctx, made: &DatastoreView) -> Result<()> {
     if made.state == State::Failed {
         let why = made.message.as_deref().unwrap_or_default();
-        return Err(Problem::new(format!("datastore {} has failed: {why}", called(made))).into());
+        let name = called(made);
+        let problem = Problem::new(format!("datastore {name} has failed: {why}"));
+        return Err(problem
+            .hint(format!(
+                "mend that and create it again; `grid datastore delete {name}` takes this one off the list"
+            ))
+            .into());
     }
     if ctx.printer.is_json() {
         return ctx.printer.json(&serde_json::json!({ "datastore": made }));

@@ -56,6 +56,7 @@ struct Done {
 /// Fetches files, links and empty folders.
 pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
     let route = super::path(&args.datastore)?;
+    let path = args.path.as_deref().map(files::inside).transpose()?;
     let client = ctx.client()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,7 +67,7 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
         // Whatever is made meanwhile, all files are of one version.
         let route = format!("/datastores/{}", segment(&datastore.id));
         let query = FilesQuery {
-            path: args.path.clone(),
+            path: path.clone(),
             recursive: Some(true),
             ..FilesQuery::default()
         };
@@ -83,7 +84,7 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
         let (mut told, mut entries) = (Told::begin(&datastore)?, Vec::new());
         let mut last = None;
         while let Some(page) = pages.next().await? {
-            told.links(&page, args.path.as_deref());
+            told.links(&page, path.as_deref());
             require_unique(last.as_deref(), &page)?;
             last = page.last().map(|entry| entry.path.clone());
             entries.extend(page);
@@ -173,10 +174,9 @@ impl Told {
 
     /// Who asked for a link by its name wants to know what it is.
     fn links(&mut self, page: &[FileEntry], path: Option<&str>) {
-        let asked = path.map(|path| path.trim_matches('/'));
         if let [entry] = page
             && entry.kind == FileKind::Link
-            && asked == Some(entry.path.as_str())
+            && path == Some(entry.path.as_str())
         {
             self.link = Some((entry.path.clone(), entry.content.clone()));
         }

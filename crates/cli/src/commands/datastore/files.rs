@@ -14,7 +14,7 @@ use grid_core::time::Timestamp;
 use serde::Serialize;
 
 use crate::context::Ctx;
-use crate::error::PipeClosed;
+use crate::error::{PipeClosed, Problem};
 use crate::table::{Cell, Table, printable};
 
 /// Files of a page; the most that the server gives.
@@ -39,11 +39,7 @@ pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
     let route = format!("{}/files", super::path(&args.datastore)?);
     let client = ctx.client()?;
     let query = FilesQuery {
-        // As a shell completes it.
-        path: args
-            .path
-            .as_deref()
-            .map(|path| path.trim_start_matches("./").to_owned()),
+        path: args.path.as_deref().map(inside).transpose()?,
         recursive: args.recursive.then_some(true),
         ..FilesQuery::default()
     };
@@ -64,6 +60,19 @@ pub(super) fn run(args: &FilesArgs, ctx: &Ctx) -> Result<()> {
             false => Ok(()),
         }
     })?
+}
+
+/// A path in a version, as people and shells write it: `./train`, `/train/`.
+pub(super) fn inside(path: &str) -> Result<String, Problem> {
+    let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+    let parts: Vec<&str> = parts.collect();
+    if parts.contains(&"..") {
+        return Err(Problem::usage(format!(
+            "'{path}' climbs: nothing in a version is called '..'"
+        ))
+        .hint("write the path from the top of the version"));
+    }
+    Ok(parts.join("/"))
 }
 
 fn table(files: &[FileEntry]) -> Table {
@@ -274,8 +283,17 @@ pub(super) struct CatArgs {
 
 /// Prints a file as it is.
 pub(super) fn cat(args: &CatArgs, ctx: &Ctx) -> Result<()> {
-    let path = segments(args.path.trim_matches('/'));
-    let route = format!("{}/files/{path}", super::path(&args.datastore)?);
+    let path = inside(&args.path)?;
+    if path.is_empty() {
+        return Err(Problem::usage("which file is meant?")
+            .hint(format!(
+                "`grid datastore files {}` lists them",
+                args.datastore
+            ))
+            .into());
+    }
+    let route = super::path(&args.datastore)?;
+    let route = format!("{route}/files/{}", segments(&path));
     let client = ctx.client()?;
     ctx.printer.flush()?;
     ctx.block_on(async {
