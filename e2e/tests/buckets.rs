@@ -203,6 +203,12 @@ fn what_is_left_in_the_bucket_is_read_through_the_server() {
     );
     let log = submit("second", "cats/a.txt");
     assert!(log.contains("meow"), "{log}");
+    let data = server.data().display().to_string();
+    let doctor = format!("server doctor --deep --data {data}");
+    let said = grid(&server, "ada", &doctor).ok();
+    let expected = "note: ada:cats:1 was left in s3://data/cats/: of 4 objects 1 changed since \
+                    and 1 are gone ('a.txt', 'b.txt'); ";
+    assert!(said.contains(expected), "{said}");
     // Another version has what is there now, and mounting the first anew fails with words.
     grid(
         &server,

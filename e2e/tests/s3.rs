@@ -244,7 +244,11 @@ fn who_sends_sixty_files_slowly_keeps_nobody_waiting() {
     let links = tell(&server, &ada, "slow_links", &[]);
     let mut slow: Vec<Slow> = links.lines().map(Slow::begin).collect();
     assert_eq!(slow.len(), 60);
-    let mut taken = || slow.iter_mut().filter_map(|one| one.is_taken().then_some(())).count();
+    let mut taken = || {
+        slow.iter_mut()
+            .filter_map(|one| one.is_taken().then_some(()))
+            .count()
+    };
     wait_for("as many as may to be taken", || {
         (taken() >= ALONE_MAX).then_some(())
     });
@@ -254,7 +258,12 @@ fn who_sends_sixty_files_slowly_keeps_nobody_waiting() {
     let create = ["datastore", "create", "large.bin", "--name", "mice"];
     server.grid("bob", &create).ok();
     let mut tar = server.command("bob", &["datastore", "create", "-", "--name", "rats"]);
-    let archive = Command::new("tar").arg("c").arg("-C").arg(server.work()).arg("cats").output();
+    let archive = Command::new("tar")
+        .arg("c")
+        .arg("-C")
+        .arg(server.work())
+        .arg("cats")
+        .output();
     let archive = archive.expect("tar starts").stdout;
     let mut child = tar.stdin(Stdio::piped()).spawn().expect("grid starts");
     let mut input = child.stdin.take().expect("a pipe");
@@ -266,7 +275,9 @@ fn who_sends_sixty_files_slowly_keeps_nobody_waiting() {
     slow.retain(|one| !one.is_taken);
     assert_eq!(slow.len(), 60 - ALONE_MAX);
     wait_for("the next to be taken", || {
-        let taken = slow.iter_mut().filter_map(|one| one.is_taken().then_some(()));
+        let taken = slow
+            .iter_mut()
+            .filter_map(|one| one.is_taken().then_some(()));
         (taken.count() == ALONE_MAX).then_some(())
     });
     drop(slow);

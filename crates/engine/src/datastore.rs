@@ -9,6 +9,7 @@ mod bucket;
 mod change;
 mod copy;
 mod diff;
+mod drift;
 mod elsewhere;
 mod files;
 mod http;
@@ -37,6 +38,7 @@ use crate::reference;
 
 pub use change::{delete, restore, update};
 pub use diff::{Change, Changes, diff};
+pub(crate) use drift::drifted;
 pub use elsewhere::{Reader, Remote, open_for_node};
 pub use files::{Item, Items, Opened, Wanted, fetch, files, open};
 pub use import::receive;

@@ -29,6 +29,8 @@ pub struct Report {
     pub findings: Vec<String>,
     /// How much is wrong.
     pub wrong: u64,
+    /// What is not wrong here, but elsewhere, in sentences.
+    pub notes: Vec<String>,
 }
 
 impl Report {
@@ -40,8 +42,8 @@ impl Report {
     }
 }
 
-/// Looks at everything.  With `deep` every blob is read and hashed; without it is
-/// only looked for.
+/// Looks at everything.  With `deep` every blob is read and hashed, and buckets in which
+/// versions were left are listed; without it a blob is only looked for.
 pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
     let mut report = Report::default();
     let mut after = None;
@@ -87,6 +89,11 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
         report.find(format!(
             "{closed} were encrypted with another key than the server has"
         ));
+    }
+    if deep {
+        let mut notes = crate::datastore::drifted(engine).await?;
+        notes.truncate(TOLD_MAX);
+        report.notes = notes;
     }
     Ok(report)
 }

@@ -46,6 +46,9 @@ pub async fn doctor(options: Options, deep: bool, out: &mut (dyn Write + Send)) 
     if untold > 0 {
         writeln!(out, "wrong: and {untold} more")?;
     }
+    for note in &examined.notes {
+        writeln!(out, "note: {note}")?;
+    }
     let how = if deep {
         "read and hashed"
     } else {
@@ -85,6 +88,7 @@ async fn examine(settings: &Settings, folder: &Folder, deep: bool) -> Result<Exa
     let bucket = settings.bucket.as_ref().map(looking);
     let (hub, nowhere) = (Hub::new(), Arc::new(Nowhere));
     let engine = open_engine(folder, db.clone(), hub, nowhere, secrets, bucket.as_ref()).await?;
+    engine.fetch_private(settings.fetch_private);
     let report = grid_engine::doctor::examine(&engine, deep).await;
     db.close().await;
     let mut examined: Examined = report.context("cannot look at the data")?.into();

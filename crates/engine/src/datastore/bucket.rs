@@ -26,9 +26,11 @@ use super::http;
 use crate::error::{Error, Result};
 
 /// How often a request is tried that fails for no lasting reason, and for how long.
-/// Higher: a server that is gone holds a job; lower: one that is busy makes it fail.
+/// Higher: a server that is gone is told of later than anybody waits for it (a minute); lower:
+/// one that is busy for a moment makes it fail.  What the server fetches by itself is tried
+/// again after that anyway.
 const TRIES_MAX: usize = 6;
-const TRYING_MAX: Duration = Duration::from_secs(90);
+const TRYING_MAX: Duration = Duration::from_secs(25);
 
 /// The region where nobody says.
 const REGION: &str = "us-east-1";

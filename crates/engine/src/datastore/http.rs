@@ -22,6 +22,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// that make an archive as they send it fail.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The same of a bucket, which has its objects ready: whoever waits here for what it says, a
+/// person or a machine that mounts, hangs up after a minute, and a silent one is asked twice.
+/// Higher: they are told of no reason; lower: busy servers of buckets fail.
+const BUCKET_READ_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// Hops that are followed.
 const REDIRECTS_MAX: usize = 5;
 
@@ -59,9 +64,12 @@ pub(super) async fn get(url: &str, is_private_allowed: bool) -> Result<Response>
     Err(Error::invalid(format!("the address answered {status}")))
 }
 
-/// Makes connections to where the server may look, and follows nobody elsewhere.
+/// Makes connections to a bucket where the server may look, and follows nobody elsewhere.
 pub(super) fn client(is_private_allowed: bool) -> reqwest::Result<Client> {
-    builder(is_private_allowed).redirect(Policy::none()).build()
+    builder(is_private_allowed)
+        .read_timeout(BUCKET_READ_TIMEOUT)
+        .redirect(Policy::none())
+        .build()
 }
 
 fn builder(is_private_allowed: bool) -> ClientBuilder {

@@ -148,7 +148,12 @@ pub async fn receive(
         Err(fault) => {
             let error = match fault {
                 Fault::Data(message) => Error::invalid(message),
-                Fault::Incomplete => Error::conflict("bytes of it went away meanwhile"),
+                Fault::Incomplete => {
+                    Error::conflict("bytes of it went away meanwhile: send it again")
+                }
+                Fault::Ours(Error::Unavailable(message)) => {
+                    Error::Unavailable(format!("{message}; send it again"))
+                }
                 Fault::Ours(error) => error,
             };
             work::give_up(engine, &found.version, &error.to_string()).await?;

@@ -356,6 +356,11 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
                 }
             }
             Fault::Incomplete => reopen(engine, &version).await,
+            Fault::Ours(error) if is_hopeless(engine, &version) => {
+                let days = UPLOAD_LIFE_MS / (24 * 60 * 60 * 1_000);
+                let message = format!("{error}; it was tried for {days} days");
+                give_up(engine, &version, &message).await
+            }
             Fault::Ours(error) if number == TRIES_MAX => {
                 tracing::warn!(
                     version = %id,
@@ -367,6 +372,8 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
             }
             Fault::Ours(error) => {
                 tracing::debug!(version = %id, error = &error as &dyn std::error::Error, "trying again");
+                // Whoever looks on is told at once: the other tries may take minutes.
+                waits(engine, &version, &error);
                 tokio::time::sleep(PAUSE * number).await;
                 continue;
             }
@@ -379,6 +386,12 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
         }
         return;
     }
+}
+
+/// Whether what should be fetched was not to be had for as long as an upload is waited for.
+fn is_hopeless(engine: &Engine, version: &db::datastore_version::Version) -> bool {
+    let old = engine.inner.clock.now().plus_millis(-UPLOAD_LIFE_MS);
+    version.source_kind.is_fetched() && version.created_at < old
 }
 
 /// Says why it takes so long, where that is not our own affair.

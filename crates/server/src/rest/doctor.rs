@@ -29,6 +29,7 @@ pub(crate) struct Examined {
     pub(crate) blobs: u64,
     pub(crate) findings: Vec<String>,
     pub(crate) wrong: u64,
+    pub(crate) notes: Vec<String>,
 }
 
 impl From<grid_engine::doctor::Report> for Examined {
@@ -39,6 +40,7 @@ impl From<grid_engine::doctor::Report> for Examined {
             blobs: report.blobs,
             findings: report.findings,
             wrong: report.wrong,
+            notes: report.notes,
         }
     }
 }

@@ -11,6 +11,7 @@ use grid_api::datastore::{
 };
 use grid_core::duration::format_size;
 use grid_core::time::Timestamp;
+use reqwest::header;
 use serde::Serialize;
 
 use crate::context::Ctx;
@@ -297,12 +298,38 @@ pub(super) fn cat(args: &CatArgs, ctx: &Ctx) -> Result<()> {
     let client = ctx.client()?;
     ctx.printer.flush()?;
     ctx.block_on(async {
-        let answer = client.download(&route, 0).await?;
-        let mut body = answer.bytes_stream();
         let mut out = std::io::stdout().lock();
-        while let Some(piece) = body.next().await {
-            let written = out.write_all(&piece.context("the connection broke")?);
-            checked(written)?;
+        let (mut offset, mut tag) = (0, None);
+        // Whoever breaks off is asked for the rest, and then says why where that is known.
+        loop {
+            let answer = client.download(&route, offset).await?;
+            let now = answer.headers().get(header::ETAG).cloned();
+            if offset > 0 && now != tag {
+                return Err(Problem::new(format!(
+                    "{} has another file '{path}' since the connection broke",
+                    args.datastore
+                ))
+                .hint("name the version: NAME:VERSION")
+                .into());
+            }
+            tag = now;
+            let mut body = answer.bytes_stream();
+            let before = offset;
+            let broke = loop {
+                match body.next().await {
+                    None => break None,
+                    Some(Err(error)) => break Some(error),
+                    Some(Ok(piece)) => {
+                        offset += piece.len() as u64;
+                        checked(out.write_all(&piece))?;
+                    }
+                }
+            };
+            match broke {
+                None => break,
+                Some(_) if offset > before => {}
+                Some(error) => return Err(error).context("the connection broke"),
+            }
         }
         checked(out.flush())
     })?

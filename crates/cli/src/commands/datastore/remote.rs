@@ -10,6 +10,7 @@ use grid_api::datastore::{DatastoreCreate, DatastoreResponse, DatastoreView};
 use grid_core::datastore::State;
 use reqwest::Method;
 use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
 
 use super::change::called;
 use crate::context::Ctx;
@@ -19,6 +20,14 @@ use crate::table::printable;
 
 /// How often it is asked how far the server is.
 const POLL: Duration = Duration::from_millis(500);
+
+/// How long nothing comes until it is said what is waited for.  Higher: people wonder;
+/// lower: sources that take a while to begin are told of.
+const QUIET_TOLD: Duration = Duration::from_secs(15);
+
+/// How long a server that does not answer is waited for.  Higher: one that is gone is waited
+/// for; lower: one that is started again is taken for gone.
+const SERVER_AWAITED: Duration = Duration::from_secs(15 * 60);
 
 /// Bytes of standard input that are sent at once.
 const PIECE_BYTES: usize = 256 << 10;
@@ -71,13 +80,26 @@ pub(super) async fn fetched(
     let progress = Progress::new(&ctx.printer, &name, 0);
     let (mut seen, mut total) = (0, 0);
     let mut waits_for: Option<String> = None;
+    let (mut moved, mut is_quiet_told) = (Instant::now(), false);
+    let mut away: Option<Instant> = None;
     while now.state == State::Processing {
         if let Some(known) = now.progress_total_bytes.filter(|known| *known != total) {
             progress.restart(&name, known);
             (seen, total) = (0, known);
         }
+        if now.progress_bytes > seen {
+            (moved, is_quiet_told) = (Instant::now(), false);
+        }
         progress.add(now.progress_bytes.saturating_sub(seen));
         seen = now.progress_bytes.max(seen);
+        if moved.elapsed() > QUIET_TOLD && !is_quiet_told && now.message.is_none() {
+            is_quiet_told = true;
+            ctx.printer.warn(&format!(
+                "nothing of {name} came for {} seconds: the server waits for {}, or for its turn behind others",
+                QUIET_TOLD.as_secs(),
+                printable(now.source.clone())
+            ));
+        }
         if now.message.is_some() && now.message != waits_for {
             let why = now.message.clone().unwrap_or_default();
             progress.finish();
@@ -101,9 +123,21 @@ pub(super) async fn fetched(
         let asked: Result<DatastoreResponse, _> =
             client.json(client.request(Method::GET, &route)).await;
         match asked {
-            Ok(answer) => now = answer.datastore,
-            // The server may be starting again; it begins anew with what it fetches.
-            Err(error) if error.is_transient() => {}
+            Ok(answer) => {
+                now = answer.datastore;
+                away = None;
+            }
+            // The server may be starting again; it goes on with what it fetches.
+            Err(error) if error.is_transient() => match away {
+                None => {
+                    ctx.printer.warn(&format!(
+                        "the server does not answer; it goes on with {name} when it is there again"
+                    ));
+                    away = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() < SERVER_AWAITED => {}
+                Some(_) => return Err(error.into()),
+            },
             Err(error) => return Err(error.into()),
         }
     }

@@ -23,6 +23,11 @@ use super::options::{self, BucketOptions};
 /// slow line.
 pub(super) const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long reading an object, or a part of one, may take with all tries.
+/// Higher: whoever waits for it gives up first, after a minute, and never hears why.
+/// Lower: parts do not get through a slow line.
+const READ_LIMIT: Duration = Duration::from_secs(40);
+
 /// How long a connection may take to be made.
 /// Higher: a bucket that cannot be reached is noticed later.  Lower: one that is far away
 /// cannot be used.
@@ -280,7 +285,8 @@ impl Bucket {
     /// The whole of an object; `None` when it is not there.
     pub(super) fn get(&self, name: &str, doing: &str) -> Result<Option<Bytes>, BucketError> {
         let (store, path) = (Arc::clone(&self.inner.store), self.path(name));
-        let got = self.wait(doing, async move { store.get(&path).await?.bytes().await });
+        let read = async move { store.get(&path).await?.bytes().await };
+        let got = self.wait(doing, in_time(read));
         if_there(got)
     }
 
@@ -292,7 +298,8 @@ impl Bucket {
         doing: &str,
     ) -> Result<Option<Bytes>, BucketError> {
         let (store, path) = (Arc::clone(&self.inner.store), self.path(name));
-        let got = self.wait(doing, async move { store.get_range(&path, range).await });
+        let read = async move { store.get_range(&path, range).await };
+        let got = self.wait(doing, in_time(read));
         if_there(got)
     }
 
@@ -312,7 +319,7 @@ impl Bucket {
                 .map(|(path, range)| {
                     let store = Arc::clone(&store);
                     async move {
-                        match store.get_range(&path, range).await {
+                        match in_time(store.get_range(&path, range)).await {
                             Ok(bytes) => Ok(Some(bytes)),
                             Err(Error::NotFound { .. }) => Ok(None),
                             Err(error) => Err(error),
@@ -339,6 +346,21 @@ impl Bucket {
                 .await
         })
     }
+}
+
+/// Waits for what is read no longer than [`READ_LIMIT`].
+async fn in_time<T>(read: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let silent = |_| Error::Generic {
+        store: "bucket",
+        source: format!(
+            "it answered nothing whole in {} seconds",
+            READ_LIMIT.as_secs()
+        )
+        .into(),
+    };
+    tokio::time::timeout(READ_LIMIT, read)
+        .await
+        .map_err(silent)?
 }
 
 fn if_there(got: Result<Bytes, BucketError>) -> Result<Option<Bytes>, BucketError> {
