@@ -16,6 +16,7 @@ while IFS= read -r line; do
     for ((at = 0; at < ${#line}; at++)); do
         letter="${line:at:1}"
         case "$letter" in
+            \\) ((++at)); word+="$letter${line:at:1}" ;;
             ' ') [[ -n "$word" ]] && COMP_WORDS+=("$word"); word="" ;;
             [:=]) [[ -n "$word" ]] && COMP_WORDS+=("$word"); COMP_WORDS+=("$letter"); word="" ;;
             *) word+="$letter" ;;
@@ -90,6 +91,7 @@ fn bash_completes_the_names_that_the_server_knows() {
     server.grid("bob", &["team", "join", "vision"]).ok();
     server.grid("ada", &["user", "set-team", "vision"]).ok();
     write(&server.work().join("cats/train/one.txt"), "meow");
+    write(&server.work().join("cats/it's one"), "purr");
     for _ in 0..2 {
         server.grid("ada", &["datastore", "create", "cats"]).ok();
     }
@@ -119,6 +121,8 @@ fn bash_completes_the_names_that_the_server_knows() {
             ("grid run --datastore_name c", &["cats"]),
             ("grid datastore cat cats train/", &["train/one.txt"]),
             ("grid datastore cat cats tr", &["train/"]),
+            ("grid datastore cat cats it", &[r"it\'s\", "one"]),
+            (r"grid datastore cat cats it\'s\ o", &[r"it\'s\", "one"]),
             ("grid status fe", &["felis"]),
             ("grid logs felis-e", &["felis-exp"]),
             ("grid logs felis-exp", &["felis-exp0", "felis-exp1"]),

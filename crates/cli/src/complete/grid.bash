@@ -16,7 +16,7 @@ _grid() {
     local word="${words[${#words[@]} - 1]}"
     while IFS= read -r piece; do
         reply+=("$piece")
-    done < <("$program" __complete bash -- "${words[@]}" 2>/dev/null)
+    done < <("$program" __complete bash -- "${words[@]//\\/}" 2>/dev/null)
     COMPREPLY=()
     case "${reply[0]}" in
         files)
@@ -36,7 +36,9 @@ _grid() {
     for ((i = 1; i < ${#reply[@]}; i++)); do
         piece="${reply[i]}"
         [[ "$piece" == *[/:=] || "$piece" == *-exp ]] && compopt -o nospace 2>/dev/null
-        COMPREPLY+=("${piece#"$kept"}")
+        piece="${piece#"$kept"}"
+        [[ "$piece" == *[\ \'\"\$\`\&\;\|\<\>\(\)\*\?\[\]\{\}\!\#\\]* ]] && printf -v piece %q "$piece"
+        COMPREPLY+=("$piece")
     done
 }
 complete -F _grid grid

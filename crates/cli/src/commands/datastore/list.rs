@@ -16,6 +16,9 @@ use crate::table::{Cell, Table};
 /// Versions of a page; the most that the server gives.
 const PAGE: u32 = 1_000;
 
+/// The source of what is written object by object.
+const BY_S3: &str = "S3";
+
 /// What is listed.
 #[derive(Debug, Args)]
 pub(super) struct ListArgs {
@@ -192,6 +195,13 @@ pub(super) fn status(one: &DatastoreView) -> String {
         // An archive is taken apart as it comes, and what was cut is not gone on with.
         (State::Uploading, _) if one.source_kind == SourceKind::Stream => {
             "uploading an archive".to_owned()
+        }
+        // Folders of this or another machine are named by their whole path.
+        (State::Uploading, _) if one.source == BY_S3 => {
+            format!(
+                "uploading by S3, until `grid datastore commit {}`",
+                one.name
+            )
         }
         // The server counts what is whole in its list, and files come before their list.
         (State::Uploading, _) if one.files == 0 && one.size_bytes == 0 => {
