@@ -21,6 +21,8 @@ use grid_core::blob::{BlobId, BlobIdError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::handover::Offer;
+
 /// Bytes of a record's header.
 pub const HEADER_BYTES: usize = 40;
 
@@ -90,6 +92,9 @@ pub struct BlobsNamed {
     pub blobs: Vec<String>,
     /// Bytes of them that had not been sent before.
     pub new_bytes: u64,
+    /// In answer to no files: where open ones are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Offer>,
 }
 
 /// The query that goes with such files.

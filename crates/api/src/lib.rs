@@ -13,6 +13,7 @@ pub mod credential;
 pub mod datastore;
 pub mod error;
 pub mod experiment;
+pub mod handover;
 pub mod key;
 pub mod log;
 mod query;

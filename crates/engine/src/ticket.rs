@@ -33,6 +33,8 @@ pub enum Purpose {
     SendCode(RunId),
     /// Sending one part of a file of a datastore, by its upload and number.
     SendPart(UploadId, u32),
+    /// Handing files of the server's machine over.
+    HandOver,
     /// Fetching one artifact.
     FetchArtifact(WorkloadId, String),
 }
@@ -44,6 +46,7 @@ impl Purpose {
             Self::SignIn => "sign in".to_owned(),
             Self::SendCode(run) => format!("send code of {run}"),
             Self::SendPart(upload, number) => format!("send part {number} of {upload}"),
+            Self::HandOver => "hand files over".to_owned(),
             Self::FetchArtifact(workload, path) => format!("fetch artifact of {workload}: {path}"),
         }
     }

@@ -33,6 +33,7 @@ mod doors;
 mod error;
 mod extract;
 mod folder;
+mod handover;
 mod lease;
 mod listen;
 mod live;

@@ -20,6 +20,7 @@ use crate::config::{self, Options, Settings};
 use crate::credential_key;
 use crate::doors::Doors;
 use crate::folder::{Folder, Lock, Running};
+use crate::handover::Handover;
 use crate::lease::{self, Lease};
 use crate::listen::Ender;
 use crate::rest::App;
@@ -107,10 +108,12 @@ impl Server {
         engine.fetch_private(settings.fetch_private);
         let operator = operator(&engine, &settings, &folder, &doors.url).await?;
         let stop = CancellationToken::new();
+        let (handover, handed) = Handover::open();
         let app = App {
             engine: engine.clone(),
             stop: stop.clone(),
             tokens: Tokens::default(),
+            handover: handover.clone(),
             folder_token: folder_token(&secret).into(),
             folder: Arc::clone(&folder),
             url: settings.url.as_deref().map(Into::into),
@@ -125,7 +128,10 @@ impl Server {
         };
         let (enders, listeners) = doors.serve(&app);
         folder.write_running(&running)?;
-        let background = background(&engine, &stop);
+        let mut background = background(&engine, &stop);
+        if let Some(handed) = handed {
+            background.spawn(handover.serve(handed, engine.clone(), stop.clone()));
+        }
         Ok(Self {
             executor,
             running,

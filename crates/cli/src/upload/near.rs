@@ -1,18 +1,24 @@
 //! Sending files as they are, to a server on the same machine.
 //!
 //! Nothing travels within a machine: that the server cuts and hashes what is read here
-//! saves hashing everything twice, and asking about every chunk.  Of very large files, and
-//! of those with holes, it is better to send what is new only: they are left to the others.
+//! saves hashing everything twice, and asking about every chunk.  Large files are not even
+//! sent, but handed over open ([`grid_api::handover`]).  Of very large files, and of those
+//! with holes, it is better to send what is new only: they are left to the others.
+
+mod hand;
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::mem;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use grid_api::blob::BlobsNamed;
 use grid_api::client::{Client, Error};
+use grid_api::handover::{FILE_BYTES_MIN, Offer};
 use grid_api::upload::{FileError, FileToSend, SentFile, is_same, machine, open};
 use grid_core::blob::BlobId;
 use tokio::sync::mpsc;
@@ -54,15 +60,23 @@ pub(super) type Outcomes = Vec<Option<Result<SentFile, FileError>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Near {
     route: String,
+    /// Where it takes open files.
+    offer: Option<Offer>,
 }
 
 impl Near {
     /// Finds out whether the server is on this machine.
     pub(crate) async fn find(client: &Client) -> Option<Self> {
         let route = format!("/blobs/near?machine={}", machine()?);
-        let empty = client.put_bytes::<BlobsNamed>(&route, Vec::new()).await;
         // Also a server that does not know of this is not near.
-        empty.is_ok().then_some(Self { route })
+        let offer = Self::ask(client, &route).await.ok()?;
+        Some(Self { route, offer })
+    }
+
+    /// Asks for where open files are taken now.
+    async fn ask(client: &Client, route: &str) -> Result<Option<Offer>, Error> {
+        let empty = client.put_bytes::<BlobsNamed>(route, Vec::new()).await?;
+        Ok(empty.handover)
     }
 
     /// Sends files; says what became of them, and how many bytes of them were new.
@@ -75,17 +89,30 @@ impl Near {
         let work = Arc::new(Work {
             files: Arc::clone(files),
             progress: progress.clone(),
+            hands_over: AtomicBool::new(self.offer.is_some()),
             state: Mutex::new(State {
                 next: 0,
                 again: Vec::new(),
+                large: Vec::new(),
                 outcomes: files.iter().map(|_| None).collect(),
                 new_bytes: 0,
             }),
         });
-        let senders = (0..SENDERS).map(|_| self.requests(client, &work));
-        futures::future::try_join_all(senders).await?;
+        self.send_all(client, &work).await?;
+        if work.has_large() {
+            hand::all(self, client, &work).await?;
+            // What is left is sent after all.
+            work.sends_large();
+            self.send_all(client, &work).await?;
+        }
         let mut state = work.state();
-        Ok((std::mem::take(&mut state.outcomes), state.new_bytes))
+        Ok((mem::take(&mut state.outcomes), state.new_bytes))
+    }
+
+    async fn send_all(&self, client: &Client, work: &Arc<Work>) -> Result<(), Error> {
+        let senders = (0..SENDERS).map(|_| self.requests(client, work));
+        futures::future::try_join_all(senders).await?;
+        Ok(())
     }
 
     /// One request after the other, until nothing is left.
@@ -128,6 +155,8 @@ impl Near {
 struct Work {
     files: Arc<Vec<FileToSend>>,
     progress: Progress,
+    /// Whether large files are handed over.
+    hands_over: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -135,6 +164,8 @@ struct State {
     next: usize,
     /// Files of requests that were cut.
     again: Vec<usize>,
+    /// Files to be handed over, the next one last.
+    large: Vec<usize>,
     outcomes: Outcomes,
     new_bytes: u64,
 }
@@ -153,6 +184,10 @@ impl Work {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_handed_over(&self, metadata: &Metadata) -> bool {
+        self.hands_over.load(Ordering::Relaxed) && metadata.len() >= FILE_BYTES_MIN
+    }
+
     fn take(&self) -> Option<usize> {
         let mut state = self.state();
         if let Some(number) = state.again.pop() {
@@ -163,6 +198,26 @@ impl Work {
             state.next += 1;
             number
         })
+    }
+
+    fn has_large(&self) -> bool {
+        !self.state().large.is_empty()
+    }
+
+    fn take_large(&self) -> Option<usize> {
+        self.state().large.pop()
+    }
+
+    fn put_back_large(&self, number: usize) {
+        self.state().large.push(number);
+    }
+
+    /// From now on they are sent as the others.
+    fn sends_large(&self) {
+        self.hands_over.store(false, Ordering::Relaxed);
+        let mut state = self.state();
+        let large = mem::take(&mut state.large);
+        state.again.extend(large);
     }
 
     fn end(&self, number: usize, error: FileError) {
@@ -234,6 +289,10 @@ impl<'a> Request<'a> {
             };
             let result = match open(&file.path) {
                 Ok((_, metadata)) if is_better_cut(&metadata) => Ok(()),
+                Ok((_, metadata)) if self.work.is_handed_over(&metadata) => {
+                    self.work.put_back_large(number);
+                    Ok(())
+                }
                 Ok((file, metadata)) => self.file(number, &file, metadata),
                 Err(error) => {
                     self.work.end(number, error);
@@ -304,7 +363,7 @@ impl<'a> Request<'a> {
             return Ok(());
         }
         let next = Vec::with_capacity(PIECE_BYTES);
-        let piece = std::mem::replace(&mut self.piece, next);
+        let piece = mem::replace(&mut self.piece, next);
         let sent = self.pieces.blocking_send(Ok(piece.into()));
         sent.map_err(|_| Unwanted)
     }

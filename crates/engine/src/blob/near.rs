@@ -1,9 +1,11 @@
 //! Files that come as they are, from who is on the server's own machine.
 //!
 //! Over a network whoever sends a file cuts it, so that only what is new travels.  Within a
-//! machine that saves nothing: the server cuts and hashes what comes anyway.
+//! machine that saves nothing: the server cuts and hashes what comes anyway.  Large files need
+//! not even be sent: they are handed over open ([`grid_api::handover`]).
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -46,6 +48,22 @@ impl Files {
     /// Takes the next piece of the body.
     pub async fn push(&mut self, piece: &[u8]) -> Result<()> {
         Ok(self.writer.write(piece).await?)
+    }
+
+    /// Takes a file that was handed over: the first `length` bytes of it.  `tell` hears how
+    /// many were read each time, and says whether anybody still waits for the end.
+    pub async fn take(
+        &mut self,
+        file: File,
+        length: u64,
+        tell: impl Fn(u64) -> bool + Send + 'static,
+    ) -> Result<()> {
+        if self.writer.take(file, length, tell).await? {
+            return Ok(());
+        }
+        Err(Error::conflict(
+            "a file became shorter while it was read, or nobody waited for it any more",
+        ))
     }
 
     /// The body is over: says what it was.

@@ -10,6 +10,7 @@ use grid_api::blob::{
     BlobList, BlobRecipes, BlobRecipesAnswer, BlobsNamed, BlobsNear, BlobsStored, RECIPES_BYTES_MAX,
 };
 use grid_api::error::ErrorCode;
+use grid_api::upload::written;
 use grid_core::blob::BlobId;
 use grid_engine::Engine;
 use grid_engine::blob::{self, Upload};
@@ -17,6 +18,7 @@ use grid_engine::blob::{self, Upload};
 use crate::auth::Caller;
 use crate::error::{Failure, Result};
 use crate::extract::{JsonBody, Nothing, Pieces, Query};
+use crate::rest::App;
 
 /// The largest upload in one request (512 GiB).  Higher: one request may run for days;
 /// lower: the largest blob does not fit.
@@ -43,13 +45,13 @@ pub(super) async fn blob_upload(
 ///
 /// The body is a sequence of files: their number of bytes (8 bytes, little endian), the bytes.
 /// The server cuts and hashes them, and says what they are once all are stored. Without a body
-/// it says whether it is on the same machine: from another one it is refused, because there
-/// only what is new should travel.
+/// it says whether it is on the same machine, and where it takes open files: from another one
+/// it is refused, because there only what is new should travel.
 #[utoipa::path(put, path = "/blobs/near", tag = "code", params(BlobsNear),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = BlobsNamed)))]
 pub(super) async fn blob_near_upload(
-    State(engine): State<Engine>,
+    State(app): State<App>,
     Caller(caller): Caller,
     Query(near): Query<BlobsNear>,
     body: Body,
@@ -62,7 +64,7 @@ pub(super) async fn blob_near_upload(
         )
         .hint("cut them into chunks, and send those that are missing"));
     }
-    let mut files = blob::Files::begin(&engine, &caller).await?;
+    let mut files = blob::Files::begin(&app.engine, &caller).await?;
     let mut pieces = Pieces::new(body);
     let mut received = 0;
     while let Some(piece) = pieces.next().await? {
@@ -77,8 +79,11 @@ pub(super) async fn blob_near_upload(
     }
     let named = files.finish().await?;
     Ok(Json(BlobsNamed {
-        blobs: named.blobs.iter().map(ToString::to_string).collect(),
+        blobs: written(&named.blobs),
         new_bytes: named.new_bytes,
+        handover: (received == 0)
+            .then(|| app.handover.offer(&app.engine, &caller))
+            .flatten(),
     }))
 }
 

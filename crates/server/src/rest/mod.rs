@@ -54,6 +54,7 @@ use crate::auth::Tokens;
 use crate::error::Failure;
 use crate::extract::{no_such_method, no_such_path};
 use crate::folder::Folder;
+use crate::handover::Handover;
 use crate::proxies::TrustedProxies;
 use crate::unread;
 
@@ -71,6 +72,8 @@ pub(crate) struct App {
     /// Over when the server is to end: whoever waits for something stops waiting.
     pub(crate) stop: CancellationToken,
     pub(crate) tokens: Tokens,
+    /// Where open files are taken.
+    pub(crate) handover: Handover,
     pub(crate) folder_token: Arc<str>,
     pub(crate) folder: Arc<Folder>,
     /// The address that users reach the server under, where it was told; else links

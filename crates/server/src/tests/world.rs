@@ -23,6 +23,7 @@ use crate::assembly::{Secrets, connect, new_token, open_engine};
 use crate::auth::{Tokens, folder_token};
 use crate::config::{Options, settings};
 use crate::folder::Folder;
+use crate::handover::Handover;
 use crate::proxies::TrustedProxies;
 use crate::rest::{App, router};
 
@@ -151,10 +152,17 @@ impl World {
             .await
             .expect("made")
             .expect("the first");
+        let stop = CancellationToken::new();
+        let (handover, handed) = Handover::open();
+        if let Some(handed) = handed {
+            let handover = handover.clone();
+            tokio::spawn(handover.serve(handed, engine.clone(), stop.clone()));
+        }
         let app = App {
             engine: engine.clone(),
-            stop: CancellationToken::new(),
+            stop,
             tokens: Tokens::default(),
+            handover,
             folder_token: folder_token(&SECRET).into(),
             folder,
             url: None,

@@ -16,6 +16,12 @@ use std::sync::{
 /// Parts of one write; what Linux takes (`IOV_MAX`).
 const PARTS_MAX: usize = 1024;
 
+/// Bytes of one write.
+/// Higher: Linux looks for as much memory in one piece to keep them, and where there is none
+/// at hand it clears some away first: 1 GiB in writes of 1 MiB took 1.5 seconds, and of 256
+/// KiB 0.2.  Lower: more system calls.
+const WRITE_BYTES_MAX: usize = 256 << 10;
+
 /// Does what it is told; in tests, until it is to die.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
@@ -78,22 +84,28 @@ impl Disk {
             file.write_all_at(&whole[..whole.len() / 2], at)?;
         }
         step?;
-        let mut slices: Vec<IoSlice<'_>> = parts
-            .iter()
-            .filter(|part| !part.is_empty())
-            .map(|part| IoSlice::new(part))
-            .collect();
-        let (mut rest, mut at) = (slices.as_mut_slice(), at);
+        let (mut rest, mut at) = (parts, at);
+        // How much of the first part is written.
+        let mut done = 0;
         while !rest.is_empty() {
-            let batch = rest.get(..PARTS_MAX).unwrap_or(rest);
-            match rustix::io::pwritev(file, batch, at) {
+            let batch = batch(rest, done);
+            if batch.is_empty() {
+                break;
+            }
+            match rustix::io::pwritev(file, &batch, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    IoSlice::advance_slices(&mut rest, written);
                     at += written as u64;
+                    done += written;
                 }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+            while let Some((first, others)) = rest.split_first()
+                && done >= first.len()
+            {
+                done -= first.len();
+                rest = others;
             }
         }
         Ok(())
@@ -130,4 +142,23 @@ impl Disk {
         let left = self.steps_left.as_ref();
         left.is_some_and(|left| left.load(Ordering::SeqCst) == -1)
     }
+}
+
+/// What is written next of these parts, of whose first `done` bytes are written.
+fn batch<'a>(parts: &[&'a [u8]], done: usize) -> Vec<IoSlice<'a>> {
+    let mut room = WRITE_BYTES_MAX;
+    let first = parts
+        .first()
+        .map(|part| part.get(done..).unwrap_or_default());
+    let parts = first.into_iter().chain(parts.iter().skip(1).copied());
+    let mut batch = Vec::new();
+    for part in parts.filter(|part| !part.is_empty()) {
+        if room == 0 || batch.len() == PARTS_MAX {
+            break;
+        }
+        let part = part.get(..room).unwrap_or(part);
+        room -= part.len();
+        batch.push(IoSlice::new(part));
+    }
+    batch
 }

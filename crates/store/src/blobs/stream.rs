@@ -2,11 +2,15 @@
 //!
 //! What arrives is, for each blob, its length (8 bytes, little endian) and its bytes.  They
 //! are cut, hashed and written from the memory in which they arrived, while the next ones
-//! arrive; and the disk is waited for once, at the end.
+//! arrive; and the disk is waited for once, at the end.  A blob may also be a file that was
+//! handed over open, which is read here.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io;
 use std::mem;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -82,6 +86,8 @@ struct Parser {
 struct Large {
     bytes_left: u64,
     whole: blake3::Hasher,
+    /// Bytes behind the last chunk that `whole` has seen: it is faster in long pieces.
+    ahead: usize,
     recipe: Builder,
 }
 
@@ -100,7 +106,7 @@ fn buffer() -> Vec<u8> {
 }
 
 fn broken() -> BlobError {
-    let kind = std::io::ErrorKind::BrokenPipe;
+    let kind = io::ErrorKind::BrokenPipe;
     BlobError::io("go on with an upload that failed", kind.into())
 }
 
@@ -164,6 +170,31 @@ impl BlobsWriter {
         }
     }
 
+    /// Takes a blob that is the first `length` bytes of a file, and reads it; `tell` hears how
+    /// many bytes were read each time, and says whether anybody still waits for the end.
+    /// `false` when the file has fewer bytes, or nobody waits: the writer is of no more use.
+    /// Nor is it when another blob is in the middle.
+    pub async fn take(
+        &mut self,
+        file: File,
+        length: u64,
+        tell: impl Fn(u64) -> bool + Send + 'static,
+    ) -> Result<bool, BlobError> {
+        let parser = self.parser().await?;
+        if self.filling.len() > LEFT_BYTES_MAX || parser.is_inside() {
+            return Err(broken());
+        }
+        let piece = self.spare.take().unwrap_or_else(buffer);
+        let reading = move || parser.read(&file, length, piece, tell);
+        let (piece, parser) = blocking(reading).await?;
+        self.spare = Some(piece);
+        let Some(parser) = parser else {
+            return Ok(false);
+        };
+        self.state = State::Ready(parser);
+        Ok(true)
+    }
+
     /// Ends it: gives the names of all blobs, which are there now.  `None` when it ends in
     /// the middle of one.
     pub async fn finish(mut self) -> Result<Option<Named>, BlobError> {
@@ -174,15 +205,51 @@ impl BlobsWriter {
 }
 
 impl Parser {
-    /// Takes a piece, which begins behind the room for what is left; gives its memory back.
+    /// Takes a piece, and gives its memory back.
     fn run(mut self: Box<Self>, mut piece: Vec<u8>) -> Parsed {
+        let result = self.feed(&mut piece);
+        (piece, result.map(|()| self))
+    }
+
+    /// Takes a piece, which begins behind the room for what is left.
+    fn feed(&mut self, piece: &mut [u8]) -> Result<(), BlobError> {
         let begin = LEFT_BYTES_MAX - self.left.len();
         if let Some(room) = piece.get_mut(begin..LEFT_BYTES_MAX) {
             room.copy_from_slice(&self.left);
         }
-        let bytes = piece.get(begin..).unwrap_or_default();
-        let result = self.take(bytes);
-        (piece, result.map(|()| self))
+        self.take(piece.get(begin..).unwrap_or_default())
+    }
+
+    /// Takes the beginning of a file; nothing is left when it is shorter, or nobody waits.
+    fn read(
+        mut self: Box<Self>,
+        file: &File,
+        length: u64,
+        mut piece: Vec<u8>,
+        tell: impl Fn(u64) -> bool,
+    ) -> Result<(Vec<u8>, Option<Box<Self>>), BlobError> {
+        self.left.extend_from_slice(&length.to_le_bytes());
+        let mut done = 0;
+        loop {
+            let wanted = (length - done).min(PIECE_BYTES as u64);
+            piece.resize(LEFT_BYTES_MAX + wanted as usize, 0);
+            let room = piece.get_mut(LEFT_BYTES_MAX..).unwrap_or_default();
+            match file.read_exact_at(room, done) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Ok((piece, None));
+                }
+                Err(error) => return Err(BlobError::io("read a file that was handed over", error)),
+            }
+            self.feed(&mut piece)?;
+            done += wanted;
+            if !tell(wanted) {
+                return Ok((piece, None));
+            }
+            if done == length {
+                return Ok((piece, Some(self)));
+            }
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
@@ -212,11 +279,13 @@ impl Parser {
             if here.len() < SMALL_BYTES_MAX && here.len() < of_it {
                 return Ok(None);
             }
+            if let Some(unseen) = here.get(large.ahead..) {
+                large.whole.update(unseen);
+                large.ahead = here.len();
+            }
             let len = grid_chunk::cut(here);
-            let chunk = here.get(..len).unwrap_or_default();
-            let id = hash(chunk);
-            // Once more while the bytes are near.
-            large.whole.update(chunk);
+            let id = hash(here.get(..len).unwrap_or_default());
+            large.ahead -= len;
             large.bytes_left -= len as u64;
             bits.push((id, Bit::Here(at..at + len)));
             // A chunk's length fits.
@@ -248,6 +317,7 @@ impl Parser {
             self.large = Some(Large {
                 bytes_left: length,
                 whole: blake3::Hasher::new(),
+                ahead: 0,
                 recipe: Builder::new(),
             });
             return Ok(Some(begin));
@@ -296,8 +366,13 @@ impl Parser {
         self.inner.packs.put(&records, now)
     }
 
+    /// Whether something came of a blob, and not all of it.
+    fn is_inside(&self) -> bool {
+        self.large.is_some() || !self.left.is_empty()
+    }
+
     fn end(self: Box<Self>) -> Result<Option<Named>, BlobError> {
-        if self.large.is_some() || !self.left.is_empty() {
+        if self.is_inside() {
             return Ok(None);
         }
         let recipes = &self.recipes;

@@ -89,6 +89,48 @@ async fn of_a_stream_that_is_cut_no_large_blob_is_there() {
 }
 
 #[tokio::test]
+async fn files_that_are_handed_over_are_read_named_and_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(&dir.path().join("blobs"));
+    let path = dir.path().join("file");
+    let contents = &contents()[..40];
+    let mut writer = blobs.stream_writer(1 << 30);
+    for bytes in contents {
+        std::fs::write(&path, [bytes.as_ref(), b"and what came later"].concat()).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        let taken = writer.take(file, bytes.len() as u64, |_| true).await;
+        assert!(taken.unwrap());
+    }
+    let named = writer.finish().await.unwrap().expect("it is whole");
+    let names: Vec<BlobId> = contents.iter().map(|bytes| hash(bytes)).collect();
+    assert_eq!(named.blobs, names);
+    for (id, bytes) in names.iter().zip(contents) {
+        assert_eq!(read(&blobs, *id).await.as_ref(), Some(bytes));
+    }
+}
+
+#[tokio::test]
+async fn of_a_file_that_is_shorter_or_not_waited_for_nothing_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(&dir.path().join("blobs"));
+    let path = dir.path().join("file");
+    let bytes = content(1, 3_000_000);
+    std::fs::write(&path, &bytes).unwrap();
+    let file = || std::fs::File::open(&path).unwrap();
+    let mut writer = blobs.stream_writer(1 << 30);
+    assert!(!writer.take(file(), 3_000_001, |_| true).await.unwrap());
+    assert!(writer.finish().await.is_err());
+    let mut writer = blobs.stream_writer(1 << 30);
+    assert!(!writer.take(file(), 3_000_000, |_| false).await.unwrap());
+    assert!(writer.take(file(), 1, |_| true).await.is_err());
+    assert!(read(&blobs, hash(&bytes)).await.is_none());
+    // Nor in the middle of one that comes otherwise.
+    let mut writer = blobs.stream_writer(1 << 30);
+    writer.write(&1_u64.to_le_bytes()).await.unwrap();
+    assert!(writer.take(file(), 1, |_| true).await.is_err());
+}
+
+#[tokio::test]
 async fn so_many_blobs_of_no_bytes_do_not_fill_the_memory() {
     let dir = tempfile::tempdir().unwrap();
     let blobs = open(dir.path());
