@@ -60,6 +60,19 @@ impl Progress {
         });
     }
 
+    /// Whether anybody sees it.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.inner.is_some()
+    }
+
+    /// By now it is known how many bytes there are.
+    pub(crate) fn set_total(&self, total: u64) {
+        self.with(|inner| {
+            inner.finish();
+            inner.total = total;
+        });
+    }
+
     /// Begins again with something else.
     pub(crate) fn restart(&self, label: &str, total: u64) {
         self.with(|inner| {

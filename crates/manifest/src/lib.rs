@@ -89,7 +89,7 @@ pub enum What<'a> {
 
 impl Line<'_> {
     /// As an entry of its own.
-    pub fn to_entry(&self) -> Entry {
+    pub fn to_entry(self) -> Entry {
         let node = match self.what {
             What::File { blob, size_bytes } => Node::File { blob, size_bytes },
             What::Folder => Node::Folder,

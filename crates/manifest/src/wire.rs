@@ -1,6 +1,9 @@
 //! Numbers and texts as bytes.
 
+use std::cell::RefCell;
+
 use grid_core::blob::{BLOB_ID_BYTES, BlobId};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::Error;
 
@@ -115,15 +118,26 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
         .map_err(|_| Error::Damaged("a text is not UTF-8"))
 }
 
+thread_local! {
+    // What packs is much larger than what it packs: each thread keeps one.
+    static PACKER: RefCell<Option<Compressor<'static>>> =
+        RefCell::new(Compressor::new(LEVEL).ok());
+    static UNPACKER: RefCell<Option<Decompressor<'static>>> =
+        RefCell::new(Decompressor::new().ok());
+}
+
 /// Packs bytes.
 pub(super) fn pack(raw: &[u8]) -> Vec<u8> {
+    let packed = PACKER.with_borrow_mut(|packer| packer.as_mut()?.compress(raw).ok());
     // Packing into memory fails only without memory.
-    zstd::bulk::compress(raw, LEVEL).unwrap_or_default()
+    packed.unwrap_or_default()
 }
 
 /// Unpacks them; more than `max` bytes are not what was packed.
 pub(super) fn unpack(packed: &[u8], max: usize) -> Result<Vec<u8>, Error> {
-    zstd::bulk::decompress(packed, max).map_err(|_| Error::Damaged("it does not unpack"))
+    let unpacked =
+        UNPACKER.with_borrow_mut(|unpacker| unpacker.as_mut()?.decompress(packed, max).ok());
+    unpacked.ok_or(Error::Damaged("it does not unpack"))
 }
 
 /// How hard lists are packed.  Higher: making a version takes longer for little; lower:

@@ -17,8 +17,8 @@ use grid_manifest::{Line, Offer, What, digest_of};
 
 use super::blocks::{Blocks, Entry, lines};
 use super::inspect::{Kind, Stamp};
-use super::list::{self, Place, Writer};
-use super::{not_utf8, shown};
+use super::list::{self, Look, Place, Writer};
+use super::{not_utf8, shown, walk};
 use crate::clock;
 use crate::progress::Progress;
 use crate::upload::{Near, upload_counted};
@@ -35,8 +35,9 @@ const FILES_BYTES_MAX: u64 = 256 << 20;
 /// Entries of the blocks whose files are sent together, for the same reasons.
 const ENTRIES_MAX: usize = 100_000;
 
-/// Files that one thread looks at again at a time.
-const LOOKS: usize = 4_096;
+/// Files that one thread looks at again.  Higher: other cores idle; lower: starting threads
+/// costs more.
+const LOOKS_ALONE: usize = 1_000;
 
 /// A file that somebody writes to while it is read.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +46,14 @@ struct Changed {
     path: String,
 }
 
+/// Numbers of blocks, with what the server calls them.
+pub(crate) type Names = Vec<(usize, BlobId)>;
+
 /// Data that can be sent.
 pub(crate) struct Data {
     root: PathBuf,
     blocks: Blocks,
-    list: Writer,
+    pub(super) list: Writer,
     /// Whether the server is on this machine, once somebody has asked.
     near: Option<Option<Near>>,
 }
@@ -82,6 +86,15 @@ impl Data {
     /// The bytes of all files together, where that is known already.
     pub(crate) fn size_bytes(&self) -> Option<u64> {
         self.blocks.size_bytes()
+    }
+
+    /// Finds out how many bytes there are, beside everything else, and says it when it knows.
+    pub(crate) fn count(&self, say: impl FnOnce(u64) + Send + 'static) {
+        let root = self.root.clone();
+        let work = move || say(walk::bytes_below(&root).unwrap_or_default());
+        let thread = std::thread::Builder::new().name("count".to_owned());
+        // Without it, it is only not known how long it takes.
+        let _ = thread.spawn(work);
     }
 
     /// The next blocks: as many as there are whose files can be sent together.
@@ -123,7 +136,9 @@ impl Data {
             }
             match entry.hash {
                 // Of files that are alike one is sent.
-                Some(hash) if missing.remove(&BlobId::from_bytes(hash)) => wanted.push(entry),
+                Some(hash) if !missing.is_empty() && missing.remove(&BlobId::from_bytes(hash)) => {
+                    wanted.push(entry);
+                }
                 Some(_) => {}
                 None => wanted.push(entry),
             }
@@ -209,9 +224,11 @@ impl Data {
         }
     }
 
-    /// The server calls a block so: next time it can be named.
-    pub(crate) fn name(&mut self, number: usize, name: BlobId) {
-        self.list.name(number, name);
+    /// The server calls blocks so: next time they can be named.
+    pub(crate) fn name(&mut self, names: Names) {
+        for (number, name) in names {
+            self.list.name(number, name);
+        }
     }
 
     /// Files that are not any more what they were when they were read, and folders in which
@@ -223,18 +240,10 @@ impl Data {
         let Ok(root) = root.map(fs::File::from) else {
             return vec![self.root.display().to_string()];
         };
-        let (mut changed, mut waiting) = (Vec::new(), Vec::new());
-        let mut look = |waiting: &mut Vec<(String, Stamp, bool)>| {
-            changed.extend(different(&root, waiting));
-            waiting.clear();
-        };
-        let looked = self.list.look(|known| {
-            waiting.push((known.path.clone(), known.stamp, known.is_entered()));
-            if waiting.len() >= LOOKS * 2 {
-                look(&mut waiting);
-            }
-        });
-        look(&mut waiting);
+        let mut changed = Vec::new();
+        let looked = self
+            .list
+            .look(|looks| changed.extend(different(&root, looks)));
         if looked.is_none() {
             // What cannot be noted cannot be looked at again, which is no fault of the data.
             changed.clear();
@@ -271,23 +280,23 @@ pub(super) fn remembered(block: &Block) -> impl Iterator<Item = list::Line<'_>> 
 }
 
 /// Those of some that are not any more what they were.
-fn different(root: &fs::File, looks: &[(String, Stamp, bool)]) -> Vec<String> {
-    let is_different = |(path, was, is_folder): &&(String, Stamp, bool)| {
-        Stamp::below(root, path).map_or(true, |now| match is_folder {
+fn different(root: &fs::File, looks: &[Look]) -> Vec<String> {
+    let is_different = |look: &&Look| {
+        Stamp::below(root, &look.path).map_or(true, |now| match look.is_folder {
             // Who may read it, say, changes nothing of what was taken along.
-            true => now.modified_ns != was.modified_ns || now.inode != was.inode,
-            false => now != *was,
+            true => now.modified_ns != look.stamp.modified_ns || now.inode != look.stamp.inode,
+            false => now != look.stamp,
         })
     };
-    let looked = |part: &[(String, Stamp, bool)]| -> Vec<String> {
+    let looked = |part: &[Look]| -> Vec<String> {
         let changed = part.iter().filter(is_different);
-        let called = |(path, _, is_folder): &(String, Stamp, bool)| match is_folder {
-            true => format!("{path}/"),
-            false => path.clone(),
+        let called = |look: &Look| match look.is_folder {
+            true => format!("{}/", look.path),
+            false => look.path.clone(),
         };
         changed.map(called).collect()
     };
-    if looks.len() <= LOOKS / 4 {
+    if looks.len() <= LOOKS_ALONE {
         return looked(looks);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -326,9 +335,10 @@ impl Block {
         digest_of(self.entries.iter().map(line))
     }
 
-    /// As it is sent: what is new to the block before, or everything.
-    pub(crate) fn offer(&self) -> Offer {
-        let Some(block) = self.before else {
+    /// As it is sent: what is new to the block before, if the server knows that one, or
+    /// everything.
+    pub(crate) fn offer(&self, knows_before: bool) -> Offer {
+        let Some(block) = self.before.filter(|_| knows_before) else {
             return Offer::Whole {
                 entries: self.lines(|_| true),
             };

@@ -35,6 +35,10 @@ const ASIDE_EVERY: Duration = Duration::from_secs(20);
 /// How long the memory of a folder that nobody sends any more is kept, in milliseconds (90 days).
 const KEPT_MS: i64 = 90 * 86_400_000;
 
+/// Files and folders that are looked at again together in the end.  Higher: more memory;
+/// lower: the list is read again for few.
+const LOOKS_MAX: usize = 20_000;
+
 /// How a folder that is entered is written down; files, folders and links are 0, 1 and 2.
 const ENTERED: u8 = 3;
 const KIND: u8 = 0x0f;
@@ -136,6 +140,7 @@ impl Place {
             names: Vec::new(),
             begun,
             frame: Vec::new(),
+            looks: Some(Vec::new()),
         }
     }
 }
@@ -356,6 +361,16 @@ pub(super) struct Writer {
     names: Vec<[u8; 32]>,
     begun: Timestamp,
     frame: Vec<u8>,
+    /// What is to be looked at again, while it is little; else it is read from the file.
+    pub(super) looks: Option<Vec<Look>>,
+}
+
+/// A file that was read, or a folder that was entered.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    pub(super) path: String,
+    pub(super) stamp: Stamp,
+    pub(super) is_folder: bool,
 }
 
 struct Out {
@@ -367,6 +382,7 @@ struct Out {
 }
 
 /// What is written down of a block.
+#[derive(Clone, Copy)]
 pub(super) enum Line<'a> {
     Entered(&'a str, Stamp),
     Found {
@@ -385,6 +401,7 @@ impl Writer {
         let settled = self.begun.as_millis().saturating_mul(1_000_000) - SETTLED_NS;
         let mut before = ("", Stamp::default());
         for line in lines {
+            self.note(&line);
             before = write(&mut frame, before, line, settled);
         }
         self.names.push([0; 32]);
@@ -400,6 +417,28 @@ impl Writer {
     pub(super) fn name(&mut self, number: usize, name: BlobId) {
         if let Some(place) = self.names.get_mut(number) {
             *place = *name.as_bytes();
+        }
+    }
+
+    fn note(&mut self, line: &Line<'_>) {
+        let Some(looks) = &mut self.looks else { return };
+        let (path, stamp, is_folder) = match line {
+            Line::Entered(path, stamp) => (*path, *stamp, true),
+            Line::Found {
+                found,
+                was_read: true,
+                ..
+            } => (found.path.as_str(), found.stamp, false),
+            Line::Found { .. } => return,
+        };
+        looks.push(Look {
+            path: path.to_owned(),
+            stamp,
+            is_folder,
+        });
+        // Without a file there is no other place.
+        if looks.len() > LOOKS_MAX && self.out.is_some() {
+            self.looks = None;
         }
     }
 
@@ -431,9 +470,13 @@ impl Writer {
         }
     }
 
-    /// Lines that have been written, and that somebody may have changed since: what `look`
-    /// says is given back.  `None` when nothing was written.
-    pub(super) fn look(&mut self, mut look: impl FnMut(&Known)) -> Option<()> {
+    /// Goes through what was read and entered, of which somebody may have changed something
+    /// since, some at a time; `None` when it cannot be said any more what that was.
+    pub(super) fn look(&mut self, mut look: impl FnMut(&[Look])) -> Option<()> {
+        if let Some(looks) = &self.looks {
+            look(looks);
+            return Some(());
+        }
         let out = self.out.as_mut()?;
         out.file.flush().ok()?;
         let path = match &out.temp {
@@ -441,11 +484,22 @@ impl Writer {
             None => self.place.aside.clone(),
         };
         let mut blocks = Blocks::open(&path)?;
+        let mut looks = Vec::new();
         while blocks.advance().is_some() {
-            if blocks.known.was_read() || blocks.known.is_entered() {
-                look(&blocks.known);
+            let known = &blocks.known;
+            if known.was_read() || known.is_entered() {
+                looks.push(Look {
+                    path: known.path.clone(),
+                    stamp: known.stamp,
+                    is_folder: known.is_entered(),
+                });
+            }
+            if looks.len() >= LOOKS_MAX {
+                look(&looks);
+                looks.clear();
             }
         }
+        look(&looks);
         Some(())
     }
 

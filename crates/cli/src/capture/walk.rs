@@ -105,6 +105,20 @@ impl Walk {
     }
 }
 
+/// The bytes of all files below a folder.
+pub(super) fn bytes_below(root: &Path) -> Result<u64> {
+    let walk = Walk::begin(root)?;
+    let mut bytes = 0;
+    while let Some(steps) = walk.next()? {
+        let sizes = steps.iter().map(|step| match step {
+            Step::Found(found) => found.size_bytes,
+            Step::Entered(..) => 0,
+        });
+        bytes += sizes.sum::<u64>();
+    }
+    Ok(bytes)
+}
+
 /// What cannot be sent.
 #[derive(Default)]
 struct Wrong(Mutex<Names>);

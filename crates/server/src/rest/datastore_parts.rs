@@ -37,11 +37,11 @@ pub(super) async fn datastore_parts_put(
     };
     let taken = datastore::put_parts(&engine, &caller, &name, offered).await?;
     Ok(Json(DatastoreOffersResponse {
-        parts: taken.into_iter().map(view).collect(),
+        parts: taken.iter().map(view).collect(),
     }))
 }
 
-fn view(taken: Taken) -> DatastoreOffered {
+fn view(taken: &Taken) -> DatastoreOffered {
     DatastoreOffered {
         block: taken.block.map(|block| block.to_string()),
         missing: taken.missing.iter().map(ToString::to_string).collect(),

@@ -284,9 +284,13 @@ async fn go_on(
             Some(data) => data,
             None => tokio::task::block_in_place(|| Data::scan(source, cache_dir))?,
         };
-        // Of very many files it is not known yet: how much there is, but not how long it takes.
-        let bytes = data.size_bytes().unwrap_or_default();
-        let progress = Progress::new(&ctx.printer, &called, bytes);
+        let bytes = data.size_bytes();
+        let progress = Progress::new(&ctx.printer, &called, bytes.unwrap_or_default());
+        if bytes.is_none() && progress.is_shown() {
+            // Of very many files it is known later, and then also how long it takes.
+            let shown = progress.clone();
+            data.count(move |bytes| shown.set_total(bytes));
+        }
         let sent = upload::send(client, &upload.id, data, &progress).await;
         progress.finish();
         let (sent, changed) = sent?;

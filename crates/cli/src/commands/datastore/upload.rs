@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use grid_api::datastore::{
 };
 use grid_core::blob::BlobId;
 use grid_core::datastore::State;
-use grid_manifest::{Offer, write_offers};
+use grid_manifest::write_offers;
 
-use crate::capture::data::{Block, Data};
+use crate::capture::data::{Block, Data, Names};
 use crate::error::Problem;
 use crate::progress::Progress;
 
@@ -74,12 +75,10 @@ pub(super) async fn send(
         let bring = data.bring(client, &mut group, &nothing, progress);
         match beside(bring, &mut offers, &mut answers).await {
             Ok(mut sent_bytes) => {
-                data.remember(&group);
                 for blocks in requests(group) {
                     if let Some(names) = upload.is_kept(&blocks) {
-                        names
-                            .into_iter()
-                            .for_each(|(number, name)| data.name(number, name));
+                        data.remember(&blocks);
+                        data.name(names);
                         continue;
                     }
                     if offers.len() >= OFFERS_MAX {
@@ -88,7 +87,10 @@ pub(super) async fn send(
                     let read = blocks.iter().map(Block::read_bytes).sum::<u64>();
                     let new_bytes = sent_bytes.min(read);
                     sent_bytes -= new_bytes;
-                    offers.push(upload.offer(blocks, new_bytes));
+                    let blocks = Arc::new(blocks);
+                    offers.push(upload.offer(Arc::clone(&blocks), new_bytes));
+                    // While others write down what is sent.
+                    data.remember(&blocks);
                 }
             }
             Err(error) if Data::is_changed(&error) => {
@@ -98,9 +100,7 @@ pub(super) async fn send(
                         .insist(&mut data, &mut blocks, HashSet::new())
                         .await?;
                     data.remember(&blocks);
-                    names
-                        .into_iter()
-                        .for_each(|(number, name)| data.name(number, name));
+                    data.name(names);
                 }
             }
             Err(error) => return Err(error),
@@ -167,12 +167,9 @@ fn requests(blocks: Vec<Block>) -> Vec<Vec<Block>> {
     requests
 }
 
-/// Numbers of blocks, with what the server calls them.
-type Names = Vec<(usize, BlobId)>;
-
 /// Blocks that were offered, and what was answered.
 struct Offered {
-    blocks: Vec<Block>,
+    blocks: Arc<Vec<Block>>,
     answer: Result<DatastoreOffersResponse>,
 }
 
@@ -202,46 +199,39 @@ impl Upload<'_> {
         Some(names)
     }
 
-    /// Offers blocks.
-    async fn offer(&self, mut blocks: Vec<Block>, new_bytes: u64) -> Offered {
-        if !self.knows_before.load(Ordering::Relaxed) {
-            blocks.iter_mut().for_each(Block::forget_before);
-        }
+    /// Offers blocks; that they are written down begins at once.
+    fn offer(&self, blocks: Arc<Vec<Block>>, new_bytes: u64) -> impl Future<Output = Offered> {
         let from = blocks.first().map_or(0, Block::number);
-        // It takes a while to write down many.
-        let written = tokio::task::spawn_blocking(move || {
-            let offers: Vec<Offer> = blocks.iter().map(Block::offer).collect();
-            (write_offers(&offers), blocks)
-        });
-        let (body, blocks) = match written.await {
-            Ok(written) => written,
-            Err(error) => {
-                let (blocks, answer) = (Vec::new(), Err(error.into()));
-                return Offered { blocks, answer };
-            }
-        };
+        let knows_before = self.knows_before.load(Ordering::Relaxed);
         let put = format!("{}/parts?from={from}&sent_bytes={new_bytes}", self.route);
-        let answer = self.client.put_bytes(&put, body).await;
-        Offered {
-            blocks,
-            answer: answer.map_err(Into::into),
+        let client = self.client;
+        let to_write = Arc::clone(&blocks);
+        let written = tokio::task::spawn_blocking(move || {
+            let offers = to_write.iter().map(|block| block.offer(knows_before));
+            write_offers(&offers.collect::<Vec<_>>())
+        });
+        async move {
+            let answer = match written.await {
+                Ok(body) => client.put_bytes(&put, body).await.map_err(Into::into),
+                Err(error) => Err(error.into()),
+            };
+            Offered { blocks, answer }
         }
     }
 
     /// Blocks were offered: what is not kept is offered again.
     async fn taken(&self, data: &mut Data, offered: Offered) -> Result<()> {
         let Offered { mut blocks, answer } = offered;
-        if blocks.is_empty() {
+        // Nobody else has them any more.
+        let Some(blocks) = Arc::get_mut(&mut blocks) else {
             return answer.map(drop);
-        }
-        let names = match answer.as_ref().map(|answer| self.read(&mut blocks, answer)) {
-            Ok(Answer::Kept(names)) => names,
-            Ok(Answer::Missing(missing)) => self.insist(data, &mut blocks, missing).await?,
-            Err(_) => self.insist(data, &mut blocks, HashSet::new()).await?,
         };
-        names
-            .into_iter()
-            .for_each(|(number, name)| data.name(number, name));
+        let names = match answer.as_ref().map(|answer| self.read(blocks, answer)) {
+            Ok(Answer::Kept(names)) => names,
+            Ok(Answer::Missing(missing)) => self.insist(data, blocks, missing).await?,
+            Err(_) => self.insist(data, blocks, HashSet::new()).await?,
+        };
+        data.name(names);
         Ok(())
     }
 
@@ -281,8 +271,9 @@ impl Upload<'_> {
             // What sends files has tried for long already when a line breaks.
             let (answer, is_passing) = match brought {
                 Ok(new_bytes) => {
-                    let offered = self.offer(std::mem::take(blocks), new_bytes).await;
-                    *blocks = offered.blocks;
+                    let taken = Arc::new(std::mem::take(blocks));
+                    let offered = self.offer(taken, new_bytes).await;
+                    *blocks = Arc::into_inner(offered.blocks).unwrap_or_default();
                     let is_passing = offered.answer.as_ref().err().is_some_and(is_transient);
                     (offered.answer, is_passing)
                 }
