@@ -122,7 +122,7 @@ mod tests {
             ("clone", "name", None),
             ("run", "name", None),
             ("run", "config", Some(Kind::File)),
-            ("run", "script", Some(Kind::File)),
+            ("run", "command", Some(Kind::File)),
             ("run", "team", Some(Kind::Team)),
             ("run", "datastore_name", Some(Kind::Version)),
             ("run", "datastore_version", Some(Kind::VersionNumber)),
