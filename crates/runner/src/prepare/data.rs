@@ -246,7 +246,11 @@ impl Versions {
             let wanted = wanted.map(|blob| blob.to_string()).collect();
             self.fetch_all(context, wanted).await?;
             let count = |more| self.add_bytes(more);
-            elsewhere::fetch(context, &self.blobs, version.id, &entries, count)
+            let waits = |why: Option<String>| {
+                let why = why.map_or_else(String::new, |why| format!(": waits for {why}"));
+                attempt.set_note(format!("fetching datastore {}{why}", mount.datastore));
+            };
+            elsewhere::fetch(context, &self.blobs, version.id, &entries, count, waits)
                 .await
                 .map_err(Error::Elsewhere)?;
             let (blobs, fresh) = (self.blobs.clone(), fresh.clone());

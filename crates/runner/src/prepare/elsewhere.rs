@@ -7,6 +7,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use grid_api::client::{self, segments};
@@ -14,6 +15,7 @@ use grid_chunk::Holes;
 use grid_core::id::DatastoreVersionId;
 use grid_manifest::{Entry, Node};
 use reqwest::Method;
+use tokio::time::Instant;
 
 use super::tree::blob_path;
 use crate::context::Context;
@@ -21,6 +23,13 @@ use crate::context::Context;
 /// Objects that are fetched at a time.  Higher: more connections to the bucket's server;
 /// lower: small ones wait for each other's answers.
 const OBJECTS_AT_ONCE: usize = 16;
+
+/// How long a bucket that does not answer, or not whole, is waited for.  Higher: an experiment
+/// waits for one that is gone; lower: one that is away for a while makes it fail.
+const AWAITED: Duration = Duration::from_secs(30 * 60);
+
+/// The pause before such a bucket is asked again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Why an object is not here.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +63,9 @@ pub(super) async fn fetch(
     id: DatastoreVersionId,
     entries: &[Entry],
     count: impl Fn(u64),
+    waits: impl Fn(Option<String>),
 ) -> Result<(), Error> {
+    let waits = &waits;
     let mut wanted = Vec::new();
     for entry in entries {
         if let Node::Elsewhere { size_bytes, tag } = &entry.node {
@@ -68,7 +79,8 @@ pub(super) async fn fetch(
             }
         }
     }
-    let fetches = futures::stream::iter(wanted).map(|wanted| one(context, blobs, id, wanted));
+    let fetches =
+        futures::stream::iter(wanted).map(|wanted| one(context, blobs, id, wanted, waits));
     let mut fetches = std::pin::pin!(fetches.buffer_unordered(OBJECTS_AT_ONCE));
     while let Some(bytes) = fetches.try_next().await? {
         count(bytes);
@@ -84,12 +96,20 @@ struct Wanted {
     name: String,
 }
 
-/// Fetches one; gives its bytes.
+/// What came of asking for one.
+enum Asked {
+    Came(Result<(tempfile::NamedTempFile, u64), Error>),
+    /// The bucket does not answer, or not whole.
+    Waits(client::Error),
+}
+
+/// Fetches one; gives its bytes.  While its bucket is waited for it is said why.
 async fn one(
     context: &Context,
     blobs: &Path,
     id: DatastoreVersionId,
     wanted: Wanted,
+    waits: &impl Fn(Option<String>),
 ) -> Result<u64, Error> {
     let Wanted {
         path,
@@ -97,17 +117,25 @@ async fn one(
         name,
     } = wanted;
     let url = &format!("/runner/datastores/{id}/files/{}", segments(&path));
-    let received = context
-        .server
-        .persist("fetching a file from a bucket", |client| async move {
-            let answer = client.send(client.request(Method::GET, url)).await?;
-            receive(blobs, &client, answer).await
-        })
-        .await;
-    let (file, length) = match received {
-        Ok(received) => received?,
-        Err(source) => return Err(Error::Fetch { path, source }),
+    let since = Instant::now();
+    let received = loop {
+        let asked = context
+            .server
+            .persist("fetching a file from a bucket", |client| async move {
+                ask(blobs, &client, url).await
+            })
+            .await;
+        match asked {
+            Ok(Asked::Came(received)) => break received?,
+            Ok(Asked::Waits(error)) if since.elapsed() < AWAITED => {
+                waits(Some(format!("'{path}': {error}")));
+            }
+            Ok(Asked::Waits(source)) | Err(source) => return Err(Error::Fetch { path, source }),
+        }
+        tokio::time::sleep(PAUSE).await;
     };
+    waits(None);
+    let (file, length) = received;
     if length != size_bytes {
         return Err(Error::Size(path));
     }
@@ -119,6 +147,19 @@ async fn one(
         Ok(_) => Ok(length),
         Err(error) => Err(Error::Write(error.error)),
     }
+}
+
+/// Asks for one, once.
+async fn ask(blobs: &Path, client: &client::Client, url: &str) -> Result<Asked, client::Error> {
+    const UNAVAILABLE: u16 = 503;
+    let answer = match client.send(client.request(Method::GET, url)).await {
+        Err(error) if error.status() == Some(UNAVAILABLE) => return Ok(Asked::Waits(error)),
+        answer => answer?,
+    };
+    Ok(match receive(blobs, client, answer).await {
+        Ok(received) => Asked::Came(received),
+        Err(broken) => Asked::Waits(broken),
+    })
 }
 
 /// Writes an answer to a file.  The outer error is one of the connection, and worth another

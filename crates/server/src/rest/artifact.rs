@@ -5,6 +5,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 use grid_api::artifact::{ArtifactsQuery, ArtifactsResponse};
 use grid_api::blob::sparse;
 use grid_core::blob::BlobId;
@@ -65,7 +67,7 @@ pub(super) async fn artifact_download(
     let path = inside(&path)?;
     let (artifact, reader) =
         grid_engine::artifact::open(&engine, &caller, &experiment, path).await?;
-    Ok(download(&headers, &artifact, reader))
+    download(&headers, &artifact, reader).await
 }
 
 /// A path below the work directory, or a word about why it is none.
@@ -80,37 +82,65 @@ pub(crate) fn inside(path: &str) -> Result<&str> {
 }
 
 /// The bytes of an artifact, or those that were asked for.
-pub(crate) fn download(request: &HeaderMap, artifact: &Artifact, reader: BlobReader) -> Response {
-    send(request, &artifact.path, artifact.blob, reader)
+pub(crate) async fn download(
+    request: &HeaderMap,
+    artifact: &Artifact,
+    reader: BlobReader,
+) -> Result<Response> {
+    send(request, &artifact.path, artifact.blob, reader).await
 }
 
 /// The bytes of a file, or those that were asked for.
-pub(super) fn send(request: &HeaderMap, path: &str, blob: BlobId, reader: BlobReader) -> Response {
-    match Plan::of(request, path, &blob.to_string(), reader.len()) {
-        Plan::Answer(response) => *response,
-        Plan::Send { mut head, range } if is_sparse_taken(request) && reader.is_sparse() => {
-            head.remove(header::CONTENT_LENGTH);
-            let media = HeaderValue::from_static(sparse::MEDIA_TYPE);
-            head.insert(header::CONTENT_TYPE, media);
-            let status = match range {
-                Some(_) => StatusCode::PARTIAL_CONTENT,
-                None => StatusCode::OK,
-            };
-            let range = range.unwrap_or(0..reader.len());
-            let body = Body::from_stream(reader.stream_sparse(range));
-            (status, head, body).into_response()
-        }
-        Plan::Send { head, range: None } => {
-            (head, Body::from_stream(reader.stream())).into_response()
-        }
-        Plan::Send {
-            head,
-            range: Some(range),
-        } => {
-            let body = Body::from_stream(reader.stream_range(range));
-            (StatusCode::PARTIAL_CONTENT, head, body).into_response()
-        }
-    }
+pub(super) async fn send(
+    request: &HeaderMap,
+    path: &str,
+    blob: BlobId,
+    reader: BlobReader,
+) -> Result<Response> {
+    Ok(
+        match Plan::of(request, path, &blob.to_string(), reader.len()) {
+            Plan::Answer(response) => *response,
+            Plan::Send { mut head, range } if is_sparse_taken(request) && reader.is_sparse() => {
+                head.remove(header::CONTENT_LENGTH);
+                let media = HeaderValue::from_static(sparse::MEDIA_TYPE);
+                head.insert(header::CONTENT_TYPE, media);
+                let status = match range {
+                    Some(_) => StatusCode::PARTIAL_CONTENT,
+                    None => StatusCode::OK,
+                };
+                let range = range.unwrap_or(0..reader.len());
+                let body = begun(reader.stream_sparse(range)).await?;
+                (status, head, body).into_response()
+            }
+            Plan::Send { head, range: None } => {
+                (head, begun(reader.stream()).await?).into_response()
+            }
+            Plan::Send {
+                head,
+                range: Some(range),
+            } => {
+                let body = begun(reader.stream_range(range)).await?;
+                (StatusCode::PARTIAL_CONTENT, head, body).into_response()
+            }
+        },
+    )
+}
+
+/// A body whose first bytes are here: what cannot be read at all is refused in words, and not
+/// by a connection that breaks.
+pub(super) async fn begun<E>(
+    pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+) -> Result<Body>
+where
+    E: std::error::Error + Send + Sync + 'static,
+    grid_engine::Error: From<E>,
+{
+    let mut pieces = Box::pin(pieces);
+    Ok(match pieces.next().await {
+        None => Body::empty(),
+        Some(Err(error)) => return Err(grid_engine::Error::from(error).into()),
+        Some(first) => Body::from_stream(stream::iter([first]).chain(pieces)),
+    })
 }
 
 /// Whether whoever asks knows what to do with frames, in which long runs of zeros are left

@@ -303,7 +303,7 @@ pub(super) async fn datastore_file_download(
     let path = artifact::inside(&path)?;
     let opened = datastore::open(&engine, &caller, &name, path).await?;
     match opened.reader {
-        Reader::Stored(reader) => Ok(artifact::send(&headers, path, reader.id(), reader)),
+        Reader::Stored(reader) => artifact::send(&headers, path, reader.id(), reader).await,
         Reader::Elsewhere(remote) => send_remote(&headers, path, &remote).await,
     }
 }
@@ -323,7 +323,7 @@ pub(super) async fn send_remote(
         None => StatusCode::OK,
     };
     let pieces = remote.stream(range).await?;
-    Ok((status, head, Body::from_stream(pieces)).into_response())
+    Ok((status, head, artifact::begun(pieces).await?).into_response())
 }
 
 /// Download many small files

@@ -67,7 +67,7 @@ pub(super) async fn link_follow(
 ) -> Result<Response> {
     let (artifact, reader) =
         grid_engine::artifact::follow_link(&engine, &trail, &token, inside(&path)?).await?;
-    Ok(download(&headers, &artifact, reader))
+    download(&headers, &artifact, reader).await
 }
 
 impl App {

@@ -115,5 +115,5 @@ pub(super) async fn fetch(
     let ticket = asked::one(&parameters, TICKET).unwrap_or_default();
     let caller = ticket::admit(&app.engine, &trail, ticket, &purpose).await?;
     let (artifact, reader) = artifact::open(&app.engine, &caller, &experiment, path).await?;
-    Ok(download(&headers, &artifact, reader))
+    download(&headers, &artifact, reader).await
 }
