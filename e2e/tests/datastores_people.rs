@@ -224,7 +224,7 @@ fn data_at_a_place_of_ones_own_is_also_found_by_its_name() {
     let data = server.work().join("data");
     std::fs::create_dir(&data).expect("made");
     std::fs::write(data.join("file"), "text").expect("written");
-    std::os::unix::fs::symlink("file", data.join("link")).expect("linked");
+    symlink("file", data.join("link")).expect("linked");
     touch(&data.join("link"), 1_000_000_002);
     grid(&server, "ada", "datastore create data").ok();
     server.script(

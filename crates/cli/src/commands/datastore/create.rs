@@ -329,6 +329,12 @@ fn interrupted(error: anyhow::Error, called: &str) -> anyhow::Error {
         .hint("`grid datastore resume` goes on when the server answers again")
         .into();
     }
+    let is_of_a_file = error.chain().any(|cause| cause.is::<std::io::Error>());
+    if is_of_a_file && !error.chain().any(|cause| cause.is::<Problem>()) {
+        return Problem::new(format!("{called} is not whole: {error:#}"))
+            .hint("mend that; the same create goes on, and so does `grid datastore resume`")
+            .into();
+    }
     error
 }
 
@@ -411,4 +417,31 @@ pub(super) fn tell(ctx: &Ctx, made: &DatastoreView) -> Result<()> {
         made.name
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Report;
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_how_to_go_on() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let error = anyhow::Error::new(denied).context("sending b");
+        let report = Report::of(&interrupted(error, "cats:1"));
+        assert!(
+            report
+                .message
+                .starts_with("cats:1 is not whole: sending b: ")
+        );
+        assert!(
+            report
+                .hint
+                .is_some_and(|hint| hint.contains("grid datastore resume"))
+        );
+        // What says already what to do says nothing else.
+        let error = anyhow::Error::new(Problem::new("no room").hint("make room"));
+        let report = Report::of(&interrupted(error, "cats:1"));
+        assert_eq!(report.message, "no room");
+    }
 }
