@@ -12,6 +12,7 @@ mod diff;
 mod drift;
 mod elsewhere;
 mod files;
+mod filing;
 mod http;
 mod import;
 pub(crate) mod link;

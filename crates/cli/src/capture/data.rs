@@ -17,7 +17,8 @@ use grid_manifest::{Line, Offer, What, digest_of};
 
 use super::blocks::{Blocks, Entry, lines};
 use super::inspect::{Kind, Stamp};
-use super::list::{self, Look, Place, Writer};
+use super::line::Line as Noted;
+use super::list::{Look, Place, Writer};
 use super::{not_utf8, shown, walk};
 use crate::clock;
 use crate::progress::Progress;
@@ -261,15 +262,15 @@ fn is_unknown(entry: &Entry) -> bool {
     entry.found.kind == Kind::File && entry.hash.is_none()
 }
 
-pub(super) fn remembered(block: &Block) -> impl Iterator<Item = list::Line<'_>> {
+pub(super) fn remembered(block: &Block) -> impl Iterator<Item = Noted<'_>> {
     let mut entered = block.entered.iter().peekable();
     let mut entries = block.entries.iter().enumerate().peekable();
     std::iter::from_fn(move || {
         let (number, entry) = entries.peek()?;
         if let Some((_, path, stamp)) = entered.next_if(|(at, ..)| at <= number) {
-            return Some(list::Line::Entered(path, *stamp));
+            return Some(Noted::Entered(path, *stamp));
         }
-        let line = list::Line::Found {
+        let line = Noted::Found {
             found: &entry.found,
             hash: entry.hash.unwrap_or_default(),
             was_read: entry.was_read,

@@ -19,7 +19,9 @@ mod folder;
 mod git;
 mod hash;
 mod inspect;
+mod line;
 mod list;
+mod listing;
 #[cfg(test)]
 mod tests;
 mod upload;

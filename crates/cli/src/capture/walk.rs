@@ -4,7 +4,6 @@
 //! open folder, so that no path is looked up twice.  What they find is put into order again
 //! by who takes it.  Only so much is looked at ahead.
 
-use std::cmp::Ordering;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,6 +16,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::inspect::{Found, Kind, Stamp, leads_outside};
+use super::listing::{ItemKind, Listing};
 use super::shown;
 use crate::error::Problem;
 
@@ -173,74 +173,6 @@ impl Wrong {
         };
         Err(problem.into())
     }
-}
-
-/// Names of one folder, close together.
-#[derive(Default)]
-struct Listing {
-    bytes: Vec<u8>,
-    items: Vec<Item>,
-}
-
-#[derive(Clone, Copy)]
-struct Item {
-    at: u32,
-    /// No file system has longer ones than 255 bytes.
-    length: u8,
-    kind: ItemKind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ItemKind {
-    Other,
-    Folder,
-    Empty,
-}
-
-impl Listing {
-    fn push(&mut self, name: &CStr, kind: ItemKind) -> Result<()> {
-        let at = u32::try_from(self.bytes.len());
-        let at = at.map_err(|_| Problem::new("a folder has too many names"))?;
-        let length = u8::try_from(name.to_bytes().len());
-        let length = length.map_err(|_| Problem::new("a name is too long"))?;
-        self.bytes.extend_from_slice(name.to_bytes_with_nul());
-        self.items.push(Item { at, length, kind });
-        Ok(())
-    }
-
-    fn bytes(&self, item: Item) -> &[u8] {
-        let at = item.at as usize;
-        let bytes = self.bytes.get(at..at + usize::from(item.length));
-        bytes.unwrap_or_default()
-    }
-
-    fn name(&self, item: Item) -> &CStr {
-        let at = item.at as usize;
-        let bytes = self.bytes.get(at..=at + usize::from(item.length));
-        CStr::from_bytes_with_nul(bytes.unwrap_or_default()).unwrap_or_default()
-    }
-
-    fn text(&self, item: Item) -> &str {
-        // What is no UTF-8 was left out.
-        std::str::from_utf8(self.bytes(item)).unwrap_or_default()
-    }
-
-    /// As the paths below a folder are sorted, what is in it comes where `name/` would.
-    fn sort(&mut self) {
-        let mut items = std::mem::take(&mut self.items);
-        items.sort_unstable_by(|&a, &b| compare((self.bytes(a), a.kind), (self.bytes(b), b.kind)));
-        self.items = items;
-    }
-}
-
-fn compare(one: (&[u8], ItemKind), other: (&[u8], ItemKind)) -> Ordering {
-    let shared = one.0.len().min(other.0.len());
-    let rest = |(name, kind): (&[u8], ItemKind)| match name.get(shared) {
-        None if kind == ItemKind::Folder => Some(b'/'),
-        next => next.copied(),
-    };
-    let begin = one.0.get(..shared).cmp(&other.0.get(..shared));
-    begin.then_with(|| rest(one).cmp(&rest(other)))
 }
 
 /// Some of a folder that is to be looked at.

@@ -14,9 +14,10 @@ use grid_store::db;
 use grid_store::db::datastore_version::Content;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
+use super::filing::Filing;
 use super::unpack::{Progress, Unpacked, unpack};
 use super::upload::{require_uploading, upload};
-use super::work::{self, Fault, Filing};
+use super::work::{self, Fault};
 use super::{Version, http, one};
 use crate::Engine;
 use crate::access::Caller;

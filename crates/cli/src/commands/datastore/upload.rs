@@ -113,7 +113,17 @@ pub(super) async fn send(
         upload.taken(&mut data, offered).await?;
     }
     drop(offers);
-    let end = end(client, &route, parts);
+    finish(client, &route, parts, data).await
+}
+
+/// Ends an upload, and looks meanwhile at what was read.
+async fn finish(
+    client: &Client,
+    route: &str,
+    parts: usize,
+    mut data: Data,
+) -> Result<(DatastoreView, Vec<String>)> {
+    let end = end(client, route, parts);
     // While the server files what it has.
     let look = async { tokio::task::block_in_place(|| data.changed()) };
     let (ended, changed) = futures::join!(end, look);

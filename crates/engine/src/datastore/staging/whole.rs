@@ -11,7 +11,8 @@ use grid_store::db::{self, Tx, staged};
 use super::{FILES_MAX, PARTS_MAX, bytes, find_upload, hold, no_upload, open_version, too_many};
 use crate::access::Caller;
 use crate::datastore::Found;
-use crate::datastore::work::{Fault, Filing};
+use crate::datastore::filing::Filing;
+use crate::datastore::work::Fault;
 use crate::error::{Error, Result};
 use crate::{Engine, to_the_end};
 
