@@ -12,6 +12,7 @@
 //! ```
 
 mod room;
+mod time;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, Permissions};
@@ -29,6 +30,7 @@ use grid_manifest::{Check, Entry, Index, Node, decode};
 use serde::{Deserialize, Serialize};
 
 use self::room::{clean, tidy};
+use self::time::date;
 use super::code::{self, fetch_blobs};
 use super::elsewhere;
 use super::tree::blob_path;
@@ -416,24 +418,6 @@ fn lay_out(
         }
     }
     Ok(())
-}
-
-/// Sets the modification time of an empty folder or of a link, which no version shares.
-fn date(path: &Path, modified_ms: i64) -> io::Result<()> {
-    let at = rustix::fs::Timespec {
-        tv_sec: modified_ms.div_euclid(1_000),
-        tv_nsec: modified_ms.rem_euclid(1_000) * 1_000_000,
-    };
-    let times = rustix::fs::Timestamps {
-        last_access: at,
-        last_modification: at,
-    };
-    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-    match rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags) {
-        // A file system that keeps no time of links.
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
-        done => Ok(done?),
-    }
 }
 
 /// Gives a content a name in a version.
