@@ -3,28 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use grid_core::blob::BlobId;
 
-use crate::{CHUNK_BYTES_CENTER, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, id_of};
-
-/// What bits of the rolling hash are zero where a chunk ends: 18 of them below the
-/// center and 14 above, so that few chunks are much longer or shorter.
-const MASK_BELOW: u64 = fastcdc::v2020::MASKS[18];
-const MASK_ABOVE: u64 = fastcdc::v2020::MASKS[14];
-
-/// Length of the first chunk of `bytes`, which are all that is left, or at least
-/// [`CHUNK_BYTES_MAX`] of it.
-pub fn cut(bytes: &[u8]) -> usize {
-    let (_, length) = fastcdc::v2020::cut(
-        bytes,
-        CHUNK_BYTES_MIN,
-        CHUNK_BYTES_CENTER,
-        CHUNK_BYTES_MAX,
-        MASK_BELOW,
-        MASK_ABOVE,
-        MASK_BELOW << 1,
-        MASK_ABOVE << 1,
-    );
-    length
-}
+use crate::gear::cut;
+use crate::{CHUNK_BYTES_MAX, id_of};
 
 /// A piece of content that is stored as one.
 #[derive(Clone, Debug, PartialEq, Eq)]

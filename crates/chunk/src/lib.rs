@@ -14,13 +14,15 @@
 //! the whole are by their hashes, and accepts any cut up to [`CHUNK_BYTES_MAX`].
 
 mod chunker;
+mod gear;
 mod holes;
 mod recipe;
 mod source;
 pub mod sparse;
 mod whole;
 
-pub use chunker::{Chunk, Chunker, cut};
+pub use chunker::{Chunk, Chunker};
+pub use gear::cut;
 pub use holes::Holes;
 pub use recipe::{
     Builder, ENTRY_BYTES, Entry, PAGE_ENTRIES_MAX, Page, PageEntry, Recipe, RecipeError,
