@@ -94,19 +94,11 @@ pub(super) async fn fetched(
         seen = now.progress_bytes.max(seen);
         if moved.elapsed() > QUIET_TOLD && !is_quiet_told && now.message.is_none() {
             is_quiet_told = true;
-            ctx.printer.warn(&format!(
-                "nothing of {name} came for {} seconds: the server waits for {}, or for its turn behind others",
-                QUIET_TOLD.as_secs(),
-                printable(now.source.clone())
-            ));
+            tell_quiet(ctx, &name, &now.source);
         }
         if now.message.is_some() && now.message != waits_for {
-            let why = now.message.clone().unwrap_or_default();
             progress.finish();
-            ctx.printer.warn(&format!(
-                "{name} waits: {}; the server tries again every half minute, also after Ctrl-C, until `grid datastore delete {name}`",
-                printable(why)
-            ));
+            tell_wait(ctx, &name, now.message.as_deref().unwrap_or_default());
         }
         if now.message.is_some() {
             waits_for.clone_from(&now.message);
@@ -143,4 +135,21 @@ pub(super) async fn fetched(
     }
     progress.finish();
     Ok(now)
+}
+
+/// Says why the server does not go on.
+fn tell_wait(ctx: &Ctx, name: &str, why: &str) {
+    ctx.printer.warn(&format!(
+        "{name} waits: {}; the server tries again every half minute, also after Ctrl-C, until `grid datastore delete {name}`",
+        printable(why)
+    ));
+}
+
+/// Says what is waited for where nothing is known.
+fn tell_quiet(ctx: &Ctx, name: &str, source: &str) {
+    ctx.printer.warn(&format!(
+        "nothing of {name} came for {} seconds: the server waits for {}, or for its turn behind others",
+        QUIET_TOLD.as_secs(),
+        printable(source)
+    ));
 }
