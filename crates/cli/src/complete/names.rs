@@ -243,7 +243,7 @@ fn run_of(word: &str) -> &str {
 
 /// The experiments of a run; only their beginning, until the run is clear.
 fn experiments(named: &mut Vec<Named>, called: &str, run: &RunView, word: &str) {
-    let total = u64::from(run.counts.total());
+    let total = run.counts.total();
     let stem = format!("{called}-exp");
     if total > 1 && !word.starts_with(&stem) {
         named.push((stem, String::new()));

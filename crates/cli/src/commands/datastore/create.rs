@@ -329,8 +329,8 @@ fn interrupted(error: anyhow::Error, called: &str) -> anyhow::Error {
         .hint("`grid datastore resume` goes on when the server answers again")
         .into();
     }
-    let is_of_a_file = error.chain().any(|cause| cause.is::<std::io::Error>());
-    if is_of_a_file && !error.chain().any(|cause| cause.is::<Problem>()) {
+    let is_of_a_file = error.root_cause().is::<std::io::Error>();
+    if is_of_a_file && error.downcast_ref::<Problem>().is_none() {
         return Problem::new(format!("{called} is not whole: {error:#}"))
             .hint("mend that; the same create goes on, and so does `grid datastore resume`")
             .into();
