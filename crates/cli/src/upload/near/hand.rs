@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use grid_api::blob::BlobsNamed;
 use grid_api::client::{Client, Error};
-use grid_api::error::ErrorDetail;
+use grid_api::error::{ErrorCode, ErrorDetail};
 use grid_api::handover::{BATCH_FILES_MAX, FILE_BYTES_MIN, Giver, Offer, Told};
 use grid_api::upload::{FileError, is_same, open};
 
@@ -53,9 +53,11 @@ pub(super) async fn all(near: &Near, client: &Client, work: &Arc<Work>) -> Resul
         let Err(trouble) = at_once(work, &wanted).await else {
             return Ok(());
         };
-        let is_refused = match trouble {
+        let pauses = match trouble {
             Trouble::Strange(error) => return Err(error),
             Trouble::Changed => false,
+            // Others of this user hand files over: these are sent.
+            Trouble::Refused(detail) if detail.code == ErrorCode::TooMany => return Ok(()),
             Trouble::Refused(detail) => {
                 let status = detail.code.status();
                 let error = Error::Refused { status, detail };
@@ -70,7 +72,7 @@ pub(super) async fn all(near: &Near, client: &Client, work: &Arc<Work>) -> Resul
             Trouble::Away if is_fresh && tries >= TRIES_MAX / 2 => return Ok(()),
             Trouble::Away => is_fresh,
         };
-        if is_refused {
+        if pauses {
             tokio::time::sleep(pause).await;
             tries += 1;
             pause = (pause * 2).max(Duration::from_millis(1));
