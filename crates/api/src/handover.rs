@@ -5,7 +5,9 @@
 //! file over could open it, so nobody gets to read what they may not; and no path is named.
 //!
 //! The socket and a ticket are told in answer to a request ([`Offer`]).  Whoever connects
-//! sends the ticket, with its length before it (1 byte), then any number of batches: for each file its length (8 bytes, little
+//! sends the ticket, with its length before it (1 byte).  The server shows that it is the one
+//! that gave the ticket out ([`ADMITTED`] and the proof of the offer): else whoever took the
+//! name of a server that has ended would be given files.  Then come any number of batches: for each file its length (8 bytes, little
 //! endian) with the file, and [`END`].  The server says how many bytes it has read, 8 bytes
 //! each time, and at the end what the files are: [`NAMED`] or [`FAILED`], the number of
 //! bytes of what follows (4 bytes, little endian), and a [`BlobsNamed`] or an
@@ -48,6 +50,12 @@ const NAMED: u64 = u64::MAX;
 /// Why they are not kept follows.
 const FAILED: u64 = u64::MAX - 1;
 
+/// The proof of the offer follows.
+const ADMITTED: u64 = u64::MAX - 2;
+
+/// Digits of a proof.
+pub const PROOF_BYTES: usize = 64;
+
 /// Longest answer in bytes: that many names, and some more.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
@@ -62,6 +70,8 @@ pub struct Offer {
     pub socket: String,
     /// What to say there first; good for a minute.
     pub ticket: String,
+    /// What the server answers to it, in 64 digits.
+    pub proof: String,
 }
 
 /// The address of such a socket.
@@ -96,15 +106,33 @@ pub struct Giver {
 }
 
 impl Giver {
-    /// Connects; the server says nothing until it was given something.
-    pub fn connect(offer: &Offer) -> io::Result<Self> {
+    /// Connects, and waits until the server has shown that it is the right one; or what it
+    /// says why it does not take files.
+    pub fn connect(offer: &Offer) -> io::Result<Result<Self, ErrorDetail>> {
         let mut stream = UnixStream::connect_addr(&address(&offer.socket)?)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(Some(SILENCE_MAX))?;
         let length = u8::try_from(offer.ticket.len()).map_err(io::Error::other)?;
         let hello = [&[length], offer.ticket.as_bytes()].concat();
         stream.write_all(&hello)?;
-        Ok(Self { stream })
+        let mut giver = Self { stream };
+        let mut number = [0; 8];
+        giver.stream.read_exact(&mut number)?;
+        match u64::from_le_bytes(number) {
+            ADMITTED => {
+                let mut proof = [0; PROOF_BYTES];
+                giver.stream.read_exact(&mut proof)?;
+                match proof == offer.proof.as_bytes() {
+                    true => Ok(Ok(giver)),
+                    false => Err(io::ErrorKind::PermissionDenied.into()),
+                }
+            }
+            FAILED => {
+                let text = giver.text()?;
+                Ok(Err(serde_json::from_slice(&text)?))
+            }
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 
     /// Hands over the first `length` bytes of a file.
@@ -139,21 +167,28 @@ impl Giver {
         let mut number = [0; 8];
         self.stream.read_exact(&mut number)?;
         let number = u64::from_le_bytes(number);
-        if number < FAILED {
+        if number < ADMITTED {
             return Ok(Told::Read(number));
         }
+        let answer = self.text()?;
+        match number {
+            NAMED => Ok(Told::Named(serde_json::from_slice(&answer)?)),
+            FAILED => Ok(Told::Failed(serde_json::from_slice(&answer)?)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// What stands behind its length.
+    fn text(&mut self) -> io::Result<Vec<u8>> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length) as usize;
         if length > ANSWER_BYTES_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)?;
-        Ok(match number {
-            NAMED => Told::Named(serde_json::from_slice(&answer)?),
-            _ => Told::Failed(serde_json::from_slice(&answer)?),
-        })
+        let mut text = vec![0; length];
+        self.stream.read_exact(&mut text)?;
+        Ok(text)
     }
 }
 
@@ -184,6 +219,11 @@ pub fn receive(stream: impl AsFd) -> io::Result<Option<Message>> {
         }
         _ => Err(broken()),
     }
+}
+
+/// How a server shows that it is the one that made an offer.
+pub fn admitted(proof: &str) -> Vec<u8> {
+    [&ADMITTED.to_le_bytes()[..], proof.as_bytes()].concat()
 }
 
 /// How a server says that it has read so many bytes.

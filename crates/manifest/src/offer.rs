@@ -101,15 +101,6 @@ pub fn parse_offers(bytes: &[u8], most: usize, entries_max: usize) -> Result<Vec
         .ok_or(Error::Damaged("it is something else"))?;
     let mut reader = Reader(rest);
     let mut left = entries_max;
-    let mut entries = |reader: &mut Reader<'_>| {
-        let length = reader.size()?;
-        if length > RAW_BYTES_MAX {
-            return Err(Error::Damaged("a part is too long"));
-        }
-        let entries = read(reader.take(length)?, left)?;
-        left -= entries.len();
-        Ok(entries)
-    };
     let mut offers = Vec::new();
     while !reader.is_over() {
         if offers.len() >= most {
@@ -122,11 +113,11 @@ pub fn parse_offers(bytes: &[u8], most: usize, entries_max: usize) -> Result<Vec
             EDITED => Offer::Edited {
                 block: reader.blob()?,
                 digest: reader.blob()?,
-                removed: removed(&mut reader)?,
-                put: entries(&mut reader)?,
+                removed: removed(&mut reader, &mut left)?,
+                put: entries(&mut reader, &mut left)?,
             },
             WHOLE => Offer::Whole {
-                entries: entries(&mut reader)?,
+                entries: entries(&mut reader, &mut left)?,
             },
             _ => return Err(Error::Damaged("a part of a kind that there is not")),
         });
@@ -134,11 +125,23 @@ pub fn parse_offers(bytes: &[u8], most: usize, entries_max: usize) -> Result<Vec
     Ok(offers)
 }
 
-fn removed(reader: &mut Reader<'_>) -> Result<Vec<String>, Error> {
+/// Reads entries, of which so many may still come.
+fn entries(reader: &mut Reader<'_>, left: &mut usize) -> Result<Vec<Entry>, Error> {
+    let length = reader.size()?;
+    if length > RAW_BYTES_MAX {
+        return Err(Error::Damaged("a part is too long"));
+    }
+    let entries = read(reader.take(length)?, *left)?;
+    *left -= entries.len();
+    Ok(entries)
+}
+
+fn removed(reader: &mut Reader<'_>, left: &mut usize) -> Result<Vec<String>, Error> {
     let count = reader.size()?;
-    if count > BLOCK_ENTRIES_MAX {
+    if count > BLOCK_ENTRIES_MAX || count > *left {
         return Err(Error::Damaged("more is removed than there was"));
     }
+    *left -= count;
     let mut paths: Vec<String> = Vec::new();
     for _ in 0..count {
         let before = paths.last().map_or("", String::as_str);

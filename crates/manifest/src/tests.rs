@@ -298,3 +298,17 @@ proptest! {
         let _ = parse_offers(&[b"gdo1", &bytes[..]].concat(), 9, 9);
     }
 }
+
+#[test]
+fn of_what_is_removed_there_is_no_more_than_of_entries() {
+    let removed: Vec<String> = (0..10).map(|n| format!("file-{n}")).collect();
+    let edited = Offer::Edited {
+        block: BlobId::from_bytes([1; 32]),
+        digest: BlobId::from_bytes([2; 32]),
+        removed,
+        put: Vec::new(),
+    };
+    let bytes = write_offers(&[edited.clone(), edited]);
+    assert!(parse_offers(&bytes, 9, 20).is_ok());
+    assert!(parse_offers(&bytes, 9, 19).is_err());
+}

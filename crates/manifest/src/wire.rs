@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use grid_core::blob::{BLOB_ID_BYTES, BlobId};
 use zstd::bulk::{Compressor, Decompressor};
 
-use super::Error;
+use super::{Error, PATH_BYTES_MAX};
 
 /// Writes.
 #[derive(Default)]
@@ -100,6 +100,10 @@ impl<'a> Reader<'a> {
             .ok_or(Error::Damaged("a path shares more than there is"))?;
         let length = self.size()?;
         let rest = self.take(length)?;
+        // Few bytes that share much would otherwise become very many.
+        if shared.len() + rest.len() > PATH_BYTES_MAX {
+            return Err(Error::Damaged("a path is too long"));
+        }
         text(&[shared, rest].concat())
     }
 

@@ -24,7 +24,7 @@ use grid_engine::ticket::{self, Purpose};
 use grid_engine::{Clock as _, Engine, SystemClock};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ use crate::error::{Failure, Result};
 
 /// Connections at once, each with some megabytes of memory while it is busy.
 /// Higher: more memory and threads.  Lower: others send their files, which takes longer.
-const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_MAX: u32 = 32;
 
 /// Connections of one user.  Higher: one user takes all places; lower: the processors of
 /// the machine are not all busy.
@@ -42,9 +42,17 @@ pub(crate) const CONNECTIONS_OF_ONE_MAX: usize = 8;
 /// How long the ticket may take to come.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long nothing may come.  Higher: who only wants to hold a place holds it longer;
-/// lower: who looks at slow files between two is cut off.
+/// How long nothing may come, or be taken.  Higher: who only wants to hold a place holds it
+/// longer; lower: who looks at slow files between two is cut off.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+/// The pause after a connection could not be accepted, for want of descriptors say.
+/// Higher: the next one waits; lower: it is tried in vain.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a server that stops waits for the last piece of a file to be read and stored.
+/// Higher: one on a disk that hangs holds it up; lower: a slow disk is left behind.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a ticket is good, in milliseconds, for connections that begin.
 /// Higher: one that got lost is good for longer; lower: slow machines have to ask again.
@@ -59,6 +67,8 @@ const TELL_BYTES: u64 = 4 << 20;
 pub(crate) struct Handover {
     /// Nothing where the system has no such sockets.
     socket: Option<Arc<str>>,
+    /// Makes proofs: drawn at each start.
+    key: [u8; 32],
     here: Arc<Mutex<HashMap<UserId, usize>>>,
 }
 
@@ -74,8 +84,10 @@ impl Handover {
         let listener = bound
             .inspect_err(|error| tracing::info!(%error, "open files are not taken"))
             .ok();
+        let drawn = [(); 2].map(|()| SystemClock.entropy().to_le_bytes());
         let handover = Self {
             socket: listener.is_some().then(|| name.into()),
+            key: *blake3::hash(&drawn.concat()).as_bytes(),
             here: Arc::default(),
         };
         (handover, listener)
@@ -87,65 +99,93 @@ impl Handover {
         let ticket = ticket::issue(engine, caller, &Purpose::HandOver, TICKET_LIFE_MS);
         Some(Offer {
             socket,
+            proof: self.proof(&ticket.text),
             ticket: ticket.text,
         })
     }
 
-    /// Takes files until the server stops.
+    /// What nobody else can say to this ticket.
+    fn proof(&self, ticket: &str) -> String {
+        let proof = blake3::keyed_hash(&self.key, ticket.as_bytes());
+        proof.to_hex().to_string()
+    }
+
+    /// Takes files until the server stops, and until nobody reads one any more: who comes
+    /// after this server must be alone.
     pub(crate) async fn serve(
         self,
         listener: StdListener,
         engine: Engine,
         stop: CancellationToken,
-    ) {
+    ) -> io::Result<()> {
         let listener = match UnixListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::warn!(%error, "open files are not taken");
-                return stop.cancelled().await;
+                stop.cancelled().await;
+                return Ok(());
             }
         };
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = connections.join_next(), if !connections.is_empty() => continue,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             };
-            let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&room).try_acquire_owned())
-            else {
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
                 // Whoever is turned away sends the files.
-                tokio::task::yield_now().await;
                 continue;
             };
             let (handover, engine) = (self.clone(), engine.clone());
             connections.spawn(async move {
-                let _place = place;
-                if let Err(error) = handover.connection(&engine, stream).await {
+                let connection = handover.connection(&engine, stream, Arc::new(place));
+                if let Err(error) = connection.await {
                     tracing::debug!(%error, "whoever handed files over went away");
                 }
             });
         }
+        connections.shutdown().await;
+        // What reads a file has a place until it has ended, too.
+        if timeout(END_LIMIT, room.acquire_many(CONNECTIONS_MAX))
+            .await
+            .is_err()
+        {
+            tracing::warn!("a file that was handed over cannot be read, nor be given up");
+        }
+        Ok(())
     }
 
     /// Listens to one program until it hangs up.
-    async fn connection(&self, engine: &Engine, mut stream: UnixStream) -> io::Result<()> {
+    async fn connection(
+        &self,
+        engine: &Engine,
+        mut stream: UnixStream,
+        room: Arc<OwnedSemaphorePermit>,
+    ) -> io::Result<()> {
         let text = timeout(HELLO_LIMIT, hello(&mut stream)).await??;
         let (caller, _place) = match self.admit(engine, &text).await {
             Ok(admitted) => admitted,
             Err(failure) => {
                 let refused = handover::answer(&Err(failure.body().error))?;
-                return stream.write_all(&refused).await;
+                return say(&mut stream, &refused).await;
             }
         };
+        let admitted = handover::admitted(&self.proof(&text));
+        say(&mut stream, &admitted).await?;
         let mut message = next(&stream).await?;
         while let Some(first) = message {
-            let (became, is_over) = match batch(engine, &caller, &mut stream, first).await? {
+            let became = batch(engine, &caller, (&mut stream, &room), first).await?;
+            let (became, is_over) = match became {
                 Ok(named) => (Ok(named), false),
                 Err(failure) => (Err(failure.body().error), true),
             };
-            stream.write_all(&handover::answer(&became)?).await?;
+            say(&mut stream, &handover::answer(&became)?).await?;
             if is_over {
                 break;
             }
@@ -216,21 +256,29 @@ async fn next(stream: &UnixStream) -> io::Result<Option<Message>> {
 async fn batch(
     engine: &Engine,
     caller: &Caller,
-    stream: &mut UnixStream,
+    (stream, room): (&mut UnixStream, &Arc<OwnedSemaphorePermit>),
     first: Message,
 ) -> io::Result<Result<BlobsNamed>> {
-    let mut files = match Files::begin(engine, caller).await {
-        Ok(files) => files,
-        Err(error) => return Ok(Err(error.into())),
+    let mut files = match timeout(SILENCE_LIMIT, Files::begin(engine, caller)).await {
+        Ok(Ok(files)) => files,
+        Ok(Err(error)) => return Ok(Err(error.into())),
+        Err(_) => {
+            let message = "others of this user send files: there is no place for more";
+            return Ok(Err(Failure::new(ErrorCode::TooMany, message)));
+        }
     };
     let mut count = 0;
     let mut message = Some(first);
     while let Some(Message::File(file, length)) = message {
         count += 1;
-        if let Err(detail) = check(&file, length, count) {
-            return Ok(Err(detail));
-        }
-        if let Err(failure) = take(&mut files, stream, file, length).await? {
+        // Whatever file system it is on may let one wait.
+        let checked = move || check(&file, length, count).map(|()| file);
+        let checked = tokio::task::spawn_blocking(checked).await;
+        let file = match checked.map_err(io::Error::other)? {
+            Ok(file) => file,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if let Err(failure) = take(&mut files, (stream, room), file, length).await? {
             return Ok(Err(failure));
         }
         message = next(stream).await?;
@@ -267,22 +315,24 @@ fn check(file: &File, length: u64, count: usize) -> Result<()> {
 /// Takes one file, and says on the way how far that is.
 async fn take(
     files: &mut Files,
-    stream: &mut UnixStream,
+    (stream, room): (&mut UnixStream, &Arc<OwnedSemaphorePermit>),
     file: File,
     length: u64,
 ) -> io::Result<Result<()>> {
     let reading = Arc::new(Reading::default());
-    let read = Arc::clone(&reading);
-    let taken = files.take(file, length, move |bytes| read.add(bytes));
+    // However this ends, the file is read no further.
+    let _waits = Waits(Arc::clone(&reading));
+    let (read, place) = (Arc::clone(&reading), Arc::clone(room));
+    let taken = files.take(file, length, move |bytes| {
+        let _place = &place;
+        read.add(bytes)
+    });
     tokio::pin!(taken);
     let taken = loop {
         tokio::select! {
             taken = &mut taken => break taken,
             () = reading.more.notified() => {
-                if let Err(error) = tell(stream, &reading).await {
-                    reading.is_alone.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
+                tell(stream, &reading).await?;
             }
         }
     };
@@ -303,6 +353,15 @@ struct Reading {
     is_alone: AtomicBool,
 }
 
+/// Somebody waits for a file, until this is dropped.
+struct Waits(Arc<Reading>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.is_alone.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Reading {
     fn add(&self, bytes: u64) -> bool {
         let untold = self.untold.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -316,6 +375,11 @@ impl Reading {
 async fn tell(stream: &mut UnixStream, reading: &Reading) -> io::Result<()> {
     match reading.untold.swap(0, Ordering::Relaxed) {
         0 => Ok(()),
-        bytes => stream.write_all(&handover::read(bytes)).await,
+        bytes => say(stream, &handover::read(bytes)).await,
     }
+}
+
+/// Says something to who may not listen.
+async fn say(stream: &mut UnixStream, bytes: &[u8]) -> io::Result<()> {
+    timeout(SILENCE_LIMIT, stream.write_all(bytes)).await?
 }

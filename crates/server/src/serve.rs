@@ -126,11 +126,11 @@ impl Server {
             local_url: doors.local_url.clone(),
             pid: std::process::id(),
         };
-        let (enders, listeners) = doors.serve(&app);
+        let (enders, mut listeners) = doors.serve(&app);
         folder.write_running(&running)?;
-        let mut background = background(&engine, &stop);
+        let background = background(&engine, &stop);
         if let Some(handed) = handed {
-            background.spawn(handover.serve(handed, engine.clone(), stop.clone()));
+            listeners.spawn(handover.serve(handed, engine.clone(), stop.clone()));
         }
         Ok(Self {
             executor,

@@ -228,12 +228,19 @@ impl Reader {
         let Some(mut next) = self.files.pop() else {
             return;
         };
+        let mut is_first = false;
         while next.advance().is_some() {
+            is_first |= next.is_first;
+            if next.known.is_entered() {
+                continue;
+            }
             let is_behind = last.as_ref().is_none_or(|last| next.known.path > *last);
-            if is_behind && !next.known.is_entered() {
+            if is_behind {
+                next.is_first = is_first;
                 self.current = Some(next);
                 return;
             }
+            is_first = false;
         }
         self.advance();
     }

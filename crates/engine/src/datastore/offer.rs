@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use grid_core::blob::BlobId;
-use grid_manifest::{BLOCK_ENTRIES_MAX, Entry, Index, Offer, Part, Stored, parse_offers};
+use grid_manifest::{BLOCK_ENTRIES_MAX, Entry, Index, Node, Offer, Part, Stored, parse_offers};
 use grid_store::blobs::SMALL_BYTES_MAX;
 use grid_store::db;
 
@@ -117,6 +117,8 @@ struct Together {
     new: HashSet<BlobId>,
     /// The block before, when nothing is different.
     same: Option<BlobId>,
+    /// Whether there is a block before.
+    is_of_before: bool,
 }
 
 /// Puts parts together; `None` for those that name what is not known.
@@ -145,6 +147,7 @@ async fn look(
         let offered = tokio::task::spawn_blocking(move || put_together(number, offer, block));
         let offered = offered.await.map_err(Error::internal)?;
         let offered = offered.map_err(|error| Error::invalid(error.to_string()))?;
+        let offered = offered.map_or(Ok(None), own)?;
         entries += offered.as_ref().map_or(0, |offered| offered.entries.len());
         if entries > ENTRIES_MAX {
             return Err(Error::TooLarge {
@@ -155,6 +158,28 @@ async fn look(
         looked.push(offered);
     }
     Ok(looked)
+}
+
+/// Refuses what only the server may say; `None` of what the version before says for it: that
+/// has to be sent.
+fn own(together: Together) -> Result<Option<Together>> {
+    if let Some(strange) = together.entries.iter().find(|entry| entry.mode > 0o777) {
+        return Err(Error::invalid(format!(
+            "'{}': a mode says who may read, write and execute, and nothing else",
+            strange.path
+        )));
+    }
+    let is_elsewhere = |entry: &Entry| matches!(entry.node, Node::Elsewhere { .. });
+    let Some(strange) = together.entries.iter().find(|entry| is_elsewhere(entry)) else {
+        return Ok(Some(together));
+    };
+    if together.is_of_before {
+        return Ok(None);
+    }
+    Err(Error::invalid(format!(
+        "'{}': only the server says what is elsewhere",
+        strange.path
+    )))
 }
 
 /// The index of the version before.
@@ -173,6 +198,7 @@ fn put_together(
     offer: Offer,
     block: Vec<Entry>,
 ) -> Result<Option<Together>, grid_manifest::Error> {
+    let is_of_before = offer.before().is_some();
     let same = match &offer {
         Offer::Same { block } => Some(*block),
         Offer::Edited { .. } | Offer::Whole { .. } => None,
@@ -189,13 +215,18 @@ fn put_together(
         entries,
         new,
         same,
+        is_of_before,
     }))
 }
 
 /// Blobs that are not there.  The others stay for a while, having been asked about.
 async fn unstored(engine: &Engine, looked: &[Option<Together>]) -> Result<HashSet<BlobId>> {
     let parts = looked.iter().flatten();
-    let blobs = parts.flat_map(|offered| offered.entries.iter().filter_map(Entry::blob));
+    let blobs = parts.flat_map(|offered| {
+        let entries = offered.entries.iter().filter_map(Entry::blob);
+        // A block that is named stays as well.
+        entries.chain(offered.same)
+    });
     let blobs = blobs.collect();
     let missing = engine.inner.blobs.missing(blobs).await?;
     Ok(missing.into_iter().collect())

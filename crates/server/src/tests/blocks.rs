@@ -232,3 +232,35 @@ async fn blocks_and_parts_that_are_cut_otherwise_make_one_list() {
         assert!(text.contains(expected), "{text}");
     }
 }
+
+#[tokio::test]
+async fn what_only_the_server_may_say_is_refused() {
+    let world = World::new().await;
+    let ada = world.ada.clone();
+    let id = begin(&world, &ada, "digits").await;
+    let path = format!("/datastores/{id}/parts?from=0");
+    let node = Node::Elsewhere {
+        size_bytes: 1 << 40,
+        tag: "x".to_owned(),
+    };
+    let elsewhere = Entry {
+        node,
+        ..entry("data/1".to_owned(), b"")
+    };
+    let special = Entry {
+        mode: 0o4_755,
+        ..entry("data/1".to_owned(), b"")
+    };
+    for (strange, why) in [(elsewhere, "elsewhere"), (special, "mode")] {
+        let body = write_offers(&[whole(&[strange])]);
+        let said = world.put(&ada, &path, body).await.refused(400);
+        assert!(said.contains("data/1") && said.contains(why), "{said}");
+    }
+    // Few bytes that would become very many.
+    let long = |number| entry(format!("{}{number:05}", "a/".repeat(2_100)), b"");
+    let entries: Vec<Entry> = (0..10_000).map(long).collect();
+    let body = write_offers(&[whole(&entries)]);
+    assert!(body.len() < 1 << 20, "{}", body.len());
+    let said = world.put(&ada, &path, body).await.refused(400);
+    assert!(said.contains("too long"), "{said}");
+}

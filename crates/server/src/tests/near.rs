@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use grid_api::error::{ErrorCode, ErrorDetail};
-use grid_api::handover::{FILE_BYTES_MIN, Giver, Offer, Told};
+use grid_api::handover::{FILE_BYTES_MIN, Giver, Offer, PROOF_BYTES, Told};
 use grid_api::upload::machine;
 use grid_core::blob::BlobId;
 use serde_json::{Value, json};
@@ -123,7 +123,10 @@ fn end_of(giver: &mut Giver) -> io::Result<(u64, Told)> {
 /// Hands these over, each with a length, and ends the batch.
 async fn hand_over(offer: Offer, files: Vec<(File, u64)>) -> io::Result<(u64, Told)> {
     let handing = move || {
-        let mut giver = Giver::connect(&offer)?;
+        let mut giver = match Giver::connect(&offer)? {
+            Ok(giver) => giver,
+            Err(refused) => return Ok((0, Told::Failed(refused))),
+        };
         for (file, length) in &files {
             // Whoever is refused hears why below.
             let _ = giver.give(file, *length);
@@ -209,6 +212,14 @@ async fn who_has_no_ticket_and_what_is_no_file_is_refused() {
         let told = hand_over(offer.clone(), vec![(file(), 1_000_000), (strange, length)]).await;
         assert_eq!(refused(told).code, ErrorCode::Conflict, "{length}");
     }
+    // Nothing is given to who has only the name.
+    let other = Offer {
+        proof: "0".repeat(PROOF_BYTES),
+        ..offer.clone()
+    };
+    let told = hand_over(other, vec![(file(), 1_000_000)]).await;
+    let kind = told.expect_err("another server").kind();
+    assert_eq!(kind, io::ErrorKind::PermissionDenied);
     // Of a batch that is not ended nothing counts.
     let id = names(std::slice::from_ref(&bytes)).remove(0);
     let ask = json!({ "blobs": [id] });
@@ -225,7 +236,10 @@ async fn one_user_does_not_take_all_places() {
     let offer = door(&world, &ada).await;
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS_OF_ONE_MAX {
-        let giver = Giver::connect(&offer).expect("connected");
+        let offer = offer.clone();
+        let connecting = tokio::task::spawn_blocking(move || Giver::connect(&offer));
+        let connected = connecting.await.expect("it ends").expect("an answer");
+        let giver = connected.expect("connected");
         // Whoever hears something has a place.
         giver.give(&file()[0].0, 1_000_000).expect("given");
         let heard = tokio::task::spawn_blocking(move || {

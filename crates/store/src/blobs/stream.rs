@@ -186,7 +186,8 @@ impl BlobsWriter {
         }
         let piece = self.spare.take().unwrap_or_else(buffer);
         let reading = move || parser.read(&file, length, piece, tell);
-        let (piece, parser) = blocking(reading).await?;
+        let (mut piece, parser) = blocking(reading).await?;
+        piece.truncate(LEFT_BYTES_MAX);
         self.spare = Some(piece);
         let Some(parser) = parser else {
             return Ok(false);
@@ -241,11 +242,12 @@ impl Parser {
                 }
                 Err(error) => return Err(BlobError::io("read a file that was handed over", error)),
             }
-            self.feed(&mut piece)?;
-            done += wanted;
+            // Nothing is stored any more once nobody waits, however long the read took.
             if !tell(wanted) {
                 return Ok((piece, None));
             }
+            self.feed(&mut piece)?;
+            done += wanted;
             if done == length {
                 return Ok((piece, Some(self)));
             }

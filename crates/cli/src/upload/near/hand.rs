@@ -56,18 +56,11 @@ pub(super) async fn all(near: &Near, client: &Client, work: &Arc<Work>) -> Resul
         let pauses = match trouble {
             Trouble::Strange(error) => return Err(error),
             Trouble::Changed => false,
-            // Others of this user hand files over: these are sent.
-            Trouble::Refused(detail) if detail.code == ErrorCode::TooMany => return Ok(()),
-            Trouble::Refused(detail) => {
-                let status = detail.code.status();
-                let error = Error::Refused { status, detail };
-                // A ticket that is too old is refused, too.
-                let is_final = is_fresh && !error.is_transient();
-                if is_final || tries >= TRIES_MAX {
-                    return Err(error);
-                }
-                is_fresh
-            }
+            // A ticket is too old after a while.
+            Trouble::Refused(detail) if !is_fresh && detail.code == ErrorCode::Forbidden => false,
+            // There is no room, or the server cannot read what this user can; or there is
+            // another reason, which is said when they are sent.
+            Trouble::Refused(_) => return Ok(()),
             // It may be another network, in which the socket cannot be reached.
             Trouble::Away if is_fresh && tries >= TRIES_MAX / 2 => return Ok(()),
             Trouble::Away => is_fresh,
@@ -164,7 +157,7 @@ impl Batch {
             self.files.push((number, file, metadata));
             let giver = match giver {
                 Some(giver) => giver,
-                None => giver.insert(Giver::connect(offer)?),
+                None => giver.insert(Giver::connect(offer)?.map_err(Trouble::Refused)?),
             };
             self.give(giver, size)?;
             while self.unread > AHEAD_BYTES {
