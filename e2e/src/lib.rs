@@ -3,6 +3,7 @@
 //!
 //! Nothing here looks inside: what a test sees is what a person would see.
 
+pub mod common;
 pub mod groups;
 pub mod left;
 pub mod line;

@@ -3,20 +3,15 @@
 //!
 //! Ada owns the team `vision`, Bob is a member, Eve is somebody else with an account.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
+use grid_e2e::common::{large, same_tree, vision};
 use grid_e2e::s3::{Bucket, KEY, SECRET};
 use grid_e2e::{Ran, Server, wait_for};
 
 fn team() -> Server {
     let server = Server::start_with(&[], &[("GRID_SERVER_FETCH_PRIVATE", "true")]);
-    server.person("bob");
-    server.person("eve");
-    server.grid("ada", &["team", "create", "vision"]).ok();
-    let invite = ["team", "invite", "vision", "bob"];
-    server.grid("ada", &invite).ok();
-    server.grid("bob", &["team", "join", "vision"]).ok();
+    vision(&server);
     server
 }
 
@@ -33,18 +28,6 @@ fn credential(server: &Server, bucket: &Bucket) {
         bucket.url
     );
     grid(server, "ada", &line).ok();
-}
-
-fn same_tree(one: &Path, other: &Path) {
-    let ran = Command::new("diff").arg("-r").arg(one).arg(other).output();
-    assert_eq!(Ran::of(&ran.expect("diff starts")).stdout, "");
-}
-
-/// More than a chunk, and of no pattern.
-fn large() -> Vec<u8> {
-    (0..3_000_000_u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use grid_e2e::common::{same_tree, vision};
 use grid_e2e::{Ran, Server, wait_for};
 use serde_json::Value;
 
@@ -23,12 +24,7 @@ echo over
 
 fn team() -> Server {
     let server = Server::start_with(&[], &[("GRID_SERVER_FETCH_PRIVATE", "true")]);
-    server.person("bob");
-    server.person("eve");
-    server.grid("ada", &["team", "create", "vision"]).ok();
-    let invite = ["team", "invite", "vision", "bob"];
-    server.grid("ada", &invite).ok();
-    server.grid("bob", &["team", "join", "vision"]).ok();
+    vision(&server);
     server.script("read.sh", READ);
     server
 }
@@ -272,13 +268,6 @@ fn half_way(server: &Server) {
         let files = one["files"].as_u64().unwrap_or_default();
         (one["state"] == "uploading" && files > 0).then_some(())
     });
-}
-
-fn same_tree(one: &Path, other: &Path) {
-    let mut command = Command::new("diff");
-    let ran = command.arg("-r").arg(one).arg(other).output();
-    let ran = Ran::of(&ran.expect("diff starts"));
-    assert_eq!(ran.stdout, "");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use grid_e2e::common::Dice;
 use grid_e2e::left::{NOTHING_BYTES, assert_nothing, collect_now, files};
 use grid_e2e::{Ran, Server, moment, now, wait_for};
 use serde_json::Value;
@@ -21,18 +22,6 @@ const MOMENT_MS: u64 = 900;
 
 /// Adds up what a version has, so that all of it is read.
 const READ: &str = "#!/bin/bash\ncat \"$GRID_DATASTORES\"/many/*/* | wc -c\n";
-
-/// Numbers without an order.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most
-    }
-}
 
 fn grid(server: &Server, line: &str) -> Ran {
     let words: Vec<&str> = line.split(' ').collect();

@@ -5,17 +5,13 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use grid_e2e::common::vision;
 use grid_e2e::{Ran, Server, wait_for};
 use serde_json::Value;
 
 fn team() -> Server {
     let server = Server::start(&[]);
-    server.person("bob");
-    server.person("eve");
-    server.grid("ada", &["team", "create", "vision"]).ok();
-    let invite = ["team", "invite", "vision", "bob"];
-    server.grid("ada", &invite).ok();
-    server.grid("bob", &["team", "join", "vision"]).ok();
+    vision(&server);
     server
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use grid_e2e::common::Dice;
 use grid_e2e::left::assert_nothing;
 use grid_e2e::line::{Line, Mode};
 use grid_e2e::s3::{Bucket, KEY, SECRET};
@@ -49,18 +50,6 @@ const SLOWLY: &str = "import sys, time\nwhile piece := sys.stdin.buffer.read(1 <
 
 /// How much later parts begin to come, in milliseconds: their program takes that to start.
 const PARTS_LATER_MS: u64 = 900;
-
-/// Numbers without an order.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most
-    }
-}
 
 /// A web server over a folder.
 struct Web(Child);

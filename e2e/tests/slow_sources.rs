@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use grid_e2e::common::{large, same_tree};
 use grid_e2e::line::{Line, Mode};
 use grid_e2e::s3::{Bucket, KEY, NAME, SECRET};
 use grid_e2e::{Ran, Server, moment, now, wait_for, wait_up_to};
@@ -53,17 +54,6 @@ fn ends(mut client: Child, said: &Path) {
     });
     let said = std::fs::read_to_string(said).unwrap_or_default();
     assert!(status.success(), "{said}");
-}
-
-fn same_tree(one: &Path, other: &Path) {
-    let ran = Command::new("diff").arg("-r").arg(one).arg(other).output();
-    assert_eq!(Ran::of(&ran.expect("diff starts")).stdout, "");
-}
-
-fn large() -> Vec<u8> {
-    (0..3_000_000_u32)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect()
 }
 
 /// A server, and a bucket at the end of a line.
