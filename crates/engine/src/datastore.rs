@@ -23,6 +23,7 @@ mod offer;
 pub mod staging;
 mod unpack;
 mod upload;
+mod whole;
 mod work;
 
 use std::collections::{HashMap, HashSet};

@@ -2,8 +2,8 @@
 
 use grid_core::blob::BlobId;
 
-use super::wire::{Reader, Writer, pack, unpack};
-use super::{Entry, Error, Line, Node, What};
+use super::wire::{Reader, Writer, pack, text, unpack};
+use super::{Entry, Error, Line, What};
 
 /// The first bytes of a part; another format has others.
 const MAGIC: &[u8; 4] = b"gdb1";
@@ -46,14 +46,39 @@ pub(super) fn raw(entries: &[Entry]) -> Vec<u8> {
 }
 
 fn raw_of<'a>(lines: impl ExactSizeIterator<Item = Line<'a>>) -> Vec<u8> {
-    let mut out = Writer(Vec::with_capacity(MAGIC.len() + lines.len() * ENTRY_BYTES));
-    out.0.extend_from_slice(MAGIC);
-    let (mut path, mut modified_ms) = ("", 0);
+    let mut out = LineWriter::of(lines.len());
     for line in lines {
-        out.path(path, line.path);
+        out.line(line);
+    }
+    out.finish()
+}
+
+/// Writes lines one after the other.
+pub(super) struct LineWriter {
+    out: Writer,
+    path: String,
+    modified_ms: i64,
+}
+
+impl LineWriter {
+    /// Of so many lines, more or less.
+    pub(super) fn of(lines: usize) -> Self {
+        let mut out = Writer(Vec::with_capacity(MAGIC.len() + lines * ENTRY_BYTES));
+        out.0.extend_from_slice(MAGIC);
+        Self {
+            out,
+            path: String::new(),
+            modified_ms: 0,
+        }
+    }
+
+    pub(super) fn line(&mut self, line: Line<'_>) {
+        let out = &mut self.out;
+        out.path(&self.path, line.path);
         out.number(line.mode.into());
-        out.signed(line.modified_ms.wrapping_sub(modified_ms));
-        (path, modified_ms) = (line.path, line.modified_ms);
+        out.signed(line.modified_ms.wrapping_sub(self.modified_ms));
+        line.path.clone_into(&mut self.path);
+        self.modified_ms = line.modified_ms;
         match line.what {
             What::File { blob, size_bytes } => {
                 out.0.push(FILE);
@@ -72,7 +97,91 @@ fn raw_of<'a>(lines: impl ExactSizeIterator<Item = Line<'a>>) -> Vec<u8> {
             }
         }
     }
-    out.0
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.out.0
+    }
+}
+
+/// A block whose lines are read one after the other, without keeping them.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Nothing, of a block that has no lines.
+    raw: Vec<u8>,
+}
+
+impl Unpacked {
+    /// Unpacks what [`encode`] wrote.
+    pub fn of(packed: &[u8]) -> Result<Self, Error> {
+        let raw = unpack(packed, RAW_BYTES_MAX)?;
+        Ok(Self { raw })
+    }
+
+    /// How many lines it has, more or less.
+    pub(super) fn lines_guessed(&self) -> usize {
+        self.raw.len() / ENTRY_BYTES
+    }
+
+    /// Its lines.
+    pub(super) fn lines(&self) -> Result<LineReader<'_>, Error> {
+        match self.raw.is_empty() {
+            true => Ok(LineReader::default()),
+            false => LineReader::of(&self.raw),
+        }
+    }
+}
+
+/// Reads what [`LineWriter`] wrote.
+#[derive(Default)]
+pub(super) struct LineReader<'a> {
+    reader: Reader<'a>,
+    path: Vec<u8>,
+    modified_ms: i64,
+}
+
+impl<'a> LineReader<'a> {
+    pub(super) fn of(raw: &'a [u8]) -> Result<Self, Error> {
+        let rest = raw
+            .strip_prefix(MAGIC)
+            .ok_or(Error::Damaged("it is something else"))?;
+        Ok(Self {
+            reader: Reader(rest),
+            path: Vec::new(),
+            modified_ms: 0,
+        })
+    }
+
+    /// The next line, which is there until the one after it is read.
+    pub(super) fn next(&mut self) -> Result<Option<Line<'_>>, Error> {
+        let reader = &mut self.reader;
+        if reader.is_over() {
+            return Ok(None);
+        }
+        reader.path_into(&mut self.path)?;
+        let mode = u32::try_from(reader.number()?).map_err(|_| Error::Damaged("a mode"))?;
+        self.modified_ms = self.modified_ms.wrapping_add(reader.signed()?);
+        let what = match reader.take(1)?[0] {
+            FILE => What::File {
+                size_bytes: reader.number()?,
+                blob: reader.blob()?,
+            },
+            FOLDER => What::Folder,
+            LINK => What::Link {
+                target: reader.text()?,
+            },
+            ELSEWHERE => What::Elsewhere {
+                size_bytes: reader.number()?,
+                tag: reader.text()?,
+            },
+            _ => return Err(Error::Damaged("an entry of a kind that there is not")),
+        };
+        Ok(Some(Line {
+            path: text(&self.path)?,
+            mode,
+            modified_ms: self.modified_ms,
+            what,
+        }))
+    }
 }
 
 /// Reads what [`encode`] wrote.
@@ -82,41 +191,13 @@ pub fn decode(packed: &[u8]) -> Result<Vec<Entry>, Error> {
 
 /// Reads what [`raw`] wrote of at most so many entries.
 pub(super) fn read(raw: &[u8], most: usize) -> Result<Vec<Entry>, Error> {
-    let rest = raw
-        .strip_prefix(MAGIC)
-        .ok_or(Error::Damaged("it is something else"))?;
-    let mut reader = Reader(rest);
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut modified_ms = 0_i64;
-    while !reader.is_over() {
+    let mut lines = LineReader::of(raw)?;
+    let mut entries = Vec::with_capacity((raw.len() / ENTRY_BYTES).min(most));
+    while let Some(line) = lines.next()? {
         if entries.len() >= most {
             return Err(Error::Damaged("it has too many entries"));
         }
-        let before = entries.last().map_or("", |entry| entry.path.as_str());
-        let path = reader.path(before)?;
-        let mode = u32::try_from(reader.number()?).map_err(|_| Error::Damaged("a mode"))?;
-        modified_ms = modified_ms.wrapping_add(reader.signed()?);
-        let node = match reader.take(1)?[0] {
-            FILE => Node::File {
-                size_bytes: reader.number()?,
-                blob: reader.blob()?,
-            },
-            FOLDER => Node::Folder,
-            LINK => Node::Link {
-                target: reader.text()?,
-            },
-            ELSEWHERE => Node::Elsewhere {
-                size_bytes: reader.number()?,
-                tag: reader.text()?,
-            },
-            _ => return Err(Error::Damaged("an entry of a kind that there is not")),
-        };
-        entries.push(Entry {
-            path,
-            mode,
-            modified_ms,
-            node,
-        });
+        entries.push(line.to_entry());
     }
     Ok(entries)
 }

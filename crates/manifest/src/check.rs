@@ -1,6 +1,6 @@
 //! Whether a list of paths can be laid out as files, and stays inside itself.
 
-use super::{Entry, Error, Node};
+use super::{Entry, Error, Line, What};
 
 /// Longest path, in bytes; what Linux opens in one go.
 pub const PATH_BYTES_MAX: usize = 4_095;
@@ -14,37 +14,42 @@ pub const TARGET_BYTES_MAX: usize = 4_095;
 /// Looks at the entries of a list one after the other.
 #[derive(Debug, Default)]
 pub struct Check {
-    /// The last entry, and those before it whose paths it begins with, with whether they are
-    /// folders: what the next one may lie below.
-    above: Vec<(String, bool)>,
+    /// The path of the last entry.
+    last: String,
+    /// Entries before it whose paths it begins with, and itself: how long their paths are, and
+    /// whether they are folders.  The next one may lie below any of them.
+    above: Vec<(usize, bool)>,
 }
 
 impl Check {
     /// Takes the next entry, or says what is wrong with it.
     pub fn next(&mut self, entry: &Entry) -> Result<(), Error> {
-        let path = entry.path.as_str();
+        self.next_line(entry.line())
+    }
+
+    /// The same, of an entry that is kept otherwise.
+    pub(super) fn next_line(&mut self, line: Line<'_>) -> Result<(), Error> {
+        let path = line.path;
         check_path(path)?;
         self.comes_next(path)?;
-        if let Node::Link { target } = &entry.node {
+        if let What::Link { target } = line.what {
             check_target(path, target)?;
         }
         self.leave(path);
-        for (above, is_folder) in &self.above {
+        for (above, is_folder) in self.paths() {
             if path.as_bytes().get(above.len()) == Some(&b'/') {
-                return Err(if *is_folder {
-                    Error::NotEmpty {
-                        path: above.clone(),
-                    }
+                let above = above.to_owned();
+                return Err(if is_folder {
+                    Error::NotEmpty { path: above }
                 } else {
                     Error::Below {
                         path: path.to_owned(),
-                        above: above.clone(),
+                        above,
                     }
                 });
             }
         }
-        self.above
-            .push((path.to_owned(), entry.node == Node::Folder));
+        self.push(path, matches!(line.what, What::Folder));
         Ok(())
     }
 
@@ -61,10 +66,15 @@ impl Check {
         Ok(true)
     }
 
+    /// The path of the last entry.
+    pub fn last(&self) -> &str {
+        &self.last
+    }
+
     /// What is left over, as a text without line for what follows; see [`Check::parse`].
     pub fn text(&self) -> String {
-        let kinds = self.above.iter().map(|(path, is_folder)| {
-            let kind = if *is_folder { FOLDER } else { OTHER };
+        let kinds = self.paths().map(|(path, is_folder)| {
+            let kind = if is_folder { FOLDER } else { OTHER };
             format!("{kind}{path}")
         });
         kinds.collect::<Vec<_>>().join(BETWEEN)
@@ -72,36 +82,58 @@ impl Check {
 
     /// Reads what [`Check::text`] wrote.
     pub fn parse(text: &str) -> Self {
-        let parts = text.split(BETWEEN).filter(|part| !part.is_empty());
-        let one = |part: &str| match part.strip_prefix(FOLDER) {
-            Some(path) => (path.to_owned(), true),
-            None => (part.strip_prefix(OTHER).unwrap_or(part).to_owned(), false),
-        };
-        Self {
-            above: parts.map(one).collect(),
+        let mut check = Self::default();
+        for part in text.split(BETWEEN).filter(|part| !part.is_empty()) {
+            let (path, is_folder) = match part.strip_prefix(FOLDER) {
+                Some(path) => (path, true),
+                None => (part.strip_prefix(OTHER).unwrap_or(part), false),
+            };
+            check.leave(path);
+            check.push(path, is_folder);
         }
+        check
+    }
+
+    /// Each begins with the one before.
+    fn paths(&self) -> impl Iterator<Item = (&str, bool)> {
+        let above = self.above.iter();
+        above.filter_map(|(length, is_folder)| Some((self.last.get(..*length)?, *is_folder)))
+    }
+
+    fn push(&mut self, path: &str, is_folder: bool) {
+        path.clone_into(&mut self.last);
+        self.above.push((path.len(), is_folder));
     }
 
     fn comes_next(&self, path: &str) -> Result<(), Error> {
-        match self.above.last() {
-            Some((last, _)) if path <= last.as_str() => Err(Error::Order {
+        if !self.above.is_empty() && path <= self.last.as_str() {
+            return Err(Error::Order {
                 path: path.to_owned(),
-            }),
-            _ => Ok(()),
+            });
         }
+        Ok(())
     }
 
     /// Sorted by bytes, what lies below `a` may come after `a.txt`; but nothing that begins
     /// with `a` comes after something behind `a` that does not.
     fn leave(&mut self, path: &str) {
+        let shared = shared_bytes(&self.last, path);
         while self
             .above
             .last()
-            .is_some_and(|(above, _)| !path.starts_with(above.as_str()))
+            .is_some_and(|(length, _)| *length > shared)
         {
             self.above.pop();
         }
+        self.last
+            .truncate(self.above.last().map_or(0, |(length, _)| *length));
     }
+}
+
+/// How many bytes two paths have in common at their beginning.
+pub(super) fn shared_bytes(one: &str, other: &str) -> usize {
+    let pairs = one.bytes().zip(other.bytes());
+    pairs.take_while(|(one, other)| one == other).count()
 }
 
 /// What stands before a path in a text, and between two: no path has it.
@@ -111,10 +143,12 @@ const BETWEEN: &str = "//";
 
 /// Refuses what climbs, what is absolute, and what no file system takes.
 pub(super) fn check_path(path: &str) -> Result<(), Error> {
-    let is_good = |part: &str| {
-        !matches!(part, "" | "." | "..") && part.len() <= NAME_BYTES_MAX && !part.contains('\0')
-    };
-    if path.len() <= PATH_BYTES_MAX && path.split('/').all(is_good) {
+    let is_good = |part: &[u8]| !matches!(part, b"" | b"." | b"..") && part.len() <= NAME_BYTES_MAX;
+    let bytes = path.as_bytes();
+    let is_good = bytes.len() <= PATH_BYTES_MAX
+        && !bytes.contains(&0)
+        && bytes.split(|byte| *byte == b'/').all(is_good);
+    if is_good {
         Ok(())
     } else {
         Err(Error::Path {

@@ -3,7 +3,7 @@
 use grid_core::blob::BlobId;
 
 use super::wire::{Reader, Writer, pack, unpack};
-use super::{Entry, Error, Node};
+use super::{Entry, Error, Line, What};
 
 /// The first bytes of an index; another format has others.
 const MAGIC: &[u8; 4] = b"gdx1";
@@ -28,14 +28,22 @@ impl Totals {
     pub fn of(entries: &[Entry]) -> Self {
         let mut totals = Self::default();
         for entry in entries {
-            let is_file = matches!(entry.node, Node::File { .. } | Node::Elsewhere { .. });
-            totals.add(Self {
-                entries: 1,
-                files: u64::from(is_file),
-                bytes: entry.size_bytes(),
-            });
+            totals.add(Self::of_line(entry.line()));
         }
         totals
+    }
+
+    /// What one line adds.
+    pub(super) fn of_line(line: Line<'_>) -> Self {
+        let (files, bytes) = match line.what {
+            What::File { size_bytes, .. } | What::Elsewhere { size_bytes, .. } => (1, size_bytes),
+            What::Folder | What::Link { .. } => (0, 0),
+        };
+        Self {
+            entries: 1,
+            files,
+            bytes,
+        }
     }
 
     /// Adds others.
@@ -73,9 +81,11 @@ impl Index {
         self.blocks.push(block);
     }
 
-    /// The block with this name.
-    pub fn block(&self, blob: BlobId) -> Option<&BlockRef> {
-        self.blocks.iter().find(|block| block.blob == blob)
+    /// The block with this name, which is perhaps near the one with this number.
+    pub fn block(&self, blob: BlobId, near: usize) -> Option<&BlockRef> {
+        let (before, behind) = self.blocks.split_at(near.min(self.blocks.len()));
+        let before = before.iter().rev();
+        behind.iter().chain(before).find(|block| block.blob == blob)
     }
 
     /// The number of the block in which `path` is, if it is anywhere.

@@ -19,7 +19,7 @@ mod wire;
 
 use grid_core::blob::BlobId;
 
-pub use block::{decode, digest, digest_of, encode};
+pub use block::{Unpacked, decode, digest, digest_of, encode};
 pub use build::{BLOCK_ENTRIES_MAX, Builder, Built, Cutter, Stored, begins_block, text_bytes};
 pub use check::{Check, PATH_BYTES_MAX, TARGET_BYTES_MAX};
 pub use index::{BlockRef, Index, Totals};

@@ -7,9 +7,9 @@
 
 use grid_core::blob::BlobId;
 
-use super::block::{RAW_BYTES_MAX, name, raw, read};
+use super::block::{LineWriter, RAW_BYTES_MAX, Unpacked, name, raw, read};
 use super::wire::{Reader, Writer, pack};
-use super::{BLOCK_ENTRIES_MAX, Check, Entry, Error, Stored, Totals, begins_block};
+use super::{BLOCK_ENTRIES_MAX, Check, Entry, Error, Line, Stored, Totals, begins_block};
 
 /// The first bytes of parts on their way; another format has others.
 const MAGIC: &[u8; 4] = b"gdo1";
@@ -170,62 +170,47 @@ pub struct Part {
 impl Part {
     /// Looks at the entries of a part, which begins the list or not.
     pub fn of(entries: &[Entry], is_first: bool) -> Result<Self, Error> {
-        let new = entries.iter().map(|entry| entry.path.as_str());
-        Self::looked(entries, is_first, new)
+        let mut whole = Whole::of(entries.len(), is_first, |_, _| {});
+        for entry in entries {
+            whole.line(entry.line(), true)?;
+        }
+        Ok(whole.finish())
     }
 
-    /// Puts the part that is offered together, of the block before where it has one; and looks
-    /// at it.  `None` when what was offered is not meant of this block.
+    /// Puts the part that is offered together, of the block before where it has one, and looks
+    /// at it; `see` is shown each line of it, and told whether it was sent.  `None` when what
+    /// was offered is not meant of this block.
     pub fn offered(
-        offer: Offer,
-        before: Vec<Entry>,
+        offer: &Offer,
+        before: &Unpacked,
         is_first: bool,
-    ) -> Result<Option<(Self, Vec<Entry>)>, Error> {
-        // A block has no place inside at which another one begins: only of what is put into
-        // it that has to be looked at.
-        let (new, expected): (Option<Vec<String>>, _) = match &offer {
-            Offer::Same { .. } => (Some(Vec::new()), None),
-            Offer::Edited { digest, put, .. } => {
-                let new = put.iter().map(|entry| entry.path.clone());
-                (Some(new.collect()), Some(*digest))
+        see: impl FnMut(Line<'_>, bool),
+    ) -> Result<Option<Self>, Error> {
+        let mut whole = Whole::of(before.lines_guessed(), is_first, see);
+        let (put, expected) = match offer {
+            Offer::Same { .. } => (whole.edited(before, &[], &[]), None),
+            Offer::Edited {
+                digest,
+                removed,
+                put,
+                ..
+            } => (whole.edited(before, removed, put), Some(*digest)),
+            Offer::Whole { entries } => {
+                let mut entries = entries.iter();
+                let put = entries.try_for_each(|entry| whole.line(entry.line(), true));
+                (put, None)
             }
-            Offer::Whole { .. } => (None, None),
         };
-        let entries = offer.apply(before);
-        let part = match &new {
-            Some(new) => Self::looked(&entries, is_first, new.iter().map(String::as_str)),
-            None => Self::of(&entries, is_first),
-        };
-        match (part, expected) {
+        match (put.map(|()| whole.finish()), expected) {
             (Ok(part), Some(expected)) if part.digest != expected => Ok(None),
             (Err(_), Some(_)) => Ok(None),
-            (part, _) => Ok(Some((part?, entries))),
+            (part, _) => part.map(Some),
         }
     }
 
-    fn looked<'a>(
-        entries: &[Entry],
-        is_first: bool,
-        mut new: impl Iterator<Item = &'a str>,
-    ) -> Result<Self, Error> {
-        let mut end = Check::default();
-        for entry in entries {
-            end.next(entry)?;
-        }
-        let first = entries.first().map_or("", |entry| entry.path.as_str());
-        let is_block = !entries.is_empty()
-            && entries.len() <= BLOCK_ENTRIES_MAX
-            && (is_first || begins_block(first))
-            && !new.any(|path| path != first && begins_block(path));
-        let raw = raw(entries);
-        Ok(Self {
-            digest: name(&raw),
-            first: first.to_owned(),
-            totals: Totals::of(entries),
-            end,
-            is_block,
-            raw,
-        })
+    /// The path of its last entry.
+    pub fn last(&self) -> &str {
+        self.end.last()
     }
 
     /// As bytes to be stored.
@@ -234,32 +219,81 @@ impl Part {
     }
 }
 
-/// What a block becomes: without what was removed, and with what was put.
-pub(crate) fn edited(before: Vec<Entry>, removed: &[String], put: Vec<Entry>) -> Vec<Entry> {
-    let mut after = Vec::with_capacity(before.len() + put.len());
-    let mut put = put.into_iter().peekable();
-    let mut removed = removed.iter().peekable();
-    for entry in before {
-        while let Some(new) = put.next_if(|new| new.path < entry.path) {
-            after.push(new);
-        }
-        while removed.next_if(|path| **path < entry.path).is_some() {}
-        if removed.next_if(|path| **path == entry.path).is_some() {
-            continue;
-        }
-        after.push(put.next_if(|new| new.path == entry.path).unwrap_or(entry));
-    }
-    after.extend(put);
-    after
+/// A part that is put together line by line.
+struct Whole<S> {
+    out: LineWriter,
+    first: Option<String>,
+    totals: Totals,
+    end: Check,
+    is_block: bool,
+    see: S,
 }
 
-impl Offer {
-    /// The entries of the part, made of those of the block before, where there is one.
-    pub fn apply(self, before: Vec<Entry>) -> Vec<Entry> {
-        match self {
-            Self::Same { .. } => before,
-            Self::Edited { removed, put, .. } => edited(before, &removed, put),
-            Self::Whole { entries } => entries,
+impl<S: FnMut(Line<'_>, bool)> Whole<S> {
+    fn of(lines: usize, is_first: bool, see: S) -> Self {
+        Self {
+            out: LineWriter::of(lines),
+            first: None,
+            totals: Totals::default(),
+            end: Check::default(),
+            is_block: is_first,
+            see,
+        }
+    }
+
+    /// Takes the next line, of a block before or one that was sent.
+    fn line(&mut self, line: Line<'_>, is_new: bool) -> Result<(), Error> {
+        self.end.next_line(line)?;
+        if self.first.is_none() {
+            self.first = Some(line.path.to_owned());
+            self.is_block |= begins_block(line.path);
+        } else if is_new && begins_block(line.path) {
+            // A block has no place inside at which another one begins: only of what is put
+            // into it that has to be looked at.
+            self.is_block = false;
+        }
+        self.totals.add(Totals::of_line(line));
+        self.out.line(line);
+        (self.see)(line, is_new);
+        Ok(())
+    }
+
+    /// Takes what a block becomes: without what was removed, and with what was put.
+    fn edited(
+        &mut self,
+        before: &Unpacked,
+        removed: &[String],
+        put: &[Entry],
+    ) -> Result<(), Error> {
+        let mut put = put.iter().peekable();
+        let mut removed = removed.iter().peekable();
+        let mut lines = before.lines()?;
+        while let Some(line) = lines.next()? {
+            while let Some(new) = put.next_if(|new| new.path.as_str() < line.path) {
+                self.line(new.line(), true)?;
+            }
+            while removed.next_if(|path| path.as_str() < line.path).is_some() {}
+            if removed.next_if(|path| *path == line.path).is_some() {
+                continue;
+            }
+            match put.next_if(|new| new.path == line.path) {
+                Some(new) => self.line(new.line(), true)?,
+                None => self.line(line, false)?,
+            }
+        }
+        put.try_for_each(|new| self.line(new.line(), true))
+    }
+
+    fn finish(self) -> Part {
+        let raw = self.out.finish();
+        let entries = self.totals.entries;
+        Part {
+            digest: name(&raw),
+            first: self.first.unwrap_or_default(),
+            totals: self.totals,
+            end: self.end,
+            is_block: self.is_block && entries > 0 && entries <= BLOCK_ENTRIES_MAX as u64,
+            raw,
         }
     }
 }

@@ -139,14 +139,31 @@ fn damage_is_found_and_not_believed() {
 }
 
 /// What the server does with a part: its block, or why there is none.
-fn taken(offer: Offer, before: &[Entry]) -> Part {
+fn taken(offer: Offer, before: &[Entry]) -> Option<Part> {
     let bytes = write_offers(&[offer]);
     let offers = parse_offers(&bytes, 1, 9_999).expect("reads");
-    let entries = offers
-        .into_iter()
-        .flat_map(|offer| offer.apply(before.to_vec()))
-        .collect::<Vec<_>>();
-    Part::of(&entries, true).expect("good")
+    let before = match before {
+        [] => Unpacked::default(),
+        _ => Unpacked::of(&encode(before)).expect("reads"),
+    };
+    let mut seen = Vec::new();
+    let part = Part::offered(&offers[0], &before, true, |line, is_new| {
+        seen.push((line.to_entry(), is_new));
+    });
+    let part = part.expect("good")?;
+    let entries: Vec<Entry> = seen.iter().map(|(entry, _)| entry.clone()).collect();
+    let of_all = Part::of(&entries, true).expect("good");
+    assert_eq!((&of_all.digest, of_all.totals), (&part.digest, part.totals));
+    assert_eq!(of_all.end.text(), part.end.text());
+    assert_eq!(part.last(), entries[entries.len() - 1].path);
+    let put: Vec<&Entry> = match &offers[0] {
+        Offer::Same { .. } => Vec::new(),
+        Offer::Edited { put, .. } => put.iter().collect(),
+        Offer::Whole { entries } => entries.iter().collect(),
+    };
+    let new = seen.iter().filter(|(_, is_new)| *is_new);
+    assert_eq!(new.map(|(entry, _)| entry).collect::<Vec<_>>(), put);
+    Some(part)
 }
 
 #[test]
@@ -165,15 +182,19 @@ fn a_part_is_sent_as_what_is_new_to_the_block_before() {
         put: vec![after[7].clone(), new],
     };
     assert!(write_offers(std::slice::from_ref(&edited)).len() < 400);
-    assert_eq!(taken(edited, &before).digest, digest(&after));
+    let other = &before[1..];
+    assert!(taken(edited.clone(), other).is_none(), "of another block");
+    let part = taken(edited, &before).expect("meant of it");
+    assert_eq!(part.digest, digest(&after));
     let block = blocks[1].blob;
-    let same = taken(Offer::Same { block }, &before);
+    let same = taken(Offer::Same { block }, &before).expect("meant of it");
     assert_eq!(same.digest, digest(&before));
     assert_eq!(same.store(), blocks[1], "the same bytes as before");
     let whole = Offer::Whole {
         entries: after.clone(),
     };
-    assert_eq!(taken(whole, &[]).digest, digest(&after));
+    let part = taken(whole, &[]).expect("of itself");
+    assert_eq!(part.digest, digest(&after));
     for cut in [3, 5, 40, 70] {
         let bytes = write_offers(&[
             Offer::Same { block },

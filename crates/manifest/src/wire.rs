@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use grid_core::blob::{BLOB_ID_BYTES, BlobId};
 use zstd::bulk::{Compressor, Decompressor};
 
+use super::check::shared_bytes;
 use super::{Error, PATH_BYTES_MAX};
 
 /// Writes.
@@ -33,11 +34,7 @@ impl Writer {
 
     /// A path, as what it does not share with the one before.
     pub(super) fn path(&mut self, before: &str, path: &str) {
-        let shared = before
-            .bytes()
-            .zip(path.bytes())
-            .take_while(|(a, b)| a == b)
-            .count();
+        let shared = shared_bytes(before, path);
         self.number(shared as u64);
         let rest = &path.as_bytes()[shared..];
         self.number(rest.len() as u64);
@@ -50,6 +47,7 @@ impl Writer {
 }
 
 /// Reads what was written.
+#[derive(Default)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -87,24 +85,32 @@ impl<'a> Reader<'a> {
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
     }
 
-    pub(super) fn text(&mut self) -> Result<String, Error> {
+    pub(super) fn text(&mut self) -> Result<&'a str, Error> {
         let length = self.size()?;
         text(self.take(length)?)
     }
 
     pub(super) fn path(&mut self, before: &str) -> Result<String, Error> {
+        let mut path = before.as_bytes().to_vec();
+        self.path_into(&mut path)?;
+        String::from_utf8(path).map_err(|_| NOT_UTF_8)
+    }
+
+    /// Reads a path in place of the one before.
+    pub(super) fn path_into(&mut self, path: &mut Vec<u8>) -> Result<(), Error> {
         let shared = self.size()?;
-        let shared = before
-            .as_bytes()
-            .get(..shared)
-            .ok_or(Error::Damaged("a path shares more than there is"))?;
+        if shared > path.len() {
+            return Err(Error::Damaged("a path shares more than there is"));
+        }
         let length = self.size()?;
         let rest = self.take(length)?;
         // Few bytes that share much would otherwise become very many.
-        if shared.len() + rest.len() > PATH_BYTES_MAX {
+        if shared + rest.len() > PATH_BYTES_MAX {
             return Err(Error::Damaged("a path is too long"));
         }
-        text(&[shared, rest].concat())
+        path.truncate(shared);
+        path.extend_from_slice(rest);
+        Ok(())
     }
 
     pub(super) fn blob(&mut self) -> Result<BlobId, Error> {
@@ -116,10 +122,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<String, Error> {
-    std::str::from_utf8(bytes)
-        .map(str::to_owned)
-        .map_err(|_| Error::Damaged("a text is not UTF-8"))
+const NOT_UTF_8: Error = Error::Damaged("a text is not UTF-8");
+
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Error> {
+    std::str::from_utf8(bytes).map_err(|_| NOT_UTF_8)
 }
 
 thread_local! {
@@ -146,4 +152,4 @@ pub(super) fn unpack(packed: &[u8], max: usize) -> Result<Vec<u8>, Error> {
 
 /// How hard lists are packed.  Higher: making a version takes longer for little; lower:
 /// hardly faster.
-const LEVEL: i32 = 3;
+const LEVEL: i32 = 1;

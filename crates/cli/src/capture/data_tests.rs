@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Result;
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
-use grid_manifest::{Builder, Entry as Line, Offer, Part};
+use grid_manifest::{Builder, Entry as Line, Offer, Part, Unpacked, decode};
 
 use super::blocks::{Block, Blocks, Lines};
 use super::data::remembered;
@@ -101,7 +101,7 @@ fn what_cannot_be_sent_is_named_before_anything_is_begun() -> Result<()> {
 /// A server that keeps blocks by name.
 #[derive(Default)]
 struct Kept {
-    blocks: HashMap<BlobId, Vec<Line>>,
+    blocks: HashMap<BlobId, Vec<u8>>,
     entries: Vec<Line>,
     /// How many entries and removed paths travelled.
     travelled: usize,
@@ -124,13 +124,18 @@ fn send(root: &Path, memory: &Path, kept: &mut Kept) -> Result<()> {
             Offer::Edited { removed, put, .. } => removed.len() + put.len(),
             Offer::Whole { entries } => entries.len(),
         };
-        let before = offer.before().map(|name| kept.blocks[&name].clone());
-        let entries = offer.apply(before.unwrap_or_default());
-        let part = Part::of(&entries, block.number() == 0)?;
+        let before = match offer.before() {
+            Some(name) => Unpacked::of(&kept.blocks[&name])?,
+            None => Unpacked::default(),
+        };
+        let part = Part::offered(&offer, &before, block.number() == 0, |_, _| {})?;
+        let part = part.expect("meant of this block");
         assert!(part.is_block && part.digest == block.digest());
-        list.name(block.number(), part.digest);
-        kept.blocks.insert(part.digest, entries.clone());
-        kept.entries.extend(entries);
+        let digest = part.digest;
+        list.name(block.number(), digest);
+        let packed = part.store().bytes;
+        kept.entries.extend(decode(&packed)?);
+        kept.blocks.insert(digest, packed);
     }
     list.finish();
     Ok(())

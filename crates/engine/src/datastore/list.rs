@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use grid_core::blob::BlobId;
-use grid_manifest::{Entry, Index, Totals, decode};
+use grid_manifest::{Entry, Index, Totals, Unpacked, decode};
 use grid_store::db;
 
 use crate::Engine;
@@ -181,6 +181,13 @@ async fn bytes(engine: &Engine, blob: BlobId) -> Result<bytes::Bytes> {
 
 async fn index(engine: &Engine, blob: BlobId) -> Result<Index> {
     Index::decode(&bytes(engine, blob).await?).map_err(Error::internal)
+}
+
+/// A block, to be read line by line.
+pub(super) async fn unpacked(engine: &Engine, blob: BlobId) -> Result<Unpacked> {
+    let packed = bytes(engine, blob).await?;
+    let block = tokio::task::spawn_blocking(move || Unpacked::of(&packed)).await;
+    block.map_err(Error::internal)?.map_err(Error::internal)
 }
 
 /// The entries of a block, or of a part of an upload.

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 use grid_core::blob::BlobId;
-use grid_manifest::{BLOCK_ENTRIES_MAX, Entry, Index, Node, Offer, Part, Stored, parse_offers};
-use grid_store::blobs::SMALL_BYTES_MAX;
+use grid_manifest::{BLOCK_ENTRIES_MAX, Index, Offer, Part, Stored, Unpacked, What, parse_offers};
+use grid_store::blobs::{Moment, SMALL_BYTES_MAX};
 use grid_store::db;
 
 use super::upload::{PARTS_MAX, new_bytes, require_uploading, unsent, upload};
@@ -76,6 +76,8 @@ pub async fn put_parts(
             hint: Some("pack small files into larger ones".to_owned()),
         });
     }
+    // Before anything is looked for.
+    let moment = engine.inner.blobs.moment();
     let looked = look(engine, &found, from, offers).await?;
     let unstored = unstored(engine, &looked).await?;
     let mut taken = Vec::with_capacity(looked.len());
@@ -97,8 +99,12 @@ pub async fn put_parts(
         });
         kept.push(Some((offered, is_kept)));
     }
+    let whole = whole_since(&kept, moment);
     let rows = store(engine, from, kept, &unstored, sent_bytes).await?;
     note(engine, &found, &rows).await?;
+    let stored = rows.iter().zip(whole);
+    let whole = stored.filter_map(|(row, since)| Some((row.blob?, since)));
+    engine.inner.datastores.whole.note(whole);
     for row in rows {
         let number = (row.number - from) as usize;
         if let Some(taken) = taken.get_mut(number) {
@@ -111,14 +117,16 @@ pub async fn put_parts(
 /// A part that was put together.
 struct Together {
     part: Part,
-    entries: Vec<Entry>,
-    /// Blobs that the block before does not have in these places: whoever may add to a
-    /// datastore may name those that it has.
+    /// Its files that have to be looked for, with their bytes.
+    asked: Vec<(BlobId, u64)>,
+    /// Blobs that were sent with it: whoever may add to a datastore may name those that the
+    /// block before has in these places.
     new: HashSet<BlobId>,
     /// The block before, when nothing is different.
     same: Option<BlobId>,
-    /// Whether there is a block before.
-    is_of_before: bool,
+    /// Since when all files of the block before are there; `None` when they have to be looked
+    /// for.
+    since: Option<Moment>,
 }
 
 /// Puts parts together; `None` for those that name what is not known.
@@ -134,22 +142,23 @@ async fn look(
     };
     let (mut looked, mut entries) = (Vec::with_capacity(offers.len()), 0);
     for (number, offer) in (from..).zip(offers) {
-        let block = match (offer.before(), &index) {
-            (None, _) => Vec::new(),
-            (Some(block), Some(index)) if index.block(block).is_some() => {
-                list::block(engine, block).await?
+        let (block, since) = match (offer.before(), &index) {
+            (None, _) => (Unpacked::default(), None),
+            (Some(block), Some(index)) if index.block(block, number as usize).is_some() => {
+                let whole = &engine.inner.datastores.whole;
+                let since = whole.since(&engine.inner.blobs, block);
+                (list::unpacked(engine, block).await?, since)
             }
             (Some(_), _) => {
                 looked.push(None);
                 continue;
             }
         };
-        let offered = tokio::task::spawn_blocking(move || put_together(number, offer, block));
-        let offered = offered.await.map_err(Error::internal)?;
-        let offered = offered.map_err(|error| Error::invalid(error.to_string()))?;
-        let offered = offered.map_or(Ok(None), own)?;
-        entries += offered.as_ref().map_or(0, |offered| offered.entries.len());
-        if entries > ENTRIES_MAX {
+        let offered =
+            tokio::task::spawn_blocking(move || put_together(number, &offer, &block, since));
+        let offered = offered.await.map_err(Error::internal)??;
+        entries += offered.as_ref().map_or(0, |it| it.part.totals.entries);
+        if entries > ENTRIES_MAX as u64 {
             return Err(Error::TooLarge {
                 message: format!("one request has at most {ENTRIES_MAX} entries in its parts"),
                 hint: Some("send fewer parts at a time".to_owned()),
@@ -158,28 +167,6 @@ async fn look(
         looked.push(offered);
     }
     Ok(looked)
-}
-
-/// Refuses what only the server may say; `None` of what the version before says for it: that
-/// has to be sent.
-fn own(together: Together) -> Result<Option<Together>> {
-    if let Some(strange) = together.entries.iter().find(|entry| entry.mode > 0o777) {
-        return Err(Error::invalid(format!(
-            "'{}': a mode says who may read, write and execute, and nothing else",
-            strange.path
-        )));
-    }
-    let is_elsewhere = |entry: &Entry| matches!(entry.node, Node::Elsewhere { .. });
-    let Some(strange) = together.entries.iter().find(|entry| is_elsewhere(entry)) else {
-        return Ok(Some(together));
-    };
-    if together.is_of_before {
-        return Ok(None);
-    }
-    Err(Error::invalid(format!(
-        "'{}': only the server says what is elsewhere",
-        strange.path
-    )))
 }
 
 /// The index of the version before.
@@ -193,29 +180,62 @@ async fn before(engine: &Engine, found: &Found) -> Result<Option<std::sync::Arc<
     }
 }
 
+/// Puts a part together, and refuses what only the server may say.  `None` of what is not
+/// meant of this block, and of what the version before says for the server: that has to be sent.
 fn put_together(
     number: u32,
-    offer: Offer,
-    block: Vec<Entry>,
-) -> Result<Option<Together>, grid_manifest::Error> {
-    let is_of_before = offer.before().is_some();
-    let same = match &offer {
+    offer: &Offer,
+    block: &Unpacked,
+    since: Option<Moment>,
+) -> Result<Option<Together>> {
+    let (mut asked, mut new) = (Vec::new(), HashSet::new());
+    let (mut moded, mut elsewhere) = (None, None);
+    let part = Part::offered(offer, block, number == 0, |line, is_new| {
+        if line.mode > 0o777 && moded.is_none() {
+            moded = Some(line.path.to_owned());
+        }
+        match line.what {
+            What::File { blob, size_bytes } => {
+                if is_new {
+                    new.insert(blob);
+                }
+                if is_new || since.is_none() {
+                    asked.push((blob, size_bytes));
+                }
+            }
+            What::Elsewhere { .. } if elsewhere.is_none() => {
+                elsewhere = Some(line.path.to_owned());
+            }
+            What::Elsewhere { .. } | What::Folder | What::Link { .. } => {}
+        }
+    });
+    let Some(part) = part.map_err(|error| Error::invalid(error.to_string()))? else {
+        return Ok(None);
+    };
+    if let Some(path) = moded {
+        return Err(Error::invalid(format!(
+            "'{path}': a mode says who may read, write and execute, and nothing else"
+        )));
+    }
+    match (elsewhere, offer.before()) {
+        (None, _) => {}
+        (Some(_), Some(_)) => return Ok(None),
+        (Some(path), None) => {
+            return Err(Error::invalid(format!(
+                "'{path}': only the server says what is elsewhere"
+            )));
+        }
+    }
+    let same = match offer {
         Offer::Same { block } => Some(*block),
         Offer::Edited { .. } | Offer::Whole { .. } => None,
     };
-    let new: &[Entry] = match &offer {
-        Offer::Same { .. } => &[],
-        Offer::Edited { put, .. } => put,
-        Offer::Whole { entries } => entries,
-    };
-    let new = new.iter().filter_map(Entry::blob).collect();
-    let offered = Part::offered(offer, block, number == 0)?;
-    Ok(offered.map(|(part, entries)| Together {
+    Ok(Some(Together {
         part,
-        entries,
+        asked,
         new,
         same,
-        is_of_before,
+        since,
     }))
 }
 
@@ -223,9 +243,9 @@ fn put_together(
 async fn unstored(engine: &Engine, looked: &[Option<Together>]) -> Result<HashSet<BlobId>> {
     let parts = looked.iter().flatten();
     let blobs = parts.flat_map(|offered| {
-        let entries = offered.entries.iter().filter_map(Entry::blob);
+        let files = offered.asked.iter().map(|(blob, _)| *blob);
         // A block that is named stays as well.
-        entries.chain(offered.same)
+        files.chain(offered.same)
     });
     let blobs = blobs.collect();
     let missing = engine.inner.blobs.missing(blobs).await?;
@@ -240,18 +260,29 @@ async fn missing(
     offered: &Together,
     unstored: &HashSet<BlobId>,
 ) -> Result<Vec<BlobId>> {
-    let blobs = || offered.entries.iter().filter_map(Entry::blob);
     let mut missing: HashSet<BlobId> = match unstored.is_empty() {
         true => HashSet::new(),
-        false => blobs().filter(|blob| unstored.contains(blob)).collect(),
+        false => {
+            let files = offered.asked.iter().map(|(blob, _)| *blob);
+            files.filter(|blob| unstored.contains(blob)).collect()
+        }
     };
     if !offered.new.is_empty() {
         let wanted = offered.new.iter().copied().collect();
-        missing.extend(unsent(engine, caller, found, &offered.entries, wanted).await?);
+        let span = Some((offered.part.first.as_str(), offered.part.last()));
+        missing.extend(unsent(engine, caller, found, span, wanted).await?);
     }
     let mut missing: Vec<BlobId> = missing.into_iter().collect();
     missing.sort_unstable();
     Ok(missing)
+}
+
+/// Since when all files are there of the parts that were put together, those that are kept.
+fn whole_since(kept: &[Option<(Together, bool)>], moment: Moment) -> Vec<Moment> {
+    let kept = kept.iter().flatten();
+    // Those of the block before were not looked for again.
+    kept.map(|(offered, _)| offered.since.unwrap_or(moment))
+        .collect()
 }
 
 /// Stores parts of which nothing is missing, and says what is to be noted.
@@ -271,7 +302,7 @@ async fn store(
             };
             let size_bytes = offered.part.totals.bytes;
             // What was sent for all is of those first that are large enough.
-            let new = new_bytes(&offered.entries, &unstored)
+            let new = new_bytes(&offered.asked, &unstored)
                 .saturating_add(left)
                 .min(size_bytes);
             left = left.saturating_sub(new);

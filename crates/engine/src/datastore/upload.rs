@@ -269,7 +269,7 @@ pub async fn put_part(
     let wanted: Vec<BlobId> = wanted.into_iter().collect();
     // Asked about, they stay for a while.
     let unstored = engine.inner.blobs.missing(wanted.clone()).await?;
-    let mut missing = unsent(engine, caller, &found, &entries, wanted).await?;
+    let mut missing = unsent(engine, caller, &found, span(&entries), wanted).await?;
     missing.extend(&unstored);
     missing.sort_unstable();
     missing.dedup();
@@ -279,7 +279,7 @@ pub async fn put_part(
         blob: None,
         files: checked.files,
         size_bytes: checked.size_bytes,
-        new_bytes: new_bytes(&entries, &unstored)
+        new_bytes: new_bytes(&sizes(&entries), &unstored)
             .saturating_add(sent_bytes)
             .min(checked.size_bytes),
         block: None,
@@ -313,7 +313,7 @@ pub(super) async fn unsent(
     engine: &Engine,
     caller: &Caller,
     found: &Found,
-    entries: &[Entry],
+    span: Option<(&str, &str)>,
     mut wanted: Vec<BlobId>,
 ) -> Result<Vec<BlobId>> {
     let mut teams = vec![found.datastore.team];
@@ -327,7 +327,7 @@ pub(super) async fn unsent(
             .retain_unsent(*team, &mut wanted);
     }
     if !wanted.is_empty() {
-        let known = of_version_before(engine, found, entries).await?;
+        let known = of_version_before(engine, found, span).await?;
         wanted.retain(|blob| !known.contains(blob));
     }
     for team in teams {
@@ -339,15 +339,20 @@ pub(super) async fn unsent(
     Ok(wanted)
 }
 
-/// What the version before names where these entries are: most files of a version are those
+/// The paths of the first and the last entry.
+fn span(entries: &[Entry]) -> Option<(&str, &str)> {
+    Some((&entries.first()?.path, &entries.last()?.path))
+}
+
+/// What the version before names from one path to another: most files of a version are those
 /// of the one before, and whoever may add to a datastore may name what is in it.
 async fn of_version_before(
     engine: &Engine,
     found: &Found,
-    entries: &[Entry],
+    span: Option<(&str, &str)>,
 ) -> Result<HashSet<BlobId>> {
     let mut known = HashSet::new();
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+    let Some((first, last)) = span else {
         return Ok(known);
     };
     let mut tx = engine.inner.db.read().await?;
@@ -357,7 +362,7 @@ async fn of_version_before(
         return Ok(known);
     };
     let list = List::of(engine, manifest).await?;
-    let blocks = list.index.block_of(&first.path)..=list.index.block_of(&last.path);
+    let blocks = list.index.block_of(first)..=list.index.block_of(last);
     let blocks = list.index.blocks.get(blocks).unwrap_or_default();
     // Where there was much more, what is wanted is looked up one by one.
     if blocks.len() > BLOCKS_BEFORE_MAX {
@@ -401,13 +406,19 @@ fn checked(number: u32, entries: &[Entry]) -> Result<Checked> {
     })
 }
 
-pub(super) fn new_bytes(entries: &[Entry], missing: &[BlobId]) -> u64 {
+/// The bytes of entries that were left out of what is stored, each counted once.
+pub(super) fn new_bytes(files: &[(BlobId, u64)], missing: &[BlobId]) -> u64 {
     let mut missing: HashSet<BlobId> = missing.iter().copied().collect();
-    entries
-        .iter()
-        .filter(|entry| entry.blob().is_some_and(|blob| missing.remove(&blob)))
-        .map(Entry::size_bytes)
+    let new = files.iter().filter(|(blob, _)| missing.remove(blob));
+    new.map(|(_, size_bytes)| *size_bytes)
         .fold(0, u64::saturating_add)
+}
+
+fn sizes(entries: &[Entry]) -> Vec<(BlobId, u64)> {
+    let files = entries.iter();
+    files
+        .filter_map(|entry| Some((entry.blob()?, entry.size_bytes())))
+        .collect()
 }
 
 /// The parts that are kept, by number, from the one after `after` on: what need not be

@@ -18,6 +18,7 @@ use grid_store::db::datastore_version::Content;
 use tokio::sync::{Semaphore, watch};
 
 use super::filing::Filing;
+use super::whole::WholeLately;
 use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
 use crate::blob::SentLately;
@@ -66,6 +67,7 @@ pub(crate) struct Jobs {
     filing: Semaphore,
     fetching: Semaphore,
     pub(super) lately: list::Lately,
+    pub(super) whole: WholeLately,
     pub(crate) sent: SentLately,
     pub(super) buckets: elsewhere::Lately,
     /// What those wait for that are tried again.  The next server finds out by itself.
@@ -79,6 +81,7 @@ impl Default for Jobs {
             filing: Semaphore::new(FILED_MAX),
             fetching: Semaphore::new(FETCHED_MAX),
             lately: list::Lately::default(),
+            whole: WholeLately::default(),
             sent: SentLately::default(),
             buckets: elsewhere::Lately::default(),
             waits: Mutex::default(),

@@ -61,6 +61,14 @@ impl Backend {
         }
     }
 
+    /// How often a record was found to be damaged.
+    pub(super) fn damages_found(&self) -> u64 {
+        match self {
+            Self::Folder(packs) => packs.damages_found(),
+            Self::Bucket(packs) => packs.damages_found(),
+        }
+    }
+
     /// Notes that a record is damaged: who has its bytes may store them again.
     pub(super) fn is_found_damaged(&self, id: BlobId) {
         match self {

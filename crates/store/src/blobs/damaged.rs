@@ -2,7 +2,7 @@
 //! their bytes may store them again.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use grid_core::blob::BlobId;
@@ -16,6 +16,8 @@ pub(super) struct Damaged {
     keys: Mutex<HashSet<Key>>,
     /// Nearly always nothing is: whoever asks then waits for nobody.
     any: AtomicBool,
+    /// How often one was found.
+    found: AtomicU64,
 }
 
 impl Damaged {
@@ -32,7 +34,13 @@ impl Damaged {
     pub(super) fn add(&self, id: BlobId) -> bool {
         let is_new = self.keys().insert(key(&id));
         self.any.store(true, Ordering::Relaxed);
+        self.found.fetch_add(1, Ordering::SeqCst);
         is_new
+    }
+
+    /// How often a record was found to be damaged.
+    pub(super) fn found(&self) -> u64 {
+        self.found.load(Ordering::SeqCst)
     }
 
     /// The record was stored again.

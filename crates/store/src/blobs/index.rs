@@ -5,7 +5,7 @@
 //! collection that found it to be needed: so marking needs no memory of its own.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::pack::{At, Key};
@@ -55,6 +55,8 @@ pub(super) struct Index {
     parts: Vec<RwLock<Part>>,
     /// The number of the latest collection.
     mark: AtomicU8,
+    /// How often a record was removed, or a collection began.
+    events: AtomicU64,
 }
 
 impl Index {
@@ -62,6 +64,7 @@ impl Index {
         Self {
             parts: (0..PARTS).map(|_| RwLock::default()).collect(),
             mark: AtomicU8::new(0),
+            events: AtomicU64::new(0),
         }
     }
 
@@ -73,6 +76,12 @@ impl Index {
     /// From now on nothing is known to be needed.
     pub(super) fn unmark_all(&self) {
         self.mark.fetch_add(1, Ordering::SeqCst);
+        self.events.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Grows with each thing by which a record can go.
+    pub(super) fn events(&self) -> u64 {
+        self.events.load(Ordering::SeqCst)
     }
 
     // A map is whole after a panic of whoever held it: all that is done with it here is
@@ -134,6 +143,7 @@ impl Index {
         if !is_to_go(place) {
             return None;
         }
+        self.events.fetch_add(1, Ordering::SeqCst);
         part.remove(key)
     }
 

@@ -35,6 +35,7 @@ mod pack;
 mod packs;
 mod reader;
 mod recipe;
+mod since;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use chunked::Announced;
 pub use collect::{Collected, Collection};
 pub use grid_chunk::Recipe;
 pub use reader::{BlobReader, Part, READ_ALL_BYTES_MAX};
+pub use since::Moment;
 pub use stream::{BlobsWriter, Named};
 pub use writer::{BlobWriter, Finished};
 

@@ -143,6 +143,11 @@ impl Packs {
         self.damaged.has(id)
     }
 
+    /// How often a record was found to be damaged.
+    pub(super) fn damages_found(&self) -> u64 {
+        self.damaged.found()
+    }
+
     /// Notes that a record is damaged: who has its bytes may store them again.
     pub(super) fn is_found_damaged(&self, id: BlobId) {
         if self.damaged.add(id) {
