@@ -1,6 +1,5 @@
 //! Proving that what is stored is consistent.
 
-use grid_core::blob::BlobId;
 use grid_core::id::WorkloadId;
 use grid_core::workload::Workload;
 use grid_store::blobs::Health;
@@ -58,8 +57,7 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
             None => break,
         }
     }
-    let mut blobs: Vec<BlobId> = referenced(engine).await?.into_iter().collect();
-    blobs.sort_unstable();
+    let blobs = referenced(engine).await?;
     report.blobs = blobs.len() as u64;
     // A bucket is read a pack at a time, and then it is known of each blob.
     let is_reread = deep && engine.inner.blobs.reread().await?;

@@ -235,13 +235,17 @@ async fn drop_snapshots(engine: &Engine, before: Timestamp) -> Result<u64> {
     }
 }
 
+/// Names that are taken before it is looked which of them are the same.  Higher: more memory;
+/// lower: few are sorted again and again.
+const NAMES_STEP: usize = 65_536;
+
 /// Takes the names of blobs that something refers to.
 pub(crate) struct Referenced<'a> {
     /// Whom it is told, a part at a time.  Those that are not told yet.
     collection: Option<&'a mut Collection>,
     untold: Vec<BlobId>,
     /// All of them, where nobody is told.
-    all: HashSet<BlobId>,
+    all: Names,
     /// Lists that were read: several things share them.
     lists: HashSet<BlobId>,
 }
@@ -251,7 +255,7 @@ impl<'a> Referenced<'a> {
         Self {
             collection,
             untold: Vec::new(),
-            all: HashSet::new(),
+            all: Names::default(),
             lists: HashSet::new(),
         }
     }
@@ -276,16 +280,44 @@ impl<'a> Referenced<'a> {
         Ok(())
     }
 
-    async fn end(self) -> Result<HashSet<BlobId>> {
+    async fn end(self) -> Result<Vec<BlobId>> {
         if let Some(collection) = self.collection {
             collection.keep(self.untold).await?;
         }
-        Ok(self.all)
+        Ok(self.all.end())
     }
 }
 
-/// Every blob that something names.
-pub(crate) async fn referenced(engine: &Engine) -> Result<HashSet<BlobId>> {
+/// Names, many of which come again and again: some 50 bytes for each that is different.
+#[derive(Default)]
+struct Names {
+    all: Vec<BlobId>,
+}
+
+impl Names {
+    fn extend(&mut self, names: impl IntoIterator<Item = BlobId>) {
+        for name in names {
+            if self.all.len() == self.all.capacity() {
+                self.sort();
+                self.all.reserve_exact((self.all.len() / 2).max(NAMES_STEP));
+            }
+            self.all.push(name);
+        }
+    }
+
+    fn sort(&mut self) {
+        self.all.sort_unstable();
+        self.all.dedup();
+    }
+
+    fn end(mut self) -> Vec<BlobId> {
+        self.sort();
+        self.all
+    }
+}
+
+/// Every blob that something names, once, sorted.
+pub(crate) async fn referenced(engine: &Engine) -> Result<Vec<BlobId>> {
     let mut live = Referenced::new(None);
     refer(engine, &mut live).await?;
     live.end().await
@@ -383,5 +415,21 @@ mod tests {
         assert!(!has_jumped((t, at), (t.plus_millis(hour_ms), later)));
         assert!(has_jumped((t, at), (t.plus_millis(200 * hour_ms), later)));
         assert!(has_jumped((t, at), (t.plus_millis(-hour_ms), later)));
+    }
+
+    #[test]
+    fn names_that_come_again_take_no_room() {
+        let name = |number: u32| {
+            let hash = blake3::hash(&number.to_le_bytes());
+            BlobId::from_bytes(*hash.as_bytes())
+        };
+        let mut names = Names::default();
+        for _ in 0..5 {
+            names.extend((0..100_000).map(name));
+        }
+        assert!(names.all.capacity() <= 100_000 + 100_000 / 2 + NAMES_STEP);
+        let mut all: Vec<BlobId> = (0..100_000).map(name).collect();
+        all.sort_unstable();
+        assert_eq!(names.end(), all);
     }
 }
