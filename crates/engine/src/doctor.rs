@@ -7,7 +7,7 @@ use grid_store::db;
 
 use crate::Engine;
 use crate::error::Result;
-use crate::trash::referenced;
+use crate::trash::{AllReferenced, referenced};
 
 /// Workloads read at a time.
 const PAGE: u32 = 1_000;
@@ -57,7 +57,10 @@ pub async fn examine(engine: &Engine, deep: bool) -> Result<Report> {
             None => break,
         }
     }
-    let blobs = referenced(engine).await?;
+    let AllReferenced { blobs, lost } = referenced(engine).await?;
+    for list in lost {
+        report.find(list);
+    }
     report.blobs = blobs.len() as u64;
     // A bucket is read a pack at a time, and then it is known of each blob.
     let is_reread = deep && engine.inner.blobs.reread().await?;

@@ -1,5 +1,6 @@
 //! Why a use case was not done: words for people, free of any transport.
 
+use grid_core::blob::BlobId;
 use grid_core::workload::Refusal;
 use grid_store::{blobs, db, logs};
 
@@ -53,6 +54,15 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+/// A list of others that the server made is not what it was.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a list of files, blob {list}, is damaged or missing: `grid server doctor` says whose it is"
+)]
+struct Lost {
+    list: BlobId,
+}
+
 impl Error {
     /// Nothing of that name.
     pub fn not_found(what: impl Into<String>) -> Self {
@@ -97,6 +107,32 @@ impl Error {
     /// A fault of ours.
     pub fn internal(cause: impl Into<anyhow::Error>) -> Self {
         Self::Internal(cause.into())
+    }
+
+    /// A list of ours is not stored any more, or damaged.
+    pub(crate) fn lost(list: BlobId) -> Self {
+        Self::internal(Lost { list })
+    }
+
+    /// Which list, if it is that.
+    pub(crate) fn lost_list(&self) -> Option<BlobId> {
+        match self {
+            Self::Internal(cause) => cause.downcast_ref().map(|lost: &Lost| lost.list),
+            _ => None,
+        }
+    }
+
+    /// Whether it is that.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost_list().is_some()
+    }
+
+    /// Of reading a list of ours.
+    pub(crate) fn reading(list: BlobId, error: blobs::BlobError) -> Self {
+        match error {
+            blobs::BlobError::Corrupt { .. } | blobs::BlobError::Damaged { .. } => Self::lost(list),
+            other => other.into(),
+        }
     }
 
     /// Why the machine of `name` refused.

@@ -107,16 +107,18 @@ pub(crate) async fn entries(engine: &Engine, id: SnapshotId) -> Result<Vec<TreeE
 
 /// The bytes of a manifest, verified.
 pub(crate) async fn manifest(engine: &Engine, blob: BlobId) -> Result<Vec<u8>> {
-    let reader = engine.inner.blobs.get(blob).await?;
-    let reader =
-        reader.ok_or_else(|| Error::internal(anyhow::anyhow!("manifest {blob} is missing")))?;
-    Ok(reader.read_all(true).await?.to_vec())
+    let reading = |error| Error::reading(blob, error);
+    let reader = engine.inner.blobs.get(blob).await.map_err(reading)?;
+    let reader = reader.ok_or_else(|| Error::lost(blob))?;
+    Ok(reader.read_all(true).await.map_err(reading)?.to_vec())
 }
 
-/// The blobs that a manifest names.
-pub(crate) fn blobs_of(manifest: &[u8]) -> Result<Vec<BlobId>> {
-    let entries: Vec<TreeEntry> = serde_json::from_slice(manifest).map_err(Error::internal)?;
-    Ok(check(&entries)?.blobs)
+/// The blobs that a stored manifest names.
+pub(crate) async fn named(engine: &Engine, blob: BlobId) -> Result<Vec<BlobId>> {
+    let bytes = manifest(engine, blob).await?;
+    let is_list = |entries: Vec<TreeEntry>| check(&entries).map(|checked| checked.blobs).ok();
+    let entries = serde_json::from_slice(&bytes).ok();
+    entries.and_then(is_list).ok_or_else(|| Error::lost(blob))
 }
 
 /// Stores bytes of our own under the name that they have.

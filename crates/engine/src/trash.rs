@@ -45,6 +45,10 @@ const EVERY: Duration = Duration::from_secs(60 * 60);
 /// referred to is gone through more often.
 const COLLECT_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// When they are deleted for the first time after a start.  Higher: a server that is started
+/// anew each day never does it; lower: each start is followed by that work.
+const COLLECT_FIRST: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// A difference between the time of day and the time that passed which is a jump of the
 /// clock.  Higher: a wrong clock empties the trash early; lower: one that is put right by
 /// and by is mistrusted.
@@ -75,7 +79,8 @@ impl Engine {
     /// Empties the trash now and then, for ever.
     pub async fn keep_trash(&self) {
         let mut before = (self.inner.clock.now(), Instant::now());
-        let mut collected = Instant::now();
+        // Of the time before it began nothing is known: it may have ended early each day.
+        let mut due = Instant::now() + COLLECT_FIRST;
         loop {
             let (now, at) = (self.inner.clock.now(), Instant::now());
             if has_jumped(before, (now, at)) {
@@ -84,13 +89,13 @@ impl Engine {
             } else {
                 match empty(self, TRASH_LIFE_MS).await {
                     Ok(emptied) if emptied == Emptied::default() => {
-                        if at.saturating_duration_since(collected) >= COLLECT_EVERY {
-                            collected = at;
+                        if at >= due {
+                            due = at + COLLECT_EVERY;
                             collect_unwanted(self).await;
                         }
                     }
                     Ok(emptied) => {
-                        collected = at;
+                        due = at + COLLECT_EVERY;
                         tracing::info!(?emptied, "emptied the trash");
                     }
                     Err(error) => tracing::warn!(
@@ -248,6 +253,18 @@ pub(crate) struct Referenced<'a> {
     all: Names,
     /// Lists that were read: several things share them.
     lists: HashSet<BlobId>,
+    /// Lists that cannot be read, where that is only to be told; and in words who has them.
+    lost_lists: HashSet<BlobId>,
+    lost: Vec<String>,
+}
+
+/// What is named, as far as that can be read.
+#[derive(Default)]
+pub(crate) struct AllReferenced {
+    /// Every blob, once, sorted.
+    pub(crate) blobs: Vec<BlobId>,
+    /// Lists of others that cannot be read, in words.
+    pub(crate) lost: Vec<String>,
 }
 
 impl<'a> Referenced<'a> {
@@ -257,14 +274,47 @@ impl<'a> Referenced<'a> {
             untold: Vec::new(),
             all: Names::default(),
             lists: HashSet::new(),
+            lost_lists: HashSet::new(),
+            lost: Vec::new(),
         }
+    }
+
+    /// A list of something could not be read.  That it is damaged or gone is told; but who
+    /// collects must not go on: what it names would go.
+    pub(crate) fn failed(&mut self, of: &str, error: Error) -> Result<()> {
+        let Some(list) = error.lost_list() else {
+            return Err(error);
+        };
+        let lost = format!("the list of {of} is damaged, or not stored any more");
+        if self.collection.is_none() {
+            self.lost_lists.insert(list);
+            self.lost.push(lost);
+            return Ok(());
+        }
+        Err(Error::Conflict {
+            message: format!(
+                "{lost}: nothing is deleted as long as it cannot be said which files it names"
+            ),
+            hint: Some(
+                "bring the folder of the blobs back from a backup, or send the same files again; or delete it, stop the server, and empty the trash with `grid server collect --trash`"
+                    .to_owned(),
+            ),
+        })
     }
 
     /// Something refers to a list of others; says whether that has to be read.
     pub(crate) async fn list(&mut self, id: BlobId) -> Result<bool> {
+        if self.lost_lists.contains(&id) {
+            return Err(Error::lost(id));
+        }
         let is_new = self.lists.insert(id);
         self.add([id]).await?;
         Ok(is_new)
+    }
+
+    /// Something of this list cannot be read.
+    pub(crate) fn is_lost(&mut self, list: BlobId) {
+        self.lost_lists.insert(list);
     }
 
     /// Something refers to these.
@@ -280,11 +330,14 @@ impl<'a> Referenced<'a> {
         Ok(())
     }
 
-    async fn end(self) -> Result<Vec<BlobId>> {
+    async fn end(self) -> Result<AllReferenced> {
         if let Some(collection) = self.collection {
             collection.keep(self.untold).await?;
         }
-        Ok(self.all.end())
+        Ok(AllReferenced {
+            blobs: self.all.end(),
+            lost: self.lost,
+        })
     }
 }
 
@@ -316,8 +369,8 @@ impl Names {
     }
 }
 
-/// Every blob that something names, once, sorted.
-pub(crate) async fn referenced(engine: &Engine) -> Result<Vec<BlobId>> {
+/// Every blob that something names.
+pub(crate) async fn referenced(engine: &Engine) -> Result<AllReferenced> {
     let mut live = Referenced::new(None);
     refer(engine, &mut live).await?;
     live.end().await
@@ -343,9 +396,8 @@ async fn refer(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
         let page = db::snapshot::all(&mut tx, after, db::PAGE_ROWS_MAX).await?;
         drop(tx);
         for one in &page.items {
-            if live.list(one.manifest_blob).await? {
-                let bytes = snapshot::manifest(engine, one.manifest_blob).await?;
-                live.add(snapshot::blobs_of(&bytes)?).await?;
+            if let Err(error) = of_snapshot(engine, one.manifest_blob, live).await {
+                live.failed(&format!("the captured code {}", one.id), error)?;
             }
         }
         match page.next {
@@ -354,6 +406,13 @@ async fn refer(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
         }
     }
     datastore::referenced(engine, live).await
+}
+
+async fn of_snapshot(engine: &Engine, manifest: BlobId, live: &mut Referenced<'_>) -> Result<()> {
+    if live.list(manifest).await? {
+        live.add(snapshot::named(engine, manifest).await?).await?;
+    }
+    Ok(())
 }
 
 /// Deletes blobs that nothing names.  The store keeps those that were uploaded or

@@ -30,6 +30,11 @@ impl Filing {
         if !self.engine.inner.blobs.missing(blobs).await?.is_empty() {
             return Err(Fault::Incomplete);
         }
+        self.take(entries).await
+    }
+
+    /// Takes the next entries, whose bytes were looked for.
+    pub(super) async fn take(&mut self, entries: Vec<Entry>) -> Result<(), Fault> {
         let mut builder = std::mem::take(&mut self.builder);
         let cut = tokio::task::spawn_blocking(move || {
             let mut blocks = Vec::new();
@@ -49,8 +54,7 @@ impl Filing {
         Ok(())
     }
 
-    /// Takes a part that is a block, as it is where that can be.  Its bytes are stored: they
-    /// were when it was taken, and stay for as long as it is kept.
+    /// Takes a part that is a block, as it is where that can be.  Its bytes were looked for.
     pub(super) async fn join(&mut self, part: db::datastore_page::Part) -> Result<(), Fault> {
         let (Some(blob), Some(block)) = (part.blob, part.block) else {
             return Err(Fault::Incomplete);
@@ -74,7 +78,7 @@ impl Filing {
             }
             None => {
                 let entries = list::block(&self.engine, blob).await?;
-                self.add(entries).await
+                self.take(entries).await
             }
         }
     }

@@ -170,31 +170,30 @@ pub(super) fn is_file(entry: &Entry) -> bool {
 }
 
 async fn bytes(engine: &Engine, blob: BlobId) -> Result<bytes::Bytes> {
-    let reader = engine.inner.blobs.get(blob).await?;
-    let reader = reader.ok_or_else(|| {
-        Error::internal(anyhow::anyhow!(
-            "a part {blob} of a list of files is missing"
-        ))
-    })?;
-    Ok(reader.read_all(true).await?)
+    let reading = |error| Error::reading(blob, error);
+    let reader = engine.inner.blobs.get(blob).await.map_err(reading)?;
+    let reader = reader.ok_or_else(|| Error::lost(blob))?;
+    reader.read_all(true).await.map_err(reading)
 }
 
 async fn index(engine: &Engine, blob: BlobId) -> Result<Index> {
-    Index::decode(&bytes(engine, blob).await?).map_err(Error::internal)
+    Index::decode(&bytes(engine, blob).await?).map_err(|_| Error::lost(blob))
 }
 
 /// A block, to be read line by line.
 pub(super) async fn unpacked(engine: &Engine, blob: BlobId) -> Result<Unpacked> {
     let packed = bytes(engine, blob).await?;
     let block = tokio::task::spawn_blocking(move || Unpacked::of(&packed)).await;
-    block.map_err(Error::internal)?.map_err(Error::internal)
+    let block = block.map_err(Error::internal)?;
+    block.map_err(|_| Error::lost(blob))
 }
 
 /// The entries of a block, or of a part of an upload.
 pub(super) async fn block(engine: &Engine, blob: BlobId) -> Result<Vec<Entry>> {
     let packed = bytes(engine, blob).await?;
     let entries = tokio::task::spawn_blocking(move || decode(&packed)).await;
-    entries.map_err(Error::internal)?.map_err(Error::internal)
+    let entries = entries.map_err(Error::internal)?;
+    entries.map_err(|_| Error::lost(blob))
 }
 
 /// Tells of every blob that a version names, or an upload under way.
@@ -208,9 +207,9 @@ pub(crate) async fn referenced(engine: &Engine, live: &mut Referenced<'_>) -> Re
         let page = db::datastore_version::all(&mut tx, after, db::PAGE_ROWS_MAX).await?;
         drop(tx);
         for version in &page.items {
-            match version.manifest {
-                Some(manifest) => of_manifest(engine, manifest, live).await?,
-                None => of_upload(engine, version, live).await?,
+            if let Err(error) = of_version(engine, version, live).await {
+                let called = called(engine, version).await?;
+                live.failed(&format!("files of {called}"), error)?;
             }
         }
         match page.next {
@@ -236,10 +235,54 @@ async fn of_staged(engine: &Engine, live: &mut Referenced<'_>) -> Result<()> {
     }
 }
 
+async fn of_version(
+    engine: &Engine,
+    version: &db::datastore_version::Version,
+    live: &mut Referenced<'_>,
+) -> Result<()> {
+    if let Some(manifest) = version.manifest {
+        return of_manifest(engine, manifest, live).await;
+    }
+    of_upload(engine, version, live).await?;
+    // Its parts go when it has been filed: then it has a list, which they are in.
+    let mut tx = engine.inner.db.read().await?;
+    let now = db::datastore_version::by_id(&mut tx, version.id).await?;
+    drop(tx);
+    match now.and_then(|now| now.manifest) {
+        Some(manifest) => of_manifest(engine, manifest, live).await,
+        None => Ok(()),
+    }
+}
+
+/// What a version is called by whoever runs the server.
+async fn called(engine: &Engine, version: &db::datastore_version::Version) -> Result<String> {
+    let mut tx = engine.inner.db.read().await?;
+    let store = db::datastore::by_id(&mut tx, version.datastore).await?;
+    let user = db::user::by_id(&mut tx, version.owner).await?;
+    let user = user.map(|user| format!("{}:", user.username));
+    let store = store.map_or_else(|| version.datastore.to_string(), |store| store.name);
+    let trash = match version.deleted {
+        Some(_) => " (in the trash)",
+        None => "",
+    };
+    let number = version.number;
+    let user = user.unwrap_or_default();
+    Ok(format!("datastore '{user}{store}:{number}'{trash}"))
+}
+
 async fn of_manifest(engine: &Engine, manifest: BlobId, live: &mut Referenced<'_>) -> Result<()> {
     if !live.list(manifest).await? {
         return Ok(());
     }
+    let told = of_blocks(engine, manifest, live).await;
+    if told.as_ref().is_err_and(Error::is_lost) {
+        // Of others that have the same list it is told as well.
+        live.is_lost(manifest);
+    }
+    told
+}
+
+async fn of_blocks(engine: &Engine, manifest: BlobId, live: &mut Referenced<'_>) -> Result<()> {
     for named in index(engine, manifest).await?.blocks {
         if live.list(named.blob).await? {
             let entries = block(engine, named.blob).await?;

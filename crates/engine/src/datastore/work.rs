@@ -4,15 +4,17 @@
 //! A job is nothing but a version that is being processed: after a restart it is found in
 //! the database and begun again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
 use grid_core::id::DatastoreVersionId;
 use grid_core::time::Timestamp;
+use grid_manifest::Entry;
 use grid_store::db;
 use grid_store::db::datastore_version::Content;
 use tokio::sync::{Semaphore, watch};
@@ -455,14 +457,15 @@ async fn content(
     }
 }
 
-/// Files the first `wanted` parts of a list.
+/// Files the first `wanted` parts of a list.  Those of which something is gone are not kept any
+/// longer: a machine that lost its power may have kept less than it said.
 pub(super) async fn file(
     engine: &Engine,
     id: DatastoreVersionId,
     wanted: u32,
 ) -> Result<Content, Fault> {
     let mut filing = Filing::new(engine);
-    let mut new_bytes = 0;
+    let (mut new_bytes, mut lost) = (0, Vec::new());
     let mut after = None;
     loop {
         let mut tx = engine.inner.db.read().await?;
@@ -472,18 +475,12 @@ pub(super) async fn file(
         let read = |part: db::datastore_page::Part| {
             new_bytes += part.new_bytes;
             let engine = engine.clone();
-            // What is a block as it is need not be read.
-            let is_read = part.block.is_none();
-            let block = tokio::spawn(async move {
-                let blob = part.blob.ok_or(Fault::Incomplete)?;
-                let entries = match is_read {
-                    true => Some(list::block(&engine, blob).await?),
-                    false => None,
-                };
-                Ok::<_, Fault>((part, entries))
+            let looked = tokio::spawn(async move {
+                let found = looked_for(&engine, &part).await?;
+                Ok::<_, Fault>((part, found))
             });
             async {
-                block
+                looked
                     .await
                     .map_err(|error| Fault::Ours(Error::internal(error)))?
             }
@@ -492,8 +489,11 @@ pub(super) async fn file(
         let mut blocks = stream::iter(parts.map(read)).buffered(PARTS_AHEAD);
         while let Some(block) = blocks.next().await {
             match block? {
-                (_, Some(entries)) => filing.add(entries).await?,
-                (part, None) => filing.join(part).await?,
+                (part, Looked::Lost) => lost.push(part.number),
+                // The others are only looked for then.
+                _ if !lost.is_empty() => {}
+                (_, Looked::Entries(entries)) => filing.take(entries).await?,
+                (part, Looked::Block) => filing.join(part).await?,
             }
         }
         drop(blocks);
@@ -502,7 +502,50 @@ pub(super) async fn file(
             None => break,
         }
     }
-    filing.finish(new_bytes).await
+    if lost.is_empty() {
+        return filing.finish(new_bytes).await;
+    }
+    tracing::error!(version = %id, parts = lost.len(), "parts of an upload are gone");
+    let mut tx = engine.inner.db.write().await?;
+    for number in lost {
+        db::datastore_page::lose(&mut tx, id, number).await?;
+    }
+    tx.commit().await?;
+    Err(Fault::Incomplete)
+}
+
+/// What became of a part that was kept.
+enum Looked {
+    /// It is a block as it is, and all there.
+    Block,
+    /// All there, and to be cut into blocks.
+    Entries(Vec<Entry>),
+    /// Some of it is not there any more.
+    Lost,
+}
+
+async fn looked_for(engine: &Engine, part: &db::datastore_page::Part) -> Result<Looked, Fault> {
+    let blob = part.blob.ok_or(Fault::Incomplete)?;
+    let (blobs, whole) = (&engine.inner.blobs, &engine.inner.datastores.whole);
+    let is_block = part.block.is_some();
+    if is_block && whole.since(blobs, blob).is_some() {
+        return Ok(Looked::Block);
+    }
+    let moment = blobs.moment();
+    let entries = match list::block(engine, blob).await {
+        Err(error) if error.is_lost() => return Ok(Looked::Lost),
+        read => read?,
+    };
+    let files: HashSet<BlobId> = entries.iter().filter_map(Entry::blob).collect();
+    let files = files.into_iter().chain([blob]).collect();
+    if !blobs.missing(files).await?.is_empty() {
+        return Ok(Looked::Lost);
+    }
+    if is_block {
+        whole.note([(blob, moment)]);
+        return Ok(Looked::Block);
+    }
+    Ok(Looked::Entries(entries))
 }
 
 /// Refuses an address that cannot be fetched, before anything is made.

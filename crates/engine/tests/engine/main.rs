@@ -4,6 +4,7 @@ mod archives;
 mod datastores;
 mod drafts;
 mod lists;
+mod lost;
 mod privacy;
 mod refusals;
 mod running;

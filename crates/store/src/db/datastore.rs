@@ -149,8 +149,12 @@ pub async fn rename(tx: &mut Tx, id: DatastoreId, name: &str) -> Result<bool> {
 
 /// Removes one that has no versions, not even in the trash; says whether it did.
 pub async fn remove_empty(tx: &mut Tx, id: DatastoreId) -> Result<bool> {
+    const DOING: &str = "removing a datastore";
+    // First whoever begins a version in it is waited for; what they did is seen by a statement
+    // that begins afterwards, and not by one that waited itself.
+    let sql = "update datastore set numbers = numbers where id = $1";
+    tx.execute(DOING, sql, values![id]).await?;
     let sql = "delete from datastore where id = $1 and not exists \
          (select 1 from datastore_version v where v.datastore = datastore.id)";
-    let done = tx.execute("removing a datastore", sql, values![id]).await?;
-    Ok(done == 1)
+    Ok(tx.execute(DOING, sql, values![id]).await? == 1)
 }

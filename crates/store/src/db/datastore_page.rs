@@ -97,6 +97,14 @@ pub async fn put(tx: &mut Tx, version: DatastoreVersionId, part: &Part) -> Resul
     Ok(())
 }
 
+/// A part is not there any more: it has to be sent again.
+pub async fn lose(tx: &mut Tx, version: DatastoreVersionId, number: u32) -> Result<()> {
+    let sql = "update datastore_page set blob = null where version = $1 and number = $2";
+    tx.execute("losing a part of an upload", sql, values![version, number])
+        .await?;
+    Ok(())
+}
+
 /// Parts of a version by number, from the one after `after` on.
 pub async fn list(
     tx: &mut Tx,

@@ -19,6 +19,10 @@ use crate::context::Ctx;
 use crate::error::Problem;
 use crate::progress::Progress;
 
+/// How often what a server has lost is sent again.  Higher: a broken disk is written to for
+/// ever; lower: somebody has to say it once more.
+const ROUNDS_MAX: usize = 3;
+
 /// Make the next version of a datastore
 #[derive(Debug, Args)]
 pub(super) struct CreateArgs {
@@ -278,29 +282,19 @@ async fn go_on(
     let upload = held.upload.clone();
     let called = format!("{}:{}", upload.name, upload.version);
     let work = async {
-        let source = Path::new(&upload.source);
-        let cache_dir = ctx.settings.cache_dir();
-        let data = match scanned {
-            Some(data) => data,
-            None => tokio::task::block_in_place(|| Data::scan(source, cache_dir))?,
-        };
-        let bytes = data.size_bytes();
-        let progress = Progress::new(&ctx.printer, &called, bytes.unwrap_or_default());
-        if bytes.is_none() && progress.is_shown() {
-            // Of very many files it is known later, and then also how long it takes.
-            let shown = progress.clone();
-            data.count(move |bytes| shown.set_total(bytes));
-        }
-        let sent = upload::send(client, &upload.id, data, &progress).await;
-        progress.finish();
-        let (sent, changed) = sent?;
-        if !changed.is_empty() {
-            ctx.printer.warn(&format!(
-                "files changed while they were read; {called} has them as they were then: {}",
-                data::named(changed)
+        let mut scanned = scanned;
+        for _ in 0..ROUNDS_MAX {
+            let sent = send(ctx, client, &upload, scanned.take()).await?;
+            if sent.state != State::Uploading {
+                return Ok(sent);
+            }
+            ctx.printer.note(&format!(
+                "The server has not kept all that was sent of {called}; sending that again"
             ));
         }
-        anyhow::Ok(sent)
+        let problem = Problem::new(format!("the server does not keep what is sent of {called}"));
+        let hint = "let whoever runs it look with `grid server doctor`; then `grid datastore resume` goes on";
+        Err(problem.hint(hint).into())
     };
     tokio::select! {
         sent = work => {
@@ -312,6 +306,39 @@ async fn go_on(
             .hint(format!("`grid datastore resume {}` goes on, and so does the same create", upload.name))
             .into()),
     }
+}
+
+/// Sends what the server lacks.
+async fn send(
+    ctx: &Ctx,
+    client: &Client,
+    upload: &Upload,
+    scanned: Option<Data>,
+) -> Result<DatastoreView> {
+    let called = format!("{}:{}", upload.name, upload.version);
+    let source = Path::new(&upload.source);
+    let cache_dir = ctx.settings.cache_dir();
+    let data = match scanned {
+        Some(data) => data,
+        None => tokio::task::block_in_place(|| Data::scan(source, cache_dir))?,
+    };
+    let bytes = data.size_bytes();
+    let progress = Progress::new(&ctx.printer, &called, bytes.unwrap_or_default());
+    if bytes.is_none() && progress.is_shown() {
+        // Of very many files it is known later, and then also how long it takes.
+        let shown = progress.clone();
+        data.count(move |bytes| shown.set_total(bytes));
+    }
+    let sent = upload::send(client, &upload.id, data, &progress).await;
+    progress.finish();
+    let (sent, changed) = sent?;
+    if !changed.is_empty() {
+        ctx.printer.warn(&format!(
+            "files changed while they were read; {called} has them as they were then: {}",
+            data::named(changed)
+        ));
+    }
+    Ok(sent)
 }
 
 /// What to do after a failure in the middle.
