@@ -27,9 +27,13 @@ impl Ahead {
         }
         let ahead = Arc::clone(self);
         let work = move || {
+            // Held meanwhile: whoever forces packs to the disk looks here when they are
+            // done, and then knows how this ended.
+            let mut trouble = ahead.trouble();
             if let Err(error) = file.sync_data() {
-                *ahead.trouble() = Some(error);
+                *trouble = Some(error);
             }
+            drop(trouble);
             ahead.is_busy.store(false, Ordering::Release);
         };
         let name = "blobs-ahead".to_owned();

@@ -22,8 +22,11 @@ pub(super) struct Writer {
     indexed: u64,
     /// Entries that the index file does not have yet, because the disk was full.
     backlog: Vec<Entry>,
-    /// Packs that were written to since they were forced to the disk.
-    pub(super) dirty: BTreeMap<u32, Arc<File>>,
+    /// Packs that were written to since they were forced to the disk; without a file those
+    /// that an earlier process may have written to.
+    pub(super) dirty: BTreeMap<u32, Option<Arc<File>>>,
+    /// Whether packs were made since their folder was forced to the disk.
+    pub(super) has_new_packs: bool,
     /// Bytes since the disk was last asked to begin with what there is.
     pub(super) unwritten: u64,
 }
@@ -39,6 +42,7 @@ impl Writer {
             indexed,
             backlog: Vec::new(),
             dirty: BTreeMap::new(),
+            has_new_packs: false,
             unwritten: 0,
         }
     }
@@ -50,8 +54,10 @@ impl Writer {
             return Err(io::Error::other("there are no numbers left for packs"));
         }
         let dirty = std::mem::take(&mut self.dirty);
+        let has_new_packs = self.has_new_packs;
         *self = Self::new(dir, &self.disk, next, 0, 0);
         self.dirty = dirty;
+        self.has_new_packs = has_new_packs;
         Ok(())
     }
 
@@ -68,6 +74,7 @@ impl Writer {
             None => {
                 let file = Arc::new(self.disk.open(&self.files.pack)?);
                 self.file = Some(Arc::clone(&file));
+                self.has_new_packs |= self.len == 0;
                 file
             }
         };
@@ -82,7 +89,7 @@ impl Writer {
             Err(_) => drop(self.disk.set_len(&file, self.len)),
         }
         if !sync {
-            self.dirty.insert(self.number, file);
+            self.dirty.insert(self.number, Some(file));
         }
         result
     }

@@ -27,7 +27,8 @@ impl Backend {
         match &settings.bucket {
             None => {
                 bucket::belongs_nowhere(dir)?;
-                let packs = Packs::open(&dir.join("packs"), settings.sync_small, disk)?;
+                let now = (settings.clock)();
+                let packs = Packs::open(&dir.join("packs"), settings.sync_small, now, disk)?;
                 Ok(Self::Folder(packs))
             }
             Some(bucket) => {

@@ -45,7 +45,9 @@ impl Damaged {
 
     /// The record was stored again.
     pub(super) fn remove(&self, key: &Key) {
-        self.keys().remove(key);
+        if self.any.load(Ordering::Relaxed) {
+            self.keys().remove(key);
+        }
     }
 
     /// Where a record is, whose bytes are not known to be damaged.  It is needed from now

@@ -323,6 +323,18 @@ impl Blobs {
         blocking(move || inner.put_small(&blobs)).await
     }
 
+    /// Everything that was stored before this is on the disk, or in the bucket, when it
+    /// returns.  Packs are waited for that were written to since the last time, each once;
+    /// who comes while others wait shares that with them.
+    pub async fn sync(&self) -> Result<(), BlobError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let result = inner.packs.sync();
+            result.map_err(|source| BlobError::storing("blobs for good", source))
+        })
+        .await
+    }
+
     /// Stores large blobs by what they are made of, as far as that is here.  Each is
     /// read and compared with its name before it counts.
     pub async fn announce(
@@ -450,7 +462,7 @@ impl Inner {
         match self.packs.get(id)? {
             None => return self.large.get(id),
             Some(found) if found.header.kind == Kind::Bytes => {
-                return Ok(Some(BlobReader::of_record(found)));
+                return Ok(Some(BlobReader::of_record(self, found)));
             }
             Some(_) => {}
         }

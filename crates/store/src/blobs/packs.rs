@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use grid_core::blob::BlobId;
@@ -29,6 +30,17 @@ const PACKS_OPEN_MAX: usize = 256;
 
 /// How often a reader looks again when the pack it was about to open is rewritten.
 const LOOK_TRIES_MAX: usize = 8;
+
+/// After this time the system has written to the disk by itself what was not forced there;
+/// usually after half a minute.
+/// Higher: the first who asks after a start waits for more packs.  Lower: on a disk that is
+/// far behind, what a killed process stored may be taken for safe when it is not.
+const WRITTEN_BACK_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Folders above a new one that are forced to the disk with it: that of the blobs, and that
+/// of the server.
+/// Higher: also those that are not ours to open.  Lower: a loss of power may take new ones.
+const FOLDERS_FORCED: usize = 2;
 
 pub(super) struct Packs {
     pub(super) dir: PathBuf,
@@ -105,9 +117,14 @@ impl Found {
 }
 
 impl Packs {
-    pub(super) fn open(dir: &Path, sync: bool, disk: &Disk) -> Result<Self, BlobError> {
+    pub(super) fn open(
+        dir: &Path,
+        sync: bool,
+        now: Timestamp,
+        disk: &Disk,
+    ) -> Result<Self, BlobError> {
         let doing = |source| BlobError::io(format!("open the packs in {}", dir.display()), source);
-        let (index, sizes, writer) = load(dir, disk).map_err(doing)?;
+        let (index, sizes, writer) = load(dir, now, disk).map_err(doing)?;
         Ok(Self {
             dir: dir.to_path_buf(),
             disk: disk.clone(),
@@ -227,12 +244,14 @@ impl Packs {
             mark = mark.wrapping_sub(1);
         }
         let place = Place::new(pack, entry.at, mark);
+        let old = self.index.insert(entry.key, place);
+        // Also where the damaged one was deleted or forgotten meanwhile.
+        self.damaged.remove(&entry.key);
         // What was there before was damaged, and now takes up room for nothing.
-        if let Some(old) = self.index.insert(entry.key, place) {
-            self.damaged.remove(&entry.key);
-            if let Some(sizes) = self.sizes().get_mut(&old.pack()) {
-                sizes.live = sizes.live.saturating_sub(header.record_bytes());
-            }
+        if let Some(old) = old
+            && let Some(sizes) = self.sizes().get_mut(&old.pack())
+        {
+            sizes.live = sizes.live.saturating_sub(header.record_bytes());
         }
     }
 
@@ -272,20 +291,46 @@ impl Packs {
         Ok(())
     }
 
-    /// Forces everything to the disk that was written.
+    /// Forces everything to the disk that was written.  Who comes while others do waits for
+    /// them, and then has to do only what was written since.
     pub(super) fn sync(&self) -> io::Result<()> {
         let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        let dirty = std::mem::take(&mut self.writer().dirty);
-        let mut result = self.ahead.trouble().take().map_or(Ok(()), Err);
-        for (number, file) in dirty {
-            if result.is_ok() {
-                result = self.disk.sync(&file);
-            }
-            if result.is_err() {
-                self.writer().dirty.entry(number).or_insert(file);
+        let (dirty, has_new_packs) = {
+            let mut writer = self.writer();
+            let has_new_packs = std::mem::take(&mut writer.has_new_packs);
+            (std::mem::take(&mut writer.dirty), has_new_packs)
+        };
+        let mut result = Ok(());
+        for (number, file) in &dirty {
+            result = result.and_then(|()| self.sync_pack(*number, file.as_deref()));
+        }
+        if has_new_packs {
+            result = result.and_then(|()| self.disk.sync(&File::open(&self.dir)?));
+        }
+        // The system tells of trouble once only, and that may have been there.
+        if let Some(trouble) = self.ahead.trouble().take() {
+            result = result.and(Err(trouble));
+        }
+        if result.is_err() {
+            let mut writer = self.writer();
+            writer.has_new_packs |= has_new_packs;
+            for (number, file) in dirty {
+                writer.dirty.entry(number).or_insert(file);
             }
         }
         result
+    }
+
+    fn sync_pack(&self, number: u32, file: Option<&File>) -> io::Result<()> {
+        if let Some(file) = file {
+            return self.disk.sync(file);
+        }
+        match File::open(PackFiles::new(&self.dir, number).pack) {
+            Ok(file) => self.disk.sync(&file),
+            // Nothing was needed of it any more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Forces to the disk what was written; whoever does so next hears of trouble.
@@ -446,9 +491,31 @@ fn info(found: &Found) -> io::Result<BlobInfo> {
 
 type Loaded = (Index, BTreeMap<u32, Sizes>, Writer);
 
-/// Reads what packs there are.
-fn load(dir: &Path, disk: &Disk) -> io::Result<Loaded> {
+/// Whether an earlier process may have written to a pack what is not on the disk yet.
+fn is_recent(pack: &Path, now: Timestamp) -> io::Result<bool> {
+    let now = Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or_default());
+    let changed = fs::metadata(pack)?.modified()?;
+    let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default();
+    // A time to come is that of a clock which was set.
+    Ok(changed + WRITTEN_BACK_AFTER >= now)
+}
+
+/// Makes the folder, if it is not there, to stay after a loss of power.
+fn make_folder(dir: &Path, disk: &Disk) -> io::Result<()> {
+    if dir.try_exists()? {
+        return Ok(());
+    }
     fs::create_dir_all(dir)?;
+    let above = dir.ancestors().skip(1).take(FOLDERS_FORCED);
+    for above in above.filter(|above| !above.as_os_str().is_empty()) {
+        disk.sync(&File::open(above)?)?;
+    }
+    Ok(())
+}
+
+/// Reads what packs there are.
+fn load(dir: &Path, now: Timestamp, disk: &Disk) -> io::Result<Loaded> {
+    make_folder(dir, disk)?;
     let mut numbers = Vec::new();
     let mut beside = Vec::new();
     for file in fs::read_dir(dir)? {
@@ -474,8 +541,13 @@ fn load(dir: &Path, disk: &Disk) -> io::Result<Loaded> {
     let mut sizes: BTreeMap<u32, Sizes> = BTreeMap::new();
     let mut writer = Writer::new(dir, disk, 1, 0, 0);
     let mut doubled: BTreeMap<u32, Vec<(u32, u32)>> = BTreeMap::new();
+    let mut recent = BTreeMap::new();
     for number in numbers {
-        let found = open_pack(&PackFiles::new(dir, number), disk)?;
+        let files = PackFiles::new(dir, number);
+        if is_recent(&files.pack, now)? {
+            recent.insert(number, None);
+        }
+        let found = open_pack(&files, disk)?;
         for entry in found.live {
             // Where a rewrite was cut short a record is there twice: the later one counts.
             let place = Place::new(number, entry.at, 0);
@@ -494,6 +566,8 @@ fn load(dir: &Path, disk: &Disk) -> io::Result<Loaded> {
         );
         writer = Writer::new(dir, disk, number, found.len, found.indexed);
     }
+    writer.has_new_packs = !recent.is_empty();
+    writer.dirty = recent;
     for (number, records) in doubled {
         // When the later one is deleted, the earlier must not come back.
         PackFiles::new(dir, number).bury(disk, &records)?;

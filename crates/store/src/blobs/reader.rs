@@ -62,6 +62,7 @@ enum Source {
 }
 
 struct Record {
+    inner: Arc<Inner>,
     found: Found,
     /// The bytes, once they were read and found to be right.
     bytes: Mutex<Option<Bytes>>,
@@ -129,11 +130,12 @@ impl BlobReader {
         Self { id, len, source }
     }
 
-    pub(super) fn of_record(found: Found) -> Self {
+    pub(super) fn of_record(inner: &Arc<Inner>, found: Found) -> Self {
         Self {
             id: found.header.id,
             len: u64::from(found.header.len),
             source: Source::Record(Arc::new(Record {
+                inner: Arc::clone(inner),
                 found,
                 bytes: Mutex::new(None),
             })),
@@ -342,12 +344,18 @@ impl BlobReader {
         if let Some(bytes) = &*kept {
             return Ok(bytes.clone());
         }
-        let bytes = record.found.bytes().map_err(|error| self.reading(error))?;
-        if hash(&bytes) != self.id {
-            return Err(self.corrupt());
+        let read = record.found.bytes().map_err(|error| self.reading(error));
+        let read = read.and_then(|bytes| match hash(&bytes) == self.id {
+            true => Ok(bytes),
+            false => Err(self.corrupt()),
+        });
+        match &read {
+            Ok(bytes) => *kept = Some(bytes.clone()),
+            // Who has its bytes may store them again.
+            Err(BlobError::Corrupt { id }) => record.inner.packs.is_found_damaged(*id),
+            Err(_) => {}
         }
-        *kept = Some(bytes.clone());
-        Ok(bytes)
+        read
     }
 
     fn read_chunks(&self, chunks: &Chunks, offset: u64, want: usize) -> Result<Bytes, BlobError> {

@@ -415,12 +415,12 @@ impl BucketPacks {
             // What it is made of may be older than the collection that is under way.
             mark = mark.wrapping_sub(1);
         }
+        let place = Place::new(number, entry.at, mark);
+        let old = self.index.insert(entry.key, place);
+        // Also where the damaged one was deleted or lost meanwhile.
+        self.damaged.remove(&entry.key);
         // What was there before was damaged, and now takes up room for nothing.
-        if let Some(old) = self
-            .index
-            .insert(entry.key, Place::new(number, entry.at, mark))
-        {
-            self.damaged.remove(&entry.key);
+        if let Some(old) = old {
             self.shrink(old.pack(), line.header.record_bytes());
         }
     }

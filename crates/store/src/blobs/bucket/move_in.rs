@@ -46,7 +46,8 @@ impl Blobs {
         let folder = dir.to_owned();
         let (blobs, moved, larges) = blocking(move || {
             let to = open(&folder, &settings)?;
-            let from = Packs::open(&folder.join("packs"), false, &Disk::default())?;
+            let now = (settings.clock)();
+            let from = Packs::open(&folder.join("packs"), false, now, &Disk::default())?;
             let large = LargeFiles::open(&folder, &Disk::default())?;
             // Where these are going none are known yet.
             let none = LargeFiles::open(&local_dir(&folder), &Disk::default())?;

@@ -1,7 +1,9 @@
 //! What only files of a folder have: full disks, loss of power, how it was before.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
 use crate::blobs::{BlobError, SMALL_BYTES_MAX};
@@ -118,4 +120,96 @@ pub(in super::super) fn put_file(dir: &Path, bytes: &[u8]) {
     let folder = dir.join("large").join(&name[..3]);
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(name), bytes).unwrap();
+}
+
+/// A store that counts its steps on the file system.
+fn open_counting(dir: &Path) -> (Blobs, Arc<AtomicI64>) {
+    let left = Arc::new(AtomicI64::new(1 << 40));
+    let settings = Settings {
+        steps_left: Some(Arc::clone(&left)),
+        ..settings(Duration::ZERO)
+    };
+    (Blobs::open(dir, settings).unwrap(), left)
+}
+
+/// How many steps it takes to force what is there to the disk.
+async fn steps_of_sync(blobs: &Blobs, left: &AtomicI64) -> i64 {
+    let before = left.load(Ordering::SeqCst);
+    blobs.sync().await.unwrap();
+    before - left.load(Ordering::SeqCst)
+}
+
+#[tokio::test]
+async fn what_was_stored_is_forced_to_the_disk_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (blobs, left) = open_counting(dir.path());
+    assert_eq!(steps_of_sync(&blobs, &left).await, 0, "there is nothing");
+    for n in 0..20 {
+        blobs.put_small_batch(vec![blob(n, 500)]).await.unwrap();
+    }
+    // The pack, and the folder that it is new in.
+    assert_eq!(steps_of_sync(&blobs, &left).await, 2);
+    assert_eq!(steps_of_sync(&blobs, &left).await, 0, "nothing is new");
+    // What is there already is not written again.
+    blobs.put_small_batch(vec![blob(3, 500)]).await.unwrap();
+    assert_eq!(steps_of_sync(&blobs, &left).await, 0, "nothing is new");
+    blobs.put_small_batch(vec![blob(20, 500)]).await.unwrap();
+    let before = left.load(Ordering::SeqCst);
+    let all = (0..8).map(|_| blobs.sync());
+    for done in futures::future::join_all(all).await {
+        done.unwrap();
+    }
+    assert_eq!(before - left.load(Ordering::SeqCst), 1, "they share one");
+    // A recipe is forced when it is stored, with all before it.
+    put_large(&blobs, &content(7, 300_000)).await;
+    assert_eq!(steps_of_sync(&blobs, &left).await, 0, "nothing is new");
+}
+
+#[tokio::test]
+async fn a_failed_sync_is_said_and_done_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (blobs, left) = open_counting(dir.path());
+    blobs.put_small_batch(vec![blob(1, 500)]).await.unwrap();
+    left.store(0, Ordering::SeqCst);
+    let failed = blobs.sync().await;
+    assert!(matches!(failed, Err(BlobError::Io { .. })), "{failed:?}");
+    left.store(1 << 40, Ordering::SeqCst);
+    assert_eq!(steps_of_sync(&blobs, &left).await, 2);
+}
+
+#[tokio::test]
+async fn what_a_killed_process_stored_is_forced_to_the_disk_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (blobs, _) = open_counting(dir.path());
+    let small = blob(1, 500);
+    blobs.put_small_batch(vec![small.clone()]).await.unwrap();
+    drop(blobs);
+    let (blobs, left) = open_counting(dir.path());
+    // Whoever is told that it is there sends it no more.
+    assert_eq!(blobs.missing(vec![small.0]).await.unwrap(), []);
+    assert_eq!(steps_of_sync(&blobs, &left).await, 2);
+    drop(blobs);
+    // What is old is on the disk.
+    let pack = File::open(dir.path().join("packs/00000001.pack")).unwrap();
+    let long_ago = Duration::from_millis(NOW_MS as u64) - Duration::from_secs(2 * 60 * 60);
+    pack.set_modified(std::time::UNIX_EPOCH + long_ago).unwrap();
+    let (blobs, left) = open_counting(dir.path());
+    assert_eq!(steps_of_sync(&blobs, &left).await, 0);
+}
+
+/// A damaged record that was deleted, then sent again, is there at once.
+#[tokio::test]
+async fn what_was_damaged_and_deleted_is_there_when_it_is_sent_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open_without_grace(dir.path());
+    let (bad, good) = (blob(1, 5000), blob(2, 5000));
+    let both = vec![bad.clone(), good.clone()];
+    blobs.put_small_batch(both).await.unwrap();
+    flip(dir.path(), &bad.1);
+    blobs.read(bad.0).await.unwrap_err();
+    assert_eq!(blobs.missing(vec![bad.0]).await.unwrap(), [bad.0]);
+    assert_eq!(collect(&blobs, &[good.0], false).await.removed, 1);
+    blobs.put_small_batch(vec![bad.clone()]).await.unwrap();
+    assert_eq!(blobs.missing(vec![bad.0]).await.unwrap(), []);
+    assert_eq!(read(&blobs, bad.0).await, Some(bad.1));
 }
