@@ -9,10 +9,11 @@ use super::trash::a_blob;
 use crate::db::datastore::{self, Datastore};
 use crate::db::datastore_page::{self, Part};
 use crate::db::datastore_version::{self, Content, Filter, Version};
-use crate::db::{Db, Error, Scope, Trash, Tx, mount};
+use crate::db::{Backend, Db, Error, Scope, Trash, Tx, mount};
 
 conformance!(
     a_name_is_kept_once_and_its_numbers_rise,
+    a_name_that_somebody_begins_to_use_is_not_free,
     an_upload_adds_up_and_is_finished_once,
     versions_are_listed_by_whose_they_are_and_go_for_good,
     a_version_that_is_mounted_is_known_to_be,
@@ -125,6 +126,43 @@ async fn a_name_is_kept_once_and_its_numbers_rise(db: Db) {
     assert!(datastore::rename(&mut tx, first.id, "dogs").await.unwrap());
     let found = datastore::by_name(&mut tx, ada.0, "dogs").await.unwrap();
     assert_eq!(found.map(|found| found.id), Some(first.id));
+}
+
+/// Whether anybody waits for a row, or for their turn.
+async fn is_waited_for(db: &Db) -> bool {
+    if db.backend() == Backend::Sqlite {
+        // One writes at a time.
+        return true;
+    }
+    let mut tx = db.read().await.unwrap();
+    let sql = "select 1 from pg_locks where not granted";
+    let rows = tx.rows("looking for who waits", sql, vec![]).await;
+    !rows.unwrap().is_empty()
+}
+
+async fn a_name_that_somebody_begins_to_use_is_not_free(db: Db) {
+    let ada = somebody(&db, "ada").await;
+    let mut tx = db.write().await.unwrap();
+    let cats = a_store(ada, "cats");
+    let store = datastore::insert_or_get(&mut tx, &cats).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut beginning = db.write().await.unwrap();
+    let version = a_version(&mut beginning, &store, 20).await;
+    let other = db.clone();
+    let removing = tokio::spawn(async move {
+        let mut tx = other.write().await.unwrap();
+        let is_removed = datastore::remove_empty(&mut tx, store.id).await.unwrap();
+        tx.commit().await.unwrap();
+        is_removed
+    });
+    while !is_waited_for(&db).await && !removing.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    beginning.commit().await.unwrap();
+    assert!(!removing.await.unwrap(), "it has a version");
+    let mut tx = db.read().await.unwrap();
+    let kept = datastore_version::by_id(&mut tx, version.id).await.unwrap();
+    assert_eq!(kept, Some(version));
 }
 
 async fn an_upload_adds_up_and_is_finished_once(db: Db) {
