@@ -430,6 +430,8 @@ async fn finish(
     version: &db::datastore_version::Version,
     content: &Content,
 ) -> Result<()> {
+    // Whoever loses power finds either no version, or one that is whole.
+    engine.inner.blobs.sync().await?;
     let now = engine.inner.clock.now();
     let mut tx = engine.inner.db.write().await?;
     db::datastore_version::finish(&mut tx, version.id, content, now).await?;
