@@ -15,7 +15,7 @@ use grid_store::db::datastore_version::Content;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::filing::Filing;
-use super::unpack::{Progress, Unpacked, unpack};
+use super::unpack::{Progress, unpack};
 use super::upload::{require_uploading, upload};
 use super::work::{self, Fault};
 use super::{Version, http, one};
@@ -63,7 +63,7 @@ async fn taken_apart(
     // Whoever is dropped here has nobody wait for the rest.
     let _given_up = GiveUp(Arc::clone(&progress));
     let noting = note(engine, id, &progress, total);
-    let unpacked = tokio::select! {
+    let mut unpacked = tokio::select! {
         unpacked = unpacking => unpacked.map_err(|error| Fault::Ours(Error::internal(error)))??,
         fault = noting => return Err(fault),
         () = tokio::time::sleep(TIME_MAX) => {
@@ -71,12 +71,14 @@ async fn taken_apart(
             return Err(Fault::Data(format!("it took longer than {hours} hours")));
         }
     };
-    let Unpacked { entries, new_bytes } = unpacked;
     let mut filing = Filing::new(engine);
-    for part in entries.chunks(ENTRIES_AT_ONCE) {
-        filing.add(part.to_vec()).await?;
+    loop {
+        let part = unpacked.take(ENTRIES_AT_ONCE);
+        if part.is_empty() {
+            return filing.finish(unpacked.new_bytes).await;
+        }
+        filing.add(part).await?;
     }
-    filing.finish(new_bytes).await
 }
 
 struct GiveUp(Arc<Progress>);

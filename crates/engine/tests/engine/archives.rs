@@ -231,3 +231,90 @@ async fn bombs_are_not_taken() {
     }
     assert_consistent(&world.engine).await;
 }
+
+/// An empty file whose path is longer than a header has room for.
+fn long_named(number: usize) -> Vec<u8> {
+    let path = format!("{number}/{}", vec!["n".repeat(240); 16].join("/"));
+    let mut text = path.into_bytes();
+    text.push(0);
+    let name = entry("././@LongLink", tar::EntryType::GNULongName, &text, "");
+    [name, file("cut", b"")].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_without_end_are_not_taken() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = world(dir.path()).await;
+    // Names of 3.9 kB that pack to nothing: the list would take a thousand times the archive.
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).expect("begun");
+    for number in 0..40_000 {
+        packed.write_all(&long_named(number)).expect("packed");
+    }
+    packed.write_all(&end()).expect("packed");
+    let packed = packed.finish().expect("packed");
+    assert!(packed.len() < 1 << 20, "{}", packed.len());
+    let said = taken(&world, packed).await.expect_err("a bomb");
+    assert!(said.contains("unpacks to more than 300 times"), "{said}");
+    assert_consistent(&world.engine).await;
+}
+
+/// A zip of empty files, behind something else, whose end says that it has `said` of them.
+fn bare_zip(entries: u32, said: u16) -> Vec<u8> {
+    let before = b"PK\x03\x04 is how it begins, and this is none".to_vec();
+    let (mut body, mut list) = (Vec::new(), Vec::new());
+    for number in 0..entries {
+        let name = format!("{number:08}");
+        let at = u32::try_from(body.len()).expect("small");
+        // Method, time, sum and sizes are zeros.
+        body.extend(b"PK\x03\x04\x14\0\0\0\0\0\0\0\x21\0");
+        body.extend([0; 12]);
+        body.extend([8, 0, 0, 0]);
+        body.extend(name.as_bytes());
+        list.extend(b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\x21\0");
+        list.extend([0; 12]);
+        list.extend([8, 0, 0, 0, 0, 0]);
+        list.extend([0; 8]);
+        list.extend(at.to_le_bytes());
+        list.extend(name.as_bytes());
+    }
+    let number = |bytes: usize| u32::try_from(bytes).expect("small").to_le_bytes();
+    let mut end = b"PK\x05\x06\0\0\0\0".to_vec();
+    end.extend([said.to_le_bytes(), said.to_le_bytes()].concat());
+    end.extend([number(list.len()), number(body.len())].concat());
+    end.extend(b"\x08\0a remark");
+    [before, body, list, end].concat()
+}
+
+/// One whose large end says that it has so many.
+fn boastful_zip(entries: u64) -> Vec<u8> {
+    let mut zip = b"PK\x03\x04".to_vec();
+    zip.extend(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0");
+    zip.extend([0; 8]);
+    for value in [entries, entries, entries * 46, 4] {
+        zip.extend(value.to_le_bytes());
+    }
+    zip.extend(b"PK\x06\x07\0\0\0\0\x04\0\0\0\0\0\0\0\x01\0\0\0");
+    zip.extend(b"PK\x05\x06\0\0\0\0");
+    zip.extend([0xff; 12]);
+    zip.extend([0; 2]);
+    zip
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_a_zip_is_read_in_pieces() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = world(dir.path()).await;
+    // One in the small format that has more than that can say.
+    let archive = bare_zip(66_000, (66_000_u32 - 65_536) as u16);
+    assert_eq!(taken(&world, archive).await, Ok(66_000));
+    for (archive, expected) in [
+        (bare_zip(3, 2), "its list has another length than it says"),
+        (boastful_zip(2_000_001), "more than 2000000 entries"),
+        (boastful_zip(1_999_999), "its list is not where it says"),
+        (flipped(bare_zip(3, 3), 138), "its list has something else"),
+    ] {
+        let said = taken(&world, archive).await.expect_err(expected);
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert_consistent(&world.engine).await;
+}
