@@ -59,7 +59,7 @@ pub use changes::Changes;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use node::NodeStatus;
-pub use receiving::{ALONE_MAX, RECEIVED_MAX};
+pub use receiving::{ALONE_MAX, Place, RECEIVED_MAX, Sender};
 pub use secret::{Hashed, hash_key};
 pub use watch::Watcher;
 
@@ -124,6 +124,8 @@ pub(crate) struct Inner {
     pub(crate) guard: Guard,
     /// Where bodies are received.
     pub(crate) receiving: Places,
+    /// Where large requests are.
+    pub(crate) requests: Places,
     /// Datastore versions that are worked on.
     pub(crate) datastores: datastore::Jobs,
     /// Whether they are fetched from addresses inside, too.
@@ -156,7 +158,8 @@ impl Engine {
             touching: AtomicBool::new(false),
             auditor,
             guard: Guard::new(parts.secret),
-            receiving: Places::default(),
+            receiving: Places::new(RECEIVED_MAX),
+            requests: Places::of_requests(),
             datastores: datastore::Jobs::default(),
             fetches_private: AtomicBool::new(false),
             audit_days: AtomicU32::new(audit::KEPT_DAYS),

@@ -1,8 +1,12 @@
 //! Who may send bytes now.
 //!
 //! What is received takes memory, and often a thread, for as long as its sender likes.  So
-//! there are [`RECEIVED_MAX`] places that senders share, and the others wait.  They are
-//! shared so that nobody, however much or slowly they send, keeps another waiting:
+//! there are [`RECEIVED_MAX`] places that senders share, and the others wait.  The same holds
+//! for sources that the server fetches for somebody ([`FETCHED_MAX`]), and for large requests
+//! that are kept whole until they are understood ([`REQUESTS_MAX`]); each has places of its
+//! own, so that who has one may wait for another kind.
+//!
+//! They are shared so that nobody, however much or slowly they send, keeps another waiting:
 //!
 //! * everybody has one place of their own, which is nobody else's;
 //! * of those that are shared, one may have as many as are left free.  Who sends alone has
@@ -18,12 +22,22 @@ use std::time::Duration;
 use grid_core::id::{NodeId, UserId};
 use tokio::sync::oneshot;
 
+use crate::Engine;
 use crate::error::{Error, Result};
 
 /// Bodies that are received at a time, over the whole server, beside one of each sender: each
 /// takes some megabytes of memory.
 /// Higher: hundreds at once take more memory; lower: one program's parts wait for each other.
 pub const RECEIVED_MAX: usize = 48;
+
+/// Sources that are fetched at a time, beside one of each user.  Higher: they take memory and
+/// disk from each other; lower: a small one waits behind large ones of the same user.
+pub(crate) const FETCHED_MAX: usize = 5;
+
+/// Large requests that are read at a time, beside one of each sender: each may take a hundred
+/// megabytes of memory, and some hundred more while it is understood.
+/// Higher: that much at once; lower: one program's large requests wait for each other.
+const REQUESTS_MAX: usize = 5;
 
 /// Senders who have a place of their own at the same time.  Higher: with that many senders,
 /// more memory; lower: of very many senders some wait for others.
@@ -35,11 +49,16 @@ const SENDERS_MAX: usize = 256;
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Most that one who sends alone is received of at a time.
-pub const ALONE_MAX: usize = 1 + RECEIVED_MAX / 2;
+pub const ALONE_MAX: usize = alone(RECEIVED_MAX);
+
+/// What one alone has of so many shared places, with the own one.
+const fn alone(shared: usize) -> usize {
+    1 + shared.div_ceil(2)
+}
 
 /// Who sends.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Sender {
+pub enum Sender {
     /// A person, by whichever of their programs.
     User(UserId),
     /// A machine that sends what its experiments left.
@@ -52,7 +71,9 @@ pub(crate) struct Places(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// Shared places that nobody has.
+    /// How many are shared.
+    shared: usize,
+    /// Those of them that nobody has.
     free: usize,
     /// How many each has, their own included.
     held: HashMap<Sender, usize>,
@@ -68,20 +89,10 @@ struct Waiter {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     state: Arc<Mutex<State>>,
     /// `None` of one that reached nobody.
     sender: Option<Sender>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            free: RECEIVED_MAX,
-            held: HashMap::new(),
-            waiting: VecDeque::new(),
-        })))
-    }
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -89,30 +100,60 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Places {
+    /// So many that are shared, beside one of everybody.
+    pub(crate) fn new(shared: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            shared,
+            free: shared,
+            held: HashMap::new(),
+            waiting: VecDeque::new(),
+        })))
+    }
+
+    /// Those of large requests.
+    pub(crate) fn of_requests() -> Self {
+        Self::new(REQUESTS_MAX)
+    }
+
     /// Waits for a place, for as long as `patience` says.
     pub(crate) async fn take(&self, sender: Sender, patience: Duration) -> Result<Place> {
-        let (granted, mut place) = oneshot::channel();
+        match tokio::time::timeout(patience, self.wait(sender)).await {
+            Ok(place) => place,
+            Err(_) => {
+                let shared = lock(&self.0).shared;
+                Err(too_many(alone(shared), patience))
+            }
+        }
+    }
+
+    /// Waits for a place, however long that takes.
+    pub(crate) async fn wait(&self, sender: Sender) -> Result<Place> {
+        let (granted, place) = oneshot::channel();
         let waiter = Waiter { sender, granted };
         {
             let mut state = lock(&self.0);
             state.waiting.push_back(waiter);
             state.grant(&self.0);
         }
-        match tokio::time::timeout(patience, &mut place).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(error)) => Err(Error::internal(error)),
-            Err(_) => Err(too_many(patience)),
-        }
+        place.await.map_err(Error::internal)
     }
 }
 
-fn too_many(patience: Duration) -> Error {
+fn too_many(alone: usize, patience: Duration) -> Error {
     Error::TooMany(format!(
         "you send so much at once already that there was no place for this for {} seconds: \
-         send less at a time (up to {ALONE_MAX} uploads are taken from one user), or try again \
+         send less at a time (up to {alone} of this kind are taken from one user), or try again \
          when some have ended",
         patience.as_secs()
     ))
+}
+
+impl Engine {
+    /// A place for a large request, before more of it is read: for as long as what was read
+    /// is kept.
+    pub async fn place_for_request(&self, sender: Sender) -> Result<Place> {
+        self.inner.requests.take(sender, WAIT_MAX).await
+    }
 }
 
 impl State {
@@ -202,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_has_so_much_that_others_have_none() {
-        let places = Places::default();
+        let places = Places::new(RECEIVED_MAX);
         let of_one = all(&places, &user(1));
         assert_eq!(of_one.len(), ALONE_MAX);
         let mut held = vec![of_one];
@@ -222,8 +263,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_few_places_everybody_has_one_too() {
+        let places = Places::new(FETCHED_MAX);
+        let greedy = all(&places, &user(1));
+        assert_eq!(greedy.len(), 4);
+        for number in 2..=20 {
+            let next = at_once(&places, &user(number));
+            assert!(next.is_some(), "{number} waits for others");
+        }
+    }
+
+    #[tokio::test]
     async fn what_one_gives_back_goes_to_who_has_least() {
-        let places = Places::default();
+        let places = Places::new(RECEIVED_MAX);
         let mut greedy = all(&places, &user(1));
         let modest = all(&places, &user(2));
         let (one, two) = (user(1), user(2));
@@ -242,7 +294,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_goes_away_or_gives_up_leaves_nothing_behind() {
-        let places = Places::default();
+        let places = Places::new(RECEIVED_MAX);
         let mut held = all(&places, &user(1));
         let mut gone = Box::pin(places.take(user(1), WAIT_MAX));
         assert!((&mut gone).now_or_never().is_none());

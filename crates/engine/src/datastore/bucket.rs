@@ -8,8 +8,12 @@
 //! cannot; so addresses inside are refused unless whoever runs the server allows them, and
 //! nothing is ever signed with what the machine itself could get.
 
+mod look;
+mod place;
+
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +29,8 @@ use object_store::{ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore,
 use super::http;
 use crate::error::{Error, Result};
 
+pub(super) use self::place::Place;
+
 /// How often a request is tried that fails for no lasting reason, and for how long.
 /// Higher: a server that is gone is told of later than anybody waits for it (a minute); lower:
 /// one that is busy for a moment makes it fail.  What the server fetches by itself is tried
@@ -34,13 +40,6 @@ const TRYING_MAX: Duration = Duration::from_secs(25);
 
 /// The region where nobody says.
 const REGION: &str = "us-east-1";
-
-/// Where Google's buckets speak the same protocol.
-const GOOGLE: &str = "https://storage.googleapis.com";
-
-/// Longest name of a bucket, and longest prefix; what S3 allows.
-const BUCKET_LEN_MAX: usize = 255;
-const PREFIX_LEN_MAX: usize = 1_024;
 
 /// Most of a message of the other side that is repeated.
 const SAID_CHARS: usize = 300;
@@ -52,108 +51,13 @@ const MARKERS_AT_ONCE: usize = 16;
 /// What stands before a time that names a content, where a server lists no `ETag`.
 const TIME_MARK: char = '@';
 
-/// A bucket, and what of it is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    scheme: &'static str,
-    bucket: String,
-    /// What all keys begin with: empty, or a folder with its `/`; or the key of one object.
-    prefix: String,
-    endpoint: Option<String>,
-}
-
-impl Place {
-    /// Reads `s3://BUCKET/PREFIX`.
-    pub(super) fn parse(source: &str, endpoint: Option<&str>) -> Result<Self> {
-        let (scheme, rest) = source.split_once("://").unwrap_or_default();
-        let scheme = match scheme.to_ascii_lowercase().as_str() {
-            "s3" => "s3",
-            "gs" => "gs",
-            _ => {
-                return Err(Error::invalid_hint(
-                    format!("'{source}' is no bucket that this server can read"),
-                    "write s3://BUCKET/PREFIX, or gs://BUCKET/PREFIX",
-                ));
-            }
-        };
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let is_bucket = (1..=BUCKET_LEN_MAX).contains(&bucket.len())
-            && bucket.chars().all(is_letter)
-            && !bucket.starts_with('.');
-        if !is_bucket {
-            return Err(Error::invalid(format!("'{bucket}' is no name of a bucket")));
-        }
-        let bare = prefix.strip_suffix('/').unwrap_or(prefix);
-        let is_good = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-        if !bare.is_empty() && !bare.split('/').all(is_good) || bare.len() > PREFIX_LEN_MAX {
-            return Err(Error::invalid(format!(
-                "'{prefix}' is no prefix that can be read: it has empty parts, dots, or is too long"
-            )));
-        }
-        let endpoint = match (endpoint, scheme) {
-            (Some(endpoint), _) => Some(endpoint.trim_end_matches('/').to_owned()),
-            (None, "gs") => Some(GOOGLE.to_owned()),
-            (None, _) => None,
-        };
-        Ok(Self {
-            scheme,
-            bucket: bucket.to_owned(),
-            prefix: if bare.is_empty() {
-                String::new()
-            } else {
-                prefix.to_owned()
-            },
-            endpoint,
-        })
-    }
-
-    /// As people write it.
-    pub(super) fn shown(&self) -> String {
-        format!("{}://{}/{}", self.scheme, self.bucket, self.prefix)
-    }
-
-    /// Where its server is, unless it is Amazon's.
-    pub(super) fn endpoint(&self) -> Option<&str> {
-        self.endpoint.as_deref()
-    }
-
-    /// Whether everything below the prefix is meant, and not one object.
-    pub(super) fn is_folder(&self) -> bool {
-        self.prefix.is_empty() || self.prefix.ends_with('/')
-    }
-
-    /// The same, with everything below it.
-    pub(super) fn as_folder(&self) -> Self {
-        let mut folder = self.clone();
-        if !folder.is_folder() {
-            folder.prefix.push('/');
-        }
-        folder
-    }
-
-    /// The key of what is called `path` in a version.
-    fn key(&self, path: &str) -> String {
-        if self.is_folder() {
-            return format!("{}{path}", self.prefix);
-        }
-        self.prefix.clone()
-    }
-
-    /// What an object is called in a version.
-    fn path_of<'k>(&self, key: &'k str) -> Option<&'k str> {
-        if self.is_folder() {
-            return key.strip_prefix(&self.prefix);
-        }
-        key.rsplit('/').next().filter(|_| key == self.prefix)
-    }
-}
-
 /// A bucket that is read.
 #[derive(Debug)]
 pub(super) struct Bucket {
     store: AmazonS3,
     place: Place,
+    /// Objects that were listed and looked at, also those that are left out.
+    seen: AtomicU64,
 }
 
 /// Makes connections that lead only to where the server may look.
@@ -173,6 +77,9 @@ impl HttpConnector for Guarded {
     }
 }
 
+/// Objects as they are listed.
+pub(super) type Listed<'a> = BoxStream<'a, Result<Entry>>;
+
 /// Bytes of an object as they come.
 pub(super) type Pieces = BoxStream<'static, Result<Bytes>>;
 
@@ -188,7 +95,7 @@ impl Bucket {
             ..RetryConfig::default()
         };
         let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(&place.bucket)
+            .with_bucket_name(place.bucket())
             .with_region(REGION)
             .with_retry(retry)
             .with_allow_http(true)
@@ -223,7 +130,8 @@ impl Bucket {
             }
         };
         let store = builder.build().map_err(Error::internal)?;
-        Ok(Self { store, place })
+        let seen = AtomicU64::new(0);
+        Ok(Self { store, place, seen })
     }
 
     /// What is read.
@@ -231,12 +139,21 @@ impl Bucket {
         &self.place
     }
 
+    /// How many objects were listed, by whomever.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    fn saw(&self) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// All objects, by key, as entries of a version that are elsewhere.
-    pub(super) fn list(&self) -> BoxStream<'_, Result<Entry>> {
+    pub(super) fn list(&self) -> Listed<'_> {
         let place = &self.place;
         if !place.is_folder() {
             let one = async move {
-                let key = &place.prefix;
+                let key = place.prefix();
                 let options = GetOptions {
                     head: true,
                     ..GetOptions::default()
@@ -246,14 +163,15 @@ impl Bucket {
                 self.entry(&found.meta)
             };
             let one = futures::stream::once(one);
+            let one = one.inspect(|_| self.saw());
             return one.try_filter_map(async |entry| Ok(entry)).boxed();
         }
-        let prefix = place.prefix.trim_end_matches('/');
+        let prefix = place.prefix().trim_end_matches('/');
         let prefix = match self.path(prefix) {
             Ok(prefix) => prefix,
             Err(error) => return futures::stream::once(async { Err(error) }).boxed(),
         };
-        let prefix = (!place.prefix.is_empty()).then_some(&prefix);
+        let prefix = (!place.prefix().is_empty()).then_some(&prefix);
         let listed = self.store.list(prefix);
         listed
             .map(move |object| match object {
@@ -263,6 +181,7 @@ impl Bucket {
             .try_filter_map(async |entry| Ok(entry))
             .map(|entry| self.unless_marker(entry))
             .buffered(MARKERS_AT_ONCE)
+            .inspect(|_| self.saw())
             .try_filter_map(async |entry| Ok(entry))
             .boxed()
     }
@@ -325,7 +244,7 @@ impl Bucket {
     /// An object as an entry; nothing for the one that stands for the folder itself.
     fn entry(&self, object: &ObjectMeta) -> Result<Option<Entry>> {
         let key = object.location.as_ref();
-        if self.place.prefix.strip_suffix('/') == Some(key) {
+        if self.place.prefix().strip_suffix('/') == Some(key) {
             return Ok(None);
         }
         let path = self.place.path_of(key).ok_or_else(|| {
@@ -455,39 +374,6 @@ mod tests {
     use axum::http::StatusCode;
 
     use super::*;
-
-    #[test]
-    fn what_is_meant_is_read_from_its_address() {
-        for (source, folder, key) in [
-            ("s3://data", true, "a/b"),
-            ("s3://data/", true, "a/b"),
-            ("s3://data/cats/", true, "cats/a/b"),
-            ("S3://data/cats/train/", true, "cats/train/a/b"),
-            ("gs://data/cats/", true, "cats/a/b"),
-            ("s3://data/cats.tar", false, "cats.tar"),
-        ] {
-            let place = Place::parse(source, None).expect(source);
-            assert_eq!(place.is_folder(), folder, "{source}");
-            assert_eq!(place.key("a/b"), key, "{source}");
-            let again = Place::parse(&place.shown(), place.endpoint()).expect("shown");
-            assert_eq!(again, place, "{source}");
-        }
-        let one = Place::parse("s3://data/x/cats.tar", None).expect("an object");
-        assert_eq!(one.path_of("x/cats.tar"), Some("cats.tar"));
-        assert_eq!(one.as_folder().path_of("x/cats.tar/a"), Some("a"));
-        for source in [
-            "s3://",
-            "s3:///a",
-            "s3://a b/c",
-            "s3://data//x",
-            "s3://data/../x",
-            "s3://.x/a",
-            "az://container/x",
-            "data",
-        ] {
-            assert!(Place::parse(source, None).is_err(), "{source}");
-        }
-    }
 
     #[test]
     fn a_server_that_does_not_answer_is_said_in_a_sentence() {

@@ -4,6 +4,9 @@
 //! wanted, what the parts name is copied, and a part is written anew as its objects are
 //! here.  So whatever is killed, what was listed is not listed again and what was copied is
 //! not copied again, and what is copied is what was listed.
+//!
+//! A bucket that is slower than is waited for, or takes longer than a turn, waits for its next
+//! one; what is here then is kept, too.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,7 +24,9 @@ use grid_store::db::datastore_version::Content;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Listed};
+use super::import::TIME_MAX;
+use super::pace::{OBJECT_BYTES, PACE_TIME, Pace};
 use super::unpack::Progress;
 use super::work::{self, Fault};
 use super::{elsewhere, import, list};
@@ -65,11 +70,18 @@ pub(super) async fn copied(
         version,
         bucket: &bucket,
         progress: &progress,
+        pace: Pace::default(),
     };
     let noting = import::note(engine, version.id, &progress, None);
     tokio::select! {
         content = job.run() => content,
         fault = noting => Err(fault),
+        () = tokio::time::sleep(TIME_MAX) => {
+            let hours = TIME_MAX.as_secs() / 3_600;
+            Err(Fault::Later(Error::Unavailable(format!(
+                "after {hours} hours others have their turn; then it goes on where it was"
+            ))))
+        }
     }
 }
 
@@ -78,6 +90,7 @@ struct Job<'a> {
     version: &'a db::datastore_version::Version,
     bucket: &'a Bucket,
     progress: &'a Progress,
+    pace: Pace,
 }
 
 impl Job<'_> {
@@ -96,7 +109,7 @@ impl Job<'_> {
     async fn list(&self) -> Result<u32, Fault> {
         let mut objects = self.bucket.list();
         let (mut folders, mut parts) = (Folders::default(), Parts::new(self));
-        while let Some(object) = objects.try_next().await? {
+        while let Some(object) = self.listed(&mut objects).await? {
             folders.push(object);
             while let Some(entry) = folders.next(false) {
                 parts.push(entry).await?;
@@ -115,6 +128,30 @@ impl Job<'_> {
         db::datastore_version::set_pages(&mut tx, self.version.id, parts.number, now).await?;
         tx.commit().await?;
         Ok(parts.number)
+    }
+
+    /// The next object of the list.
+    async fn listed(&self, objects: &mut Listed<'_>) -> Result<Option<Entry>, Fault> {
+        loop {
+            let before = self.bucket.seen();
+            let next = tokio::time::timeout(PACE_TIME, self.pace.wait(objects.try_next())).await;
+            let came = (self.bucket.seen() - before).saturating_mul(OBJECT_BYTES);
+            if self.pace.came(came).is_err() {
+                return Err(self.slow());
+            }
+            if let Ok(next) = next {
+                return Ok(next?);
+            }
+        }
+    }
+
+    fn came(&self, bytes: u64) -> Result<(), Fault> {
+        self.pace.came(bytes).map_err(|_| self.slow())
+    }
+
+    fn slow(&self) -> Fault {
+        let shown = self.bucket.place().shown();
+        import::slow(&format!("{shown} is too slow"))
     }
 
     /// Brings here what the parts name.
@@ -392,17 +429,18 @@ async fn one(job: &Job<'_>, entry: &Entry, large: &Semaphore) -> Result<Got, Fau
         false => None,
     };
     let count = |piece: &Bytes| {
-        job.progress
-            .received
-            .fetch_add(piece.len() as u64, Ordering::Relaxed);
+        let bytes = piece.len() as u64;
+        job.progress.received.fetch_add(bytes, Ordering::Relaxed);
+        job.came(bytes)
     };
-    let mut pieces = job.bucket.read(entry, None).await?;
+    let mut pieces = job.pace.wait(job.bucket.read(entry, None)).await?;
+    job.came(OBJECT_BYTES)?;
     let blobs = &job.engine.inner.blobs;
     let mut received = 0;
     if size <= SMALL_BYTES_MAX as u64 {
         let mut whole = BytesMut::with_capacity(size as usize);
-        while let Some(piece) = pieces.try_next().await? {
-            count(&piece);
+        while let Some(piece) = job.pace.wait(pieces.try_next()).await? {
+            count(&piece)?;
             received += piece.len() as u64;
             require_size(entry, received <= size)?;
             whole.extend_from_slice(&piece);
@@ -411,8 +449,8 @@ async fn one(job: &Job<'_>, entry: &Entry, large: &Semaphore) -> Result<Got, Fau
         return Ok(Got::Small(whole.freeze()));
     }
     let (mut writer, mut hasher) = (blobs.writer(), blake3::Hasher::new());
-    while let Some(piece) = pieces.try_next().await? {
-        count(&piece);
+    while let Some(piece) = job.pace.wait(pieces.try_next()).await? {
+        count(&piece)?;
         received += piece.len() as u64;
         require_size(entry, received <= size)?;
         hasher.update(&piece);

@@ -15,6 +15,7 @@ use grid_store::db::datastore_version::Content;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::filing::Filing;
+use super::pace::{Pace, TooSlow};
 use super::unpack::{Progress, unpack};
 use super::upload::{require_uploading, upload};
 use super::work::{self, Fault};
@@ -27,9 +28,10 @@ use crate::receiving::{Sender, WAIT_MAX};
 /// How often it is written down how far a version is.
 const NOTE_EVERY: Duration = Duration::from_secs(2);
 
-/// How long one archive may take.  Higher: the first of its files could be collected before
-/// the last is there; lower: large ones on slow lines fail.
-const TIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// How long one archive may take, and the copying of a bucket until it waits for its next turn.
+/// Higher: the first files of an archive could be collected before the last is there; lower:
+/// large ones on slow lines fail.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Entries that are filed at a time.
 const ENTRIES_AT_ONCE: usize = 10_000;
@@ -42,10 +44,36 @@ pub(super) async fn fetched(
     let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
     let response = http::get(&version.source, is_private_allowed).await?;
     let total = response.content_length();
-    let body = response
-        .bytes_stream()
-        .map(|piece| piece.map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error)));
-    taken_apart(engine, version.id, body, total).await
+    let pace = Arc::new(Pace::default());
+    let body = paced(response.bytes_stream(), Arc::clone(&pace));
+    let taken = taken_apart(engine, version.id, body, total).await;
+    taken.map_err(|fault| match fault {
+        // Whatever became of that on its way through what unpacks.
+        _ if pace.is_too_slow() => slow("the address is too slow"),
+        fault => fault,
+    })
+}
+
+/// What is said of a source that is too slow.
+pub(super) fn slow(what: &str) -> Fault {
+    Fault::Later(Error::Unavailable(format!("{what}: {TooSlow}")))
+}
+
+/// What comes of an address, for as long as it comes fast enough.
+fn paced(
+    pieces: impl Stream<Item = reqwest::Result<Bytes>> + Send + Unpin + 'static,
+    pace: Arc<Pace>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    futures::stream::unfold((pieces, pace), |(mut pieces, pace)| async move {
+        let piece = match pace.wait(pieces.next()).await? {
+            Ok(piece) => pace
+                .came(piece.len() as u64)
+                .map(|()| piece)
+                .map_err(|slow| io::Error::new(io::ErrorKind::TimedOut, slow)),
+            Err(error) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
+        };
+        Some((piece, (pieces, pace)))
+    })
 }
 
 /// Takes an archive apart as it comes, and files what was in it.
@@ -68,7 +96,10 @@ async fn taken_apart(
         fault = noting => return Err(fault),
         () = tokio::time::sleep(TIME_MAX) => {
             let hours = TIME_MAX.as_secs() / 3_600;
-            return Err(Fault::Data(format!("it took longer than {hours} hours")));
+            return Err(Fault::Data(format!(
+                "it took longer than {hours} hours: divide it, or unpack it and create the \
+                 datastore from the folder"
+            )));
         }
     };
     let mut filing = Filing::new(engine);
@@ -124,6 +155,11 @@ pub(super) async fn note(
     }
 }
 
+/// Whether the caller may send parts of a version now: before a large one is read.
+pub async fn takes_parts(engine: &Engine, caller: &Caller, text: &str) -> Result<()> {
+    require_uploading(&upload(engine, caller, text).await?)
+}
+
 /// Takes the archive of a version that was begun as a stream.  Cut in the middle, the
 /// version has failed: what was in the pipe is gone.
 pub async fn receive(
@@ -157,7 +193,7 @@ pub async fn receive(
                 Fault::Ours(Error::Unavailable(message)) => {
                     Error::Unavailable(format!("{message}; send it again"))
                 }
-                Fault::Ours(error) => error,
+                Fault::Ours(error) | Fault::Later(error) => error,
             };
             work::give_up(engine, &found.version, &error.to_string()).await?;
             return Err(error);
@@ -193,5 +229,36 @@ impl Engine {
         self.inner
             .fetches_private
             .store(is_allowed, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_trickles_is_given_up_and_told_of() {
+        for (bytes, expected) in [(1, false), (100 << 10, true)] {
+            let pieces = futures::stream::unfold(0, move |sent| async move {
+                // The clock of this test moves when nobody has anything to do.
+                let pause =
+                    tokio::time::timeout(Duration::from_secs(5), std::future::pending::<()>());
+                assert!(pause.await.is_err());
+                (sent < 1_000).then(|| (Ok(Bytes::from(vec![0; bytes])), sent + 1))
+            });
+            let pace = Arc::new(Pace::default());
+            let body = paced(Box::pin(pieces), Arc::clone(&pace));
+            let came: Vec<io::Result<Bytes>> = body.collect().await;
+            assert_eq!(came.iter().all(Result::is_ok), expected);
+            assert_eq!(pace.is_too_slow(), !expected);
+        }
+        let Fault::Later(error) = slow("the address is too slow") else {
+            panic!("it is tried again")
+        };
+        let said = error.to_string();
+        assert!(
+            said.contains("less than 16 KiB in a second, over 5 minutes"),
+            "{said}"
+        );
     }
 }

@@ -64,7 +64,11 @@ pub(super) fn unpack(
     };
     let mut input = BufReader::with_capacity(PIECE_BYTES, counted);
     let mut sink = Sink::new(blobs, progress);
-    let head = io::BufRead::fill_buf(&mut input).map_err(broken)?.to_vec();
+    // However little comes at a time.
+    let mut head = Vec::new();
+    let first = (&mut input).take(BLOCK_BYTES).read_to_end(&mut head);
+    first.map_err(broken)?;
+    let mut input = io::Cursor::new(head.clone()).chain(input);
     match Form::of(&head) {
         Form::Zip => {
             let mut file = tempfile::tempfile_in(scratch).map_err(full)?;

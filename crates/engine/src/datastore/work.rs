@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
-use grid_core::id::DatastoreVersionId;
+use grid_core::id::{DatastoreVersionId, UserId};
 use grid_core::time::Timestamp;
 use grid_manifest::Entry;
 use grid_store::db;
@@ -25,6 +25,7 @@ use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
 use crate::blob::SentLately;
 use crate::error::{Error, Result};
+use crate::receiving::{FETCHED_MAX, Places, Sender};
 
 /// How long an upload that nobody goes on with is kept.  Higher: halves of data sets take
 /// up room; lower: who comes back after the weekend begins again.
@@ -43,11 +44,10 @@ const EVERY: Duration = Duration::from_secs(30);
 /// connection; lower: clients ask again for what is nearly done.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// Uploads that are filed at a time, and sources that are fetched.  Higher: they take memory
-/// and disk from each other; lower: a small one waits behind large ones.  The two do not wait
-/// for each other: fetching may take hours, and filing seconds.
+/// Uploads that are filed at a time.  Higher: they take memory and disk from each other; lower:
+/// a small one waits behind large ones.  They do not wait for sources that are fetched: that
+/// may take hours, and filing seconds.
 const FILED_MAX: usize = 4;
-const FETCHED_MAX: usize = 4;
 
 /// Parts of a list that are read before their turn.  Higher: more memory; lower: who files
 /// them waits for each.
@@ -67,7 +67,7 @@ pub(crate) struct Jobs {
     /// Also those that wait for their turn: whoever waits for one hears of its end.
     open: Mutex<HashMap<DatastoreVersionId, Job>>,
     filing: Semaphore,
-    fetching: Semaphore,
+    fetching: Places,
     pub(super) lately: list::Lately,
     pub(super) whole: WholeLately,
     pub(crate) sent: SentLately,
@@ -81,7 +81,7 @@ impl Default for Jobs {
         Self {
             open: Mutex::default(),
             filing: Semaphore::new(FILED_MAX),
-            fetching: Semaphore::new(FETCHED_MAX),
+            fetching: Places::new(FETCHED_MAX),
             lately: list::Lately::default(),
             whole: WholeLately::default(),
             sent: SentLately::default(),
@@ -128,6 +128,8 @@ pub(super) enum Fault {
     Incomplete,
     /// It may, another time.
     Ours(Error),
+    /// It may, when others had their turn.
+    Later(Error),
 }
 
 impl From<Error> for Fault {
@@ -173,12 +175,16 @@ pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
     tokio::spawn(async move {
         let _done = done;
         let jobs = &engine.inner.datastores;
-        let turns = match is_fetched(&engine, id).await {
-            true => &jobs.fetching,
-            false => &jobs.filing,
+        let fetched_for = fetched_for(&engine, id).await;
+        // Nobody closes them.
+        let _fetching = match fetched_for {
+            Some(user) => jobs.fetching.wait(Sender::User(user)).await.ok(),
+            None => None,
         };
-        // Nobody closes it.
-        let _turn = turns.acquire().await;
+        let _filing = match fetched_for {
+            Some(_) => None,
+            None => jobs.filing.acquire().await.ok(),
+        };
         loop {
             // As a task, so that a panic does not leave it in the list.
             let worker = engine.clone();
@@ -198,13 +204,12 @@ pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
     });
 }
 
-/// Whether it takes long; what cannot be read is found out by who works on it.
-async fn is_fetched(engine: &Engine, id: DatastoreVersionId) -> bool {
-    let Ok(mut tx) = engine.inner.db.read().await else {
-        return false;
-    };
-    let version = db::datastore_version::by_id(&mut tx, id).await;
-    matches!(version, Ok(Some(version)) if version.source_kind.is_fetched())
+/// For whom it is fetched, if it is; what cannot be read is found out by who works on it.
+async fn fetched_for(engine: &Engine, id: DatastoreVersionId) -> Option<UserId> {
+    let mut tx = engine.inner.db.read().await.ok()?;
+    let version = db::datastore_version::by_id(&mut tx, id).await.ok()??;
+    let is_fetched = version.source_kind.is_fetched();
+    is_fetched.then_some(version.owner)
 }
 
 /// That somebody works on a version which no job does; over when it is dropped.
@@ -283,7 +288,10 @@ async fn look(engine: &Engine) -> Result<()> {
     let now = engine.inner.clock.now();
     let mut tx = engine.inner.db.read().await?;
     let all = Timestamp::from_millis(i64::MAX);
-    let left = db::datastore_version::list_open(&mut tx, State::Processing, all, STEP).await?;
+    // However many wait for a turn, some others are found.
+    let open = u32::try_from(engine.inner.datastores.lock().len()).unwrap_or(u32::MAX);
+    let most = STEP.saturating_add(open);
+    let left = db::datastore_version::list_open(&mut tx, State::Processing, all, most).await?;
     let old = now.plus_millis(-UPLOAD_LIFE_MS);
     let stale = db::datastore_version::list_open(&mut tx, State::Uploading, old, STEP).await?;
     drop(tx);
@@ -361,10 +369,15 @@ async fn process(engine: &Engine, id: DatastoreVersionId) {
                 }
             }
             Fault::Incomplete => reopen(engine, &version).await,
-            Fault::Ours(error) if is_hopeless(engine, &version) => {
+            Fault::Ours(error) | Fault::Later(error) if is_hopeless(engine, &version) => {
                 let days = UPLOAD_LIFE_MS / (24 * 60 * 60 * 1_000);
                 let message = format!("{error}; it was tried for {days} days");
                 give_up(engine, &version, &message).await
+            }
+            Fault::Later(error) => {
+                tracing::info!(version = %id, %error, "a datastore version waits for its next turn");
+                waits(engine, &version, &error);
+                Ok(())
             }
             Fault::Ours(error) if number == TRIES_MAX => {
                 tracing::warn!(

@@ -3,6 +3,7 @@
 mod archives;
 mod datastores;
 mod drafts;
+mod fetching;
 mod lists;
 mod lost;
 mod privacy;
