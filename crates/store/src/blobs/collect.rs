@@ -16,14 +16,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, PoisonError, Weak};
 
-use grid_chunk::{Entry, Recipe};
+use grid_chunk::Recipe;
 use grid_core::blob::BlobId;
 use tokio::sync::OwnedMutexGuard;
 
 use super::index::{PARTS, Place};
-use super::pack::{At, HEADER_BYTES, Key, PackFiles, key};
+use super::pack::{At, Entry, HEADER_BYTES, Key, PackFiles, key};
 use super::packs::Packs;
 use super::{BlobError, Blobs, Inner};
 use crate::logs::blocking;
@@ -144,7 +145,7 @@ impl Inner {
     }
 
     fn mark_all(&self, recipe: &Recipe) -> Result<(), BlobError> {
-        let mark = |entries: &[Entry]| {
+        let mark = |entries: &[grid_chunk::Entry]| {
             for entry in entries {
                 self.packs.index().mark(&key(&entry.id));
             }
@@ -288,8 +289,10 @@ impl Sweep<'_> {
 }
 
 /// Rewrites packs that are more than half dead, so that their room is free again.
+///
+/// One that cannot be read stays as it is, and the others are rewritten all the same.
 pub(super) fn rewrite(packs: &Packs) -> Result<(), BlobError> {
-    let doing = |source| BlobError::storing("the rest of a pack", source);
+    let storing = |source| BlobError::storing("the rest of a pack", source);
     let half_dead: Vec<u32> = {
         let sizes = packs.sizes();
         let is_half_dead = |live: u64, len: u64| live * 2 < len;
@@ -299,54 +302,69 @@ pub(super) fn rewrite(packs: &Packs) -> Result<(), BlobError> {
             .map(|(number, _)| *number)
             .collect()
     };
-    for number in half_dead {
-        rewrite_one(packs, number).map_err(doing)?;
+    // From here on nothing is added to them.
+    for number in &half_dead {
+        packs.leave(*number).map_err(storing)?;
     }
-    Ok(())
+    let mut result = Ok(());
+    for (number, entries) in packs.index.places(half_dead) {
+        match rewrite_one(packs, number, &entries) {
+            Ok(()) => {}
+            Err(Rewriting::Reads(source)) => {
+                let doing = format!("read pack {number} to give the room back that it wastes");
+                result = Err(BlobError::io(doing, source));
+            }
+            Err(Rewriting::Writes(source)) => return Err(storing(source)),
+        }
+    }
+    result
 }
 
-fn rewrite_one(packs: &Packs, number: u32) -> io::Result<()> {
-    packs.leave(number)?;
-    let Some(mut records) = packs.records(number)? else {
+/// What failed when a pack was rewritten.
+enum Rewriting {
+    Reads(io::Error),
+    Writes(io::Error),
+}
+
+fn rewrite_one(packs: &Packs, number: u32, entries: &[Entry]) -> Result<(), Rewriting> {
+    let Some(file) = packs.pack(number).map_err(Rewriting::Reads)? else {
         return Ok(());
     };
-    let file = Arc::clone(&records.pack);
-    loop {
-        let mut some = Vec::with_capacity(REWRITE_RECORDS);
-        let mut is_over = false;
-        while some.len() < REWRITE_RECORDS {
-            let Some((at, header)) = records.next()? else {
-                is_over = true;
-                break;
-            };
-            let place = packs.index.get(&key(&header.id));
-            if !place.is_some_and(|place| place.is(number, at)) {
+    let len = file.metadata().map_err(Rewriting::Reads)?.len();
+    let mut lost = Vec::new();
+    for some in entries.chunks(REWRITE_RECORDS) {
+        let mut moved = Vec::with_capacity(some.len());
+        for entry in some.iter().filter(|entry| packs.is_in(number, entry)) {
+            let Some(header) = entry.header(&file, len).map_err(Rewriting::Reads)? else {
+                lost.push(*entry);
                 continue;
-            }
+            };
             let mut bytes = vec![0; header.len as usize];
-            let start = at.offset() + HEADER_BYTES as u64;
-            std::os::unix::fs::FileExt::read_exact_at(&*file, &mut bytes, start)?;
-            some.push((at, header, bytes.into()));
+            let start = entry.at.offset() + HEADER_BYTES as u64;
+            file.read_exact_at(&mut bytes, start)
+                .map_err(Rewriting::Reads)?;
+            if !header.fits(&bytes) {
+                // It is moved as it is, and who has its bytes may store them again.
+                packs.is_found_damaged(header.id);
+            }
+            moved.push((entry.at, header, bytes.into()));
         }
-        packs.move_records(number, &some)?;
-        if is_over {
-            break;
-        }
+        packs
+            .move_records(number, &moved)
+            .map_err(Rewriting::Writes)?;
     }
     // What was safe on disk must be so at its new place before the old one goes.
-    packs.sync()?;
-    forget(packs, number);
-    packs.remove(number)
+    packs.sync().map_err(Rewriting::Writes)?;
+    forget(packs, number, &lost);
+    packs.remove(number).map_err(Rewriting::Writes)
 }
 
-/// Forgets what could not be moved out of a pack: its header is damaged.
-fn forget(packs: &Packs, number: u32) {
+/// Forgets what could not be moved out of a pack: at its place there is no header of it.
+fn forget(packs: &Packs, number: u32, entries: &[Entry]) {
     let mut lost = 0;
-    for part in 0..PARTS {
-        for (key, _) in packs.index.part(part, |place| place.pack() == number) {
-            let is_here = |place: Place| place.pack() == number;
-            lost += u64::from(packs.index.remove_if(&key, is_here).is_some());
-        }
+    for entry in entries {
+        let is_here = |place: Place| place.is(number, entry.at);
+        lost += u64::from(packs.index.remove_if(&entry.key, is_here).is_some());
     }
     if lost > 0 {
         tracing::error!(

@@ -32,7 +32,12 @@ impl Damaged {
 
     /// Notes that a record is; `false` when that was known.
     pub(super) fn add(&self, id: BlobId) -> bool {
-        let is_new = self.keys().insert(key(&id));
+        self.add_key(key(&id))
+    }
+
+    /// The same of one whose name is not known.
+    pub(super) fn add_key(&self, key: Key) -> bool {
+        let is_new = self.keys().insert(key);
         self.any.store(true, Ordering::Relaxed);
         self.found.fetch_add(1, Ordering::SeqCst);
         is_new

@@ -161,6 +161,15 @@ impl Index {
             .collect()
     }
 
+    /// Goes through the records of one part, which nobody can add to meanwhile.
+    pub(super) fn each(&self, number: usize, mut look: impl FnMut(&Key, Place)) {
+        let part = self.parts[number].read();
+        let part = part.unwrap_or_else(PoisonError::into_inner);
+        for (key, place) in part.iter() {
+            look(key, *place);
+        }
+    }
+
     pub(super) fn len(&self) -> u64 {
         let len = |part: &RwLock<Part>| part.read().unwrap_or_else(PoisonError::into_inner).len();
         self.parts.iter().map(|part| len(part) as u64).sum()

@@ -33,6 +33,7 @@ mod index;
 mod large;
 mod pack;
 mod packs;
+mod places;
 mod reader;
 mod recipe;
 mod since;

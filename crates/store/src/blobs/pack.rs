@@ -13,7 +13,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use grid_core::blob::BlobId;
 use grid_core::time::Timestamp;
@@ -281,6 +280,8 @@ pub(super) fn open_pack(files: &PackFiles, disk: &Disk) -> io::Result<Found> {
                 end = offset + header.record_bytes();
             }
             None => {
+                let (path, bytes) = (files.pack.display(), len - end);
+                tracing::warn!(%path, bytes, "what stands at the end of a pack is no whole record, and is cut off");
                 disk.set_len(&pack, end)?;
                 len = end;
             }
@@ -317,18 +318,24 @@ fn read_index(files: &PackFiles, pack: &File, len: u64) -> io::Result<Option<(Ve
     let bytes = read_if_there(&files.index)?;
     let (raw, _) = bytes.as_chunks::<INDEX_ENTRY_BYTES>();
     let entries: Option<Vec<Entry>> = raw.iter().map(Entry::parse).collect();
-    let Some(entries) = entries else {
+    let Some(mut entries) = entries else {
         return Ok(None);
     };
-    let Some(last) = entries.last() else {
+    let Some(last) = entries.last().copied() else {
         return Ok(None);
     };
-    let Some(header) = Header::read(pack, last.at.offset())? else {
+    let offset = last.at.offset();
+    let header = Header::read(pack, offset)?;
+    let Some(header) = header.filter(|header| header.entry(offset) == last) else {
         return Ok(None);
     };
-    let end = last.at.offset() + header.record_bytes();
-    let good = header.entry(last.at.offset()) == *last && end <= len;
-    Ok(good.then_some((entries, end)))
+    let end = offset + header.record_bytes();
+    if end != len && !is_record(pack, offset, &header, len)? {
+        // It does not say where the next begins: that is looked for from here on.
+        entries.pop();
+        return Ok(Some((entries, offset)));
+    }
+    Ok(Some((entries, end)))
 }
 
 /// Adds entries to an index file that has `known` of them.
@@ -348,18 +355,24 @@ pub(super) fn write_index(
     disk.set_len(&file, at + bytes.len() as u64)
 }
 
+/// Whether what stands behind this header is what it says.
+fn is_record(pack: &File, at: u64, header: &Header, len: u64) -> io::Result<bool> {
+    if at + header.record_bytes() > len {
+        return Ok(false);
+    }
+    let mut bytes = vec![0; header.len as usize];
+    pack.read_exact_at(&mut bytes, at + HEADER_BYTES as u64)?;
+    Ok(header.fits(&bytes))
+}
+
 /// The first whole record at `from` or behind, with its hash checked.
 fn next_record(pack: &File, from: u64, len: u64) -> io::Result<Option<(u64, Header)>> {
     let mut at = from;
     while at < len {
         if let Some(header) = Header::read(pack, at)?
-            && at + header.record_bytes() <= len
+            && is_record(pack, at, &header, len)?
         {
-            let mut bytes = vec![0; header.len as usize];
-            pack.read_exact_at(&mut bytes, at + HEADER_BYTES as u64)?;
-            if header.fits(&bytes) {
-                return Ok(Some((at, header)));
-            }
+            return Ok(Some((at, header)));
         }
         match search(pack, at + 1, len)? {
             Some(next) => at = next,
@@ -367,28 +380,6 @@ fn next_record(pack: &File, from: u64, len: u64) -> io::Result<Option<(u64, Head
         }
     }
     Ok(None)
-}
-
-/// Goes through the headers of a pack without reading what they stand before.  After
-/// damage it may find headers that are none: the caller knows what it looks for.
-pub(super) struct Records {
-    pub(super) pack: Arc<File>,
-    pub(super) len: u64,
-    pub(super) at: u64,
-}
-
-impl Records {
-    pub(super) fn next(&mut self) -> io::Result<Option<(At, Header)>> {
-        while self.at < self.len {
-            let at = self.at;
-            if let Some(header) = Header::read(&self.pack, at)? {
-                self.at += header.record_bytes();
-                return Ok(Some((header.entry(at).at, header)));
-            }
-            self.at = search(&self.pack, at + 1, self.len)?.unwrap_or(self.len);
-        }
-        Ok(None)
-    }
 }
 
 /// Where the bytes that begin a record come next.

@@ -17,7 +17,7 @@ use super::append::Writer;
 use super::damaged::Damaged;
 use super::disk::Disk;
 use super::index::{Index, Place};
-use super::pack::{At, Entry, HEADER_BYTES, Header, Kind, PackFiles, Records, key, open_pack};
+use super::pack::{At, Entry, HEADER_BYTES, Header, Kind, PackFiles, key, open_pack};
 use super::{BlobError, BlobInfo, recipe};
 
 /// Longest pack file in bytes, but for its last record.
@@ -439,36 +439,48 @@ impl Packs {
         PackFiles::new(&self.dir, number).remove(&self.disk)
     }
 
-    /// Goes through the records of a pack; `None` when it is gone.
-    pub(super) fn records(&self, number: u32) -> io::Result<Option<Records>> {
-        let Some(pack) = self.pack(number)? else {
-            return Ok(None);
-        };
-        let len = pack.metadata()?.len();
-        Ok(Some(Records { pack, len, at: 0 }))
-    }
-
-    /// Tells of every blob, as long as somebody listens.
+    /// Tells of every blob, as long as somebody listens; not of those whose header is
+    /// damaged, which are noted.
     pub(super) fn list(&self, tell: &mut impl FnMut(BlobInfo) -> bool) -> Result<(), BlobError> {
         let doing = |source| BlobError::io("list the blobs", source);
         let packs: Vec<u32> = self.sizes().keys().copied().collect();
-        for pack in packs {
-            let Some(mut records) = self.records(pack).map_err(doing)? else {
+        for (number, entries) in self.index.places(packs) {
+            let Some(pack) = self.pack(number).map_err(doing)? else {
                 continue;
             };
-            while let Some((at, header)) = records.next().map_err(doing)? {
-                let place = self.index.get(&key(&header.id));
-                if !place.is_some_and(|place| place.is(pack, at)) {
+            let len = pack.metadata().map_err(doing)?.len();
+            for entry in entries {
+                let header = entry.header(&pack, len).map_err(doing)?;
+                if !self.is_in(number, &entry) {
                     continue;
                 }
-                let start = at.offset() + HEADER_BYTES as u64;
-                let found = Found::at(header, Arc::clone(&records.pack), start);
+                let Some(header) = header else {
+                    self.is_header_damaged(number, &entry);
+                    continue;
+                };
+                let start = entry.at.offset() + HEADER_BYTES as u64;
+                let found = Found::at(header, Arc::clone(&pack), start);
                 if !tell(info(&found).map_err(doing)?) {
                     return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether a record is still where it was.
+    pub(super) fn is_in(&self, pack: u32, entry: &Entry) -> bool {
+        let place = self.index.get(&entry.key);
+        place.is_some_and(|place| place.is(pack, entry.at))
+    }
+
+    /// Notes that a record cannot be read because its header is damaged: who has its bytes
+    /// may store them again.
+    pub(super) fn is_header_damaged(&self, pack: u32, entry: &Entry) {
+        if self.damaged.add_key(entry.key) {
+            let at = entry.at.offset();
+            tracing::error!(pack, at, "the header of a blob is damaged on disk");
+        }
     }
 }
 

@@ -55,6 +55,9 @@ const REQUESTS_MAX: usize = 16;
 /// Higher: threads that wait.  Lower: encryption keeps up with one upload only.
 const THREADS: usize = 2;
 
+/// Where a machine of a cloud is asked for keys.
+const CLOUD_ADDRESS: &str = "http://169.254.169.254/latest/";
+
 /// How often what is under way is tried again.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig {
@@ -120,6 +123,8 @@ pub(super) enum Fault {
     Away,
     /// It was told in a way that makes no sense.
     Settings,
+    /// No keys were given, and this machine is none that a cloud gives some.
+    Keyless,
 }
 
 impl Fault {
@@ -133,6 +138,9 @@ impl Fault {
                 "check its endpoint and region, and that it can be reached; then try again"
             }
             Self::Settings => "check the settings of the bucket",
+            Self::Keyless => {
+                "no keys for it were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with them as `credentials` below [bucket] in server.toml"
+            }
         }
     }
 }
@@ -143,6 +151,7 @@ impl BucketError {
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Fault::Refused,
             Error::NotFound { .. } => Fault::NotThere,
             Error::InvalidPath { .. } | Error::UnknownConfigurationKey { .. } => Fault::Settings,
+            Error::Generic { source, .. } if asked_for_keys(&**source) => Fault::Keyless,
             _ => Fault::Away,
         };
         Self {
@@ -172,6 +181,13 @@ impl BucketError {
     pub(super) fn is_not_there(&self) -> bool {
         self.fault == Fault::NotThere
     }
+}
+
+/// Whether what failed was asking the machine itself for keys, which the library does when it
+/// was given none.  It has no error of its own for that, but names whom it asked.
+fn asked_for_keys(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.to_string().contains(CLOUD_ADDRESS))
 }
 
 /// An object of a bucket.

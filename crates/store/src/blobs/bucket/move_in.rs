@@ -4,6 +4,7 @@
 //! Nothing is deleted: at the end, when all is there, the old folders get another name.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use grid_core::blob::BlobId;
 use super::super::backend::Backend;
 use super::super::disk::Disk;
 use super::super::large::LargeFiles;
-use super::super::pack::{HEADER_BYTES, Kind, key};
+use super::super::pack::{Entry, HEADER_BYTES, Kind};
 use super::super::packs::{Packs, Record};
 use super::super::{BlobError, Blobs, Settings};
 use super::client::Fault;
@@ -156,20 +157,21 @@ impl<T: Fn(Moved)> Moving<'_, T> {
     fn all(&mut self, kind: Kind) -> Result<(), BlobError> {
         let doing = |source| BlobError::io("read the packs", source);
         let numbers: Vec<u32> = self.from.sizes().keys().copied().collect();
-        for number in numbers {
-            let Some(mut records) = self.from.records(number).map_err(doing)? else {
+        for (number, entries) in self.from.index.places(numbers) {
+            let Some(pack) = self.from.pack(number).map_err(doing)? else {
                 continue;
             };
-            let file = Arc::clone(&records.pack);
-            while let Some((at, header)) = records.next().map_err(doing)? {
-                let place = self.from.index.get(&key(&header.id));
-                if header.kind != kind || !place.is_some_and(|place| place.is(number, at)) {
+            let len = pack.metadata().map_err(doing)?.len();
+            let of_kind = |entry: &&Entry| entry.at.is_recipe() == (kind == Kind::Recipe);
+            for entry in entries.iter().filter(of_kind) {
+                let Some(header) = entry.header(&pack, len).map_err(doing)? else {
+                    self.from.is_header_damaged(number, entry);
+                    self.moved.damaged += 1;
                     continue;
-                }
+                };
                 let mut bytes = vec![0; header.len as usize];
-                let start = at.offset() + HEADER_BYTES as u64;
-                std::os::unix::fs::FileExt::read_exact_at(&*file, &mut bytes, start)
-                    .map_err(doing)?;
+                let start = entry.at.offset() + HEADER_BYTES as u64;
+                pack.read_exact_at(&mut bytes, start).map_err(doing)?;
                 if !header.fits(&bytes) {
                     tracing::error!(blob = %header.id, "it is damaged on disk and was not moved");
                     self.moved.damaged += 1;

@@ -180,3 +180,25 @@ async fn a_folder_can_be_moved_into_a_bucket() {
         .unwrap();
     assert_eq!(again, Moved::default());
 }
+
+#[tokio::test]
+async fn damage_in_a_folder_costs_what_is_damaged_when_it_is_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = folder::open(dir.path());
+    let all: Vec<_> = (0..50).map(|n| blob(n, 4000)).collect();
+    blobs.put_small_batch(all.clone()).await.unwrap();
+    drop(blobs);
+    // The length of one passes others, the length of the other passes the end.
+    let pack = dir.path().join("packs/00000001.pack");
+    for (bad, bit) in [(10, 13), (48, 17)] {
+        damage::flip_length(&pack, &all[bad].1, bit);
+    }
+    let settings = || placed(dir.path(), settings(GC_GRACE));
+    let moved = Blobs::move_in(dir.path(), settings(), |_| {})
+        .await
+        .unwrap();
+    assert_eq!((moved.blobs, moved.damaged), (48, 2), "{moved:?}");
+    let blobs = Blobs::open(dir.path(), settings()).unwrap();
+    let bad = [all[10].0, all[48].0];
+    assert_eq!(blobs.missing(ids(&all)).await.unwrap(), bad);
+}
