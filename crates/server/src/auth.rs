@@ -11,11 +11,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use grid_api::error::ErrorCode;
 use grid_core::id::NodeId;
-use grid_engine::Engine;
 use grid_engine::audit::Trail;
+use grid_engine::{Engine, Sender};
 use tokio::time::Instant;
 
 use crate::error::Failure;
+use crate::extract::SentBy;
 use crate::rest::App;
 
 /// How long a runner's token is believed without asking the database.  Higher: a token
@@ -43,6 +44,8 @@ where
         };
         let trail = trail(parts);
         let caller = grid_engine::user::enter(&engine, &trail, user.as_deref(), &key).await?;
+        let sender = Sender::User(caller.user.id);
+        parts.extensions.insert(SentBy { engine, sender });
         Ok(Self(caller))
     }
 }
@@ -58,11 +61,18 @@ impl FromRequestParts<App> for RunnerNode {
             return Err(unauthenticated("a runner signs in with its token"));
         };
         let hash = grid_engine::hash_key(token);
-        if let Some(node) = app.tokens.node(&hash) {
-            return Ok(Self(node));
-        }
-        let node = grid_engine::runner::authenticate(&app.engine, token).await?;
-        app.tokens.remember(hash, node.clone());
+        let node = match app.tokens.node(&hash) {
+            Some(node) => node,
+            None => {
+                let node = grid_engine::runner::authenticate(&app.engine, token).await?;
+                app.tokens.remember(hash, node.clone());
+                node
+            }
+        };
+        parts.extensions.insert(SentBy {
+            engine: app.engine.clone(),
+            sender: Sender::Node(node.clone()),
+        });
         Ok(Self(node))
     }
 }

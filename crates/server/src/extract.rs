@@ -1,7 +1,13 @@
 //! Taking requests apart: path, query, body.  What is not understood is refused in
 //! the one envelope, by name.
+//!
+//! A body is kept whole until it is understood.  A small one is so quickly; but of each that
+//! is larger than [`LARGE_BYTES`] its sender needs a place, which people share fairly, before
+//! more of it is read: else a few senders, however slow, would fill the memory.
 
 use std::io;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -9,10 +15,12 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use grid_api::error::ErrorCode;
+use grid_engine::{Engine, Place, Sender};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
@@ -21,6 +29,10 @@ use crate::error::Failure;
 /// A usual body.  Higher: many small requests may take more memory together; lower:
 /// honest requests with long texts are refused.
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// From this size on a body needs a place among the large ones, until it is answered.  Higher:
+/// many at once take more memory; lower: usual ones wait for each other.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// How long the sender of a body may be silent.  Higher: those who only want to hold
 /// a connection hold it longer; lower: uploads over bad networks break.
@@ -115,7 +127,7 @@ where
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let bytes = read(&parts.headers, body, MAX).await?;
+        let bytes = read(&parts, body, MAX).await?;
         if bytes.is_empty() {
             return parse(b"{}").map(Self);
         }
@@ -157,37 +169,109 @@ impl<S: Send + Sync, const MAX: usize> FromRequest<S> for BytesBody<MAX> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        read(&parts.headers, body, MAX).await.map(Self)
+        read(&parts, body, MAX).await.map(Self)
     }
 }
 
-async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Failure> {
-    let said = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+/// A body that is read when its handler has looked whether it is wanted.
+pub(crate) struct Unread<T> {
+    request: Request,
+    read_as: PhantomData<fn() -> T>,
+}
+
+impl<S: Send + Sync, T> FromRequest<S> for Unread<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        Ok(Self {
+            request,
+            read_as: PhantomData,
+        })
+    }
+}
+
+impl<T: FromRequest<(), Rejection = Failure>> Unread<T> {
+    /// Whether it is so large, or may be, that it is worth a look before.
+    pub(crate) fn may_be_large(&self) -> bool {
+        said(self.request.headers()).is_none_or(|said| said > LARGE_BYTES)
+    }
+
+    pub(crate) async fn read(self) -> Result<T, Failure> {
+        T::from_request(self.request, &()).await
+    }
+}
+
+/// Who sends the body of a request; beside it, for those who read it.
+#[derive(Clone)]
+pub(crate) struct SentBy {
+    pub(crate) engine: Engine,
+    pub(crate) sender: Sender,
+}
+
+/// What the body of a request holds until it is answered.
+#[derive(Clone, Default)]
+struct Held(Arc<Mutex<Option<Place>>>);
+
+/// Keeps the place of a large body until the request is answered: what was read of it is
+/// there until then.
+pub(crate) async fn hold(mut request: Request, next: Next) -> Response {
+    let held = Held::default();
+    request.extensions_mut().insert(held.clone());
+    let response = next.run(request).await;
+    drop(held);
+    response
+}
+
+/// Takes the place of a large body.
+async fn take_place(parts: &Parts) -> Result<(), Failure> {
+    // Nobody is let in unknown where large ones are taken.
+    let by = parts.extensions.get::<SentBy>();
+    let by = by.ok_or_else(|| too_large(LARGE_BYTES))?;
+    let place = by.engine.place_for_request(by.sender.clone()).await?;
+    if let Some(held) = parts.extensions.get::<Held>() {
+        *held.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+    Ok(())
+}
+
+/// How long a body is said to be.
+fn said(headers: &HeaderMap) -> Option<usize> {
+    let said = headers.get(CONTENT_LENGTH)?;
+    said.to_str().ok()?.parse().ok()
+}
+
+async fn read(parts: &Parts, body: Body, max: usize) -> Result<Bytes, Failure> {
+    let said = said(&parts.headers);
     if said.is_some_and(|said| said > max) {
         return Err(too_large(max));
+    }
+    let mut is_placed = said.is_some_and(|said| said > LARGE_BYTES);
+    if is_placed {
+        take_place(parts).await?;
     }
     let mut pieces = Pieces::new(body);
     let Some(first) = pieces.next().await? else {
         return Ok(Bytes::new());
     };
-    let Some(second) = pieces.next().await? else {
-        return if first.len() > max {
-            Err(too_large(max))
-        } else {
-            Ok(first)
-        };
-    };
-    let mut whole = BytesMut::with_capacity(said.unwrap_or(0).min(BODY_RESERVE_BYTES));
-    whole.extend_from_slice(&first);
-    let mut next = Some(second);
+    let mut whole = BytesMut::new();
+    let mut next = Some(first);
     while let Some(piece) = next {
-        if whole.len() + piece.len() > max {
+        let length = whole.len() + piece.len();
+        if length > max {
             return Err(too_large(max));
         }
-        whole.extend_from_slice(&piece);
+        if length > LARGE_BYTES && !is_placed {
+            take_place(parts).await?;
+            is_placed = true;
+        }
         next = pieces.next().await?;
+        if whole.is_empty() && next.is_none() {
+            return Ok(piece);
+        }
+        if whole.is_empty() {
+            whole.reserve(said.unwrap_or(0).min(BODY_RESERVE_BYTES));
+        }
+        whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
 }

@@ -13,6 +13,7 @@ mod documents;
 mod graphql;
 mod keys;
 mod large_blobs;
+mod large_bodies;
 mod lease;
 mod logs;
 mod matrix;

@@ -24,7 +24,7 @@ use super::artifact::Plan;
 use super::{artifact, blob, cursor};
 use crate::auth::Caller;
 use crate::error::{Failure, Result};
-use crate::extract::{JsonBody, Nothing, Path, Pieces, Query};
+use crate::extract::{JsonBody, Nothing, Path, Pieces, Query, Unread};
 
 /// Versions in one answer, unless another number is asked for.
 const LIMIT: u32 = 100;
@@ -177,8 +177,12 @@ pub(super) async fn datastore_part_put(
     Caller(caller): Caller,
     Path((name, number)): Path<(String, u32)>,
     _: Query<Nothing>,
-    JsonBody(part): JsonBody<DatastorePart, PART_BYTES_MAX>,
+    body: Unread<JsonBody<DatastorePart, PART_BYTES_MAX>>,
 ) -> Result<Json<DatastorePartResponse>> {
+    if body.may_be_large() {
+        datastore::takes_parts(&engine, &caller, &name).await?;
+    }
+    let JsonBody(part) = body.read().await?;
     let (sent, entries) = (part.sent_bytes, part.entries.into_iter().map(entry));
     let entries = entries.collect::<Result<_>>()?;
     let outcome = datastore::put_part(&engine, &caller, &name, number, entries, sent).await?;
@@ -300,7 +304,13 @@ pub(super) async fn datastore_file_download(
     _: Query<Nothing>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let path = artifact::inside(&path)?;
+    if artifact::climbs(&path) {
+        return Err(
+            Failure::invalid(format!("'{path}' is not the path of a file in a version"))
+                .hint("name the file as the list of the files of the version does"),
+        );
+    }
+    let path = path.as_str();
     let opened = datastore::open(&engine, &caller, &name, path).await?;
     match opened.reader {
         Reader::Stored(reader) => artifact::send(&headers, path, reader.id(), reader).await,
@@ -338,8 +348,12 @@ pub(super) async fn datastore_file_fetch(
     Caller(caller): Caller,
     Path(name): Path<String>,
     _: Query<Nothing>,
-    JsonBody(fetch): JsonBody<FilesFetch, PART_BYTES_MAX>,
+    body: Unread<JsonBody<FilesFetch, PART_BYTES_MAX>>,
 ) -> Result<Response> {
+    if body.may_be_large() {
+        datastore::get(&engine, &caller, &name).await?;
+    }
+    let JsonBody(fetch) = body.read().await?;
     let blobs = datastore::fetch(&engine, &caller, &name, &fetch.paths).await?;
     Ok(blob::records(&engine, blobs, false))
 }

@@ -8,7 +8,7 @@ use grid_engine::datastore::{self, Offered, Taken};
 
 use crate::auth::Caller;
 use crate::error::Result;
-use crate::extract::{BytesBody, Path, Query};
+use crate::extract::{BytesBody, Path, Query, Unread};
 
 /// The largest body: the largest block twice, with long paths.  Higher: it takes memory;
 /// lower: lists of long paths cannot be sent.
@@ -28,8 +28,12 @@ pub(super) async fn datastore_parts_put(
     Caller(caller): Caller,
     Path(name): Path<String>,
     Query(query): Query<DatastoreOffers>,
-    BytesBody(body): BytesBody<OFFERS_BYTES_MAX>,
+    body: Unread<BytesBody<OFFERS_BYTES_MAX>>,
 ) -> Result<Json<DatastoreOffersResponse>> {
+    if body.may_be_large() {
+        datastore::takes_parts(&engine, &caller, &name).await?;
+    }
+    let BytesBody(body) = body.read().await?;
     let offered = Offered {
         from: query.from.unwrap_or_default(),
         parts: body,

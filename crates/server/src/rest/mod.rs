@@ -52,7 +52,7 @@ pub(crate) use views::line as line_view;
 use self::routes::{Routes, routes};
 use crate::auth::Tokens;
 use crate::error::Failure;
-use crate::extract::{no_such_method, no_such_path};
+use crate::extract::{hold, no_such_method, no_such_path};
 use crate::folder::Folder;
 use crate::handover::Handover;
 use crate::proxies::TrustedProxies;
@@ -230,6 +230,7 @@ pub(crate) fn router(app: App) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), finish))
+        .layer(from_fn(hold))
         .layer(from_fn(unread::close))
         .with_state(app)
 }
@@ -242,6 +243,7 @@ pub(crate) fn runner_router(app: App) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), finish))
+        .layer(from_fn(hold))
         .layer(from_fn(unread::close))
         .with_state(app)
 }
