@@ -17,8 +17,9 @@
 //! DIR/cache/packages/USER/        what the installers keep
 //! ```
 //!
-//! Nothing is synced to the disk: a crash of the machine costs attempts that the
-//! server then starts again, never their records.
+//! Nothing waits for the disk: a crash of the machine costs attempts that the server then
+//! starts again, never their records; and what of the caches was not on the disk then is
+//! made again (`prepare::shelf`).
 
 use std::fs;
 use std::io;

@@ -67,8 +67,8 @@ pub async fn run_with(
         tracing::warn!("{warning}");
     }
     adopt(&context).await;
-    let tidying = Arc::clone(&context);
-    tokio::spawn(async move { tidying.prepare.versions.keep_tidy(&tidying).await });
+    let keeping = Arc::clone(&context);
+    tokio::spawn(async move { keeping.prepare.keep(&keeping).await });
     let idle_max = settings
         .config
         .idle_max_ms

@@ -62,8 +62,10 @@ pub(crate) async fn open(settings: &Settings, starter: Option<Starter>) -> anyho
     let starter = starter.unwrap_or_else(|| Starter::this_program(&folder.keeper()));
     let keeper = Keeping::connect(&folder.keeper(), starter).await?;
     let tools = tools(config, &machine, &search_path, python).await;
-    let environments = Environments::new(folder.cache("envs"), folder.cache("packages"), tools);
-    let trees = Trees::new(folder.cache("blobs"), folder.cache("trees"));
+    let environments = Environments::new(folder.cache("envs"), folder.cache("packages"), tools)
+        .context("the cache of environments cannot be opened")?;
+    let trees = Trees::new(folder.cache("blobs"), &folder.cache("trees"))
+        .context("the cache of code cannot be opened")?;
     let versions = Versions::new(&folder.cache("data"), config.data_cache_bytes)
         .context("the cache of datastores cannot be opened")?;
     Ok(Context::new(Parts {

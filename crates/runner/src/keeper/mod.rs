@@ -82,6 +82,7 @@ use rustix::fs::FlockOperation;
 
 use event_loop::EventLoop;
 use journal::Journal;
+pub(crate) use proc::boot_id;
 
 /// The name that a keeper shows in process lists.
 pub const PROCESS_NAME: &str = "grid-keeper";

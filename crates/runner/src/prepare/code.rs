@@ -2,14 +2,15 @@
 //!
 //! Files are kept by the hash of their content, so that of a tree that changed only
 //! what changed is fetched; trees are kept as lists.  What was not used for longest
-//! goes when the cache is full.
+//! goes when the cache is full.  What was not on the disk yet when the machine went down
+//! is fetched again ([`Shelf`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use grid_api::blob::{HEADER_BYTES, framed_len, parse_header};
@@ -21,8 +22,10 @@ use grid_chunk::{Holes, Whole};
 use grid_core::blob::BlobId;
 use grid_core::id::SnapshotId;
 use reqwest::Method;
+use tokio::sync::watch;
 
-use super::tree::{self, Origin, Tree, blob_path};
+use super::shelf::Shelf;
+use super::tree::{self, Origin, Tree, blob_path, has_blob};
 use crate::attempt::Attempt;
 use crate::context::Context;
 
@@ -38,6 +41,10 @@ const FETCH_BLOBS_MAX: usize = 10_000;
 
 /// How often a tree is fetched again when something of it was missing or broken.
 const TRIES_MAX: u32 = 3;
+
+/// The pause before it is tried again to throw away what is in doubt.  Higher: code is waited
+/// for longer; lower: a disk that refuses fills the log.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the code is not there.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +78,10 @@ type Flights = HashMap<SnapshotId, Arc<tokio::sync::Mutex<Option<Arc<Tree>>>>>;
 /// The cache.
 pub(crate) struct Trees {
     blobs: PathBuf,
-    lists: PathBuf,
+    /// The lists.
+    shelf: Arc<Shelf>,
+    /// Whether nothing in doubt is left of another boot: nothing is fetched before.
+    is_settled: watch::Sender<bool>,
     /// One fetch per tree at a time; the others wait for it.
     flights: Mutex<Flights>,
     /// Held for reading while a tree is used, for writing while old ones go.
@@ -80,14 +90,46 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    pub(crate) fn new(blobs: PathBuf, lists: PathBuf) -> Self {
-        Self {
+    pub(crate) fn new(blobs: PathBuf, lists: &Path) -> io::Result<Self> {
+        let (shelf, doubtful) = Shelf::open(lists, is_list)?;
+        let is_settled = watch::Sender::new(doubtful.is_none());
+        for name in doubtful.into_iter().flatten() {
+            fs::remove_file(lists.join(name))?;
+        }
+        Ok(Self {
             blobs,
-            lists,
+            shelf: Arc::new(shelf),
+            is_settled,
             flights: Mutex::new(HashMap::new()),
             use_or_clean: tokio::sync::RwLock::new(()),
             bytes: Mutex::new(None),
+        })
+    }
+
+    /// Looks after the cache, for ever: what is here comes to be on the disk.
+    pub(crate) async fn keep(&self) {
+        while !*self.is_settled.borrow() {
+            if let Err(error) = self.settle().await {
+                tracing::error!(%error, "the cache of code cannot be used; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
         }
+        Arc::clone(&self.shelf).keep().await;
+    }
+
+    /// Removes what is in doubt since the machine was restarted; nothing is fetched before.
+    async fn settle(&self) -> io::Result<()> {
+        let (blobs, shelf) = (self.blobs.clone(), Arc::clone(&self.shelf));
+        let settled = tokio::task::spawn_blocking(move || {
+            // What the lists name that are on the disk is on the disk.
+            let trees = read_lists(&blobs, &shelf)?;
+            let kept = trees.iter().flat_map(|(_, _, tree)| contents(tree));
+            remove_others(&blobs, &kept.map(str::to_owned).collect())?;
+            shelf.settled()
+        });
+        settled.await.map_err(io::Error::other)??;
+        self.is_settled.send_replace(true);
+        Ok(())
     }
 
     /// Fetches what is missing of a snapshot and lays it out for an attempt.
@@ -119,7 +161,7 @@ impl Trees {
     }
 
     fn list_path(&self, id: SnapshotId) -> PathBuf {
-        self.lists.join(format!("{id}.json"))
+        self.shelf.things().join(list_name(id))
     }
 
     fn flight(&self, id: SnapshotId) -> Arc<tokio::sync::Mutex<Option<Arc<Tree>>>> {
@@ -132,6 +174,7 @@ impl Trees {
     }
 
     fn drop_list(&self, id: SnapshotId) {
+        let _ = self.shelf.forget(&list_name(id));
         let _ = fs::remove_file(self.list_path(id));
         self.flights
             .lock()
@@ -147,10 +190,14 @@ impl Trees {
         }
         let path = self.list_path(id);
         let origin = Origin::Blobs(self.blobs.clone());
-        if let Ok(tree) = Tree::read(&path, origin.clone()) {
+        if let Ok(tree) = Tree::read(&path, origin.clone())
+            && lacking(&self.blobs, &tree).is_ok_and(|lacking| lacking.is_empty())
+        {
             let _ = File::open(&path).and_then(|file| file.set_modified(now()));
             return Ok(Arc::clone(known.insert(Arc::new(tree))));
         }
+        // The sender is as old as this.
+        let _ = self.is_settled.subscribe().wait_for(|is| *is).await;
         let url = &format!("/runner/snapshots/{id}");
         let snapshot: SnapshotTree = context
             .server
@@ -160,13 +207,11 @@ impl Trees {
             .await
             .map_err(Error::Fetch)?;
         let tree = Tree::new(path, snapshot.entries, origin);
-        let files = tree
-            .entries
-            .iter()
-            .filter(|entry| entry.kind == TreeKind::File);
-        let wanted = files.map(|entry| entry.content.clone()).collect();
+        let wanted = lacking(&self.blobs, &tree).map_err(Error::Write)?;
         fetch_blobs(context, &self.blobs, wanted, |bytes| self.add_bytes(bytes)).await?;
+        self.shelf.forget(&list_name(id)).map_err(Error::Write)?;
         tree.write().map_err(Error::Write)?;
+        self.shelf.added();
         Ok(Arc::clone(known.insert(Arc::new(tree))))
     }
 
@@ -186,9 +231,9 @@ impl Trees {
         let Ok(_alone) = self.use_or_clean.try_write() else {
             return;
         };
-        let (blobs, lists) = (self.blobs.clone(), self.lists.clone());
+        let (blobs, shelf) = (self.blobs.clone(), Arc::clone(&self.shelf));
         let cleaned =
-            tokio::task::spawn_blocking(move || clean(&blobs, &lists, CACHE_BYTES_MAX)).await;
+            tokio::task::spawn_blocking(move || clean(&blobs, &shelf, CACHE_BYTES_MAX)).await;
         match cleaned {
             Ok(Ok(left)) => {
                 *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
@@ -286,11 +331,37 @@ fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// Removes the trees that were not used for longest, and the blobs of none; gives
-/// the bytes that are left.
-fn clean(blobs: &Path, lists: &Path, max: u64) -> io::Result<u64> {
+fn list_name(id: SnapshotId) -> String {
+    format!("{id}.json")
+}
+
+/// Whether this is the name of a list.
+fn is_list(path: &Path) -> bool {
+    path.extension().is_some_and(|kind| kind == "json")
+}
+
+/// The contents of a tree.
+fn contents(tree: &Tree) -> impl Iterator<Item = &str> {
+    let files = tree.entries.iter();
+    let files = files.filter(|entry| entry.kind == TreeKind::File);
+    files.map(|entry| entry.content.as_str())
+}
+
+/// The contents of a tree that are not here whole.
+fn lacking(blobs: &Path, tree: &Tree) -> io::Result<Vec<String>> {
+    let mut lacking = Vec::new();
+    for entry in &tree.entries {
+        if entry.kind == TreeKind::File && !has_blob(blobs, &entry.content, entry.size_bytes)? {
+            lacking.push(entry.content.clone());
+        }
+    }
+    Ok(lacking)
+}
+
+/// All trees, with when they were used; a list that cannot be read goes.
+fn read_lists(blobs: &Path, shelf: &Shelf) -> io::Result<Vec<(SystemTime, PathBuf, Tree)>> {
     let mut trees = Vec::new();
-    for entry in fs::read_dir(lists)?.flatten() {
+    for entry in fs::read_dir(shelf.things())?.flatten() {
         let used = entry.metadata().and_then(|found| found.modified());
         let tree = Tree::read(&entry.path(), Origin::Blobs(blobs.to_owned()));
         match (used, tree) {
@@ -298,6 +369,28 @@ fn clean(blobs: &Path, lists: &Path, max: u64) -> io::Result<u64> {
             _ => drop(fs::remove_file(entry.path())),
         }
     }
+    Ok(trees)
+}
+
+/// Removes all blobs but these.
+fn remove_others(blobs: &Path, kept: &HashSet<String>) -> io::Result<()> {
+    for entry in walkdir::WalkDir::new(blobs).into_iter().flatten() {
+        if entry.file_type().is_file()
+            && !entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| kept.contains(name))
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the trees that were not used for longest, and the blobs of none; gives
+/// the bytes that are left.
+fn clean(blobs: &Path, shelf: &Shelf, max: u64) -> io::Result<u64> {
+    let mut trees = read_lists(blobs, shelf)?;
     // The latest first.
     trees.sort_by_key(|(used, _, _)| std::cmp::Reverse(*used));
     let all: u64 = walkdir::WalkDir::new(blobs)
@@ -322,22 +415,16 @@ fn clean(blobs: &Path, lists: &Path, max: u64) -> io::Result<u64> {
             .collect();
         let more: u64 = new.iter().map(|entry| entry.size_bytes).sum();
         if left + more > max / 100 * CACHE_KEPT_PERCENT {
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                shelf.forget(name)?;
+            }
             fs::remove_file(path)?;
             continue;
         }
         left += more;
         kept.extend(new.into_iter().map(|entry| entry.content.clone()));
     }
-    for entry in walkdir::WalkDir::new(blobs).into_iter().flatten() {
-        if entry.file_type().is_file()
-            && !entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| kept.contains(name))
-        {
-            fs::remove_file(entry.path())?;
-        }
-    }
+    remove_others(blobs, &kept)?;
     Ok(left)
 }
 

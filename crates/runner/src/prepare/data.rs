@@ -3,22 +3,25 @@
 //! Each content is here once, by its hash.  A version is laid out once, as a folder of hard
 //! links to it that nobody writes to, and is shared by all experiments that mount it: what
 //! is here is ready at once.  What was not used for longest goes when the cache is full.
+//! What was not on the disk yet when the machine went down is fetched again ([`Shelf`]).
 //!
 //! ```text
-//! DIR/cache/data/blobs/HH/HASH      bytes by their hash; HASH.x where they are executable;
-//!                                   of what was left in a bucket, by what it is called
-//! DIR/cache/data/versions/ID/       a version; there only when it is whole
-//! DIR/cache/data/versions/ID.new/   one on its way
+//! DIR/cache/data/blobs/HH/HASH       bytes by their hash; HASH.x where they are executable;
+//!                                    of what was left in a bucket, by what it is called
+//! DIR/cache/data/versions/ID/        a version; there only when it is whole
+//! DIR/cache/data/versions/ID.N.new/  one on its way, or going
+//! DIR/cache/data/versions.noted/     which versions are on the disk
 //! ```
 
+mod lay;
 mod room;
 mod time;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -26,17 +29,18 @@ use grid_api::runner::VersionsKnown;
 use grid_core::blob::BlobId;
 use grid_core::id::DatastoreVersionId;
 use grid_core::spec::{DatastoreMount, MountedVersion};
-use grid_manifest::{Check, Entry, Index, Node, decode};
+use grid_manifest::{Check, Entry, Index, decode};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use self::room::{clean, tidy};
-use self::time::date;
+use self::lay::{close, lay_out};
+use self::room::{clean, put_aside, remove_unfinished, tidy};
 use super::code::{self, fetch_blobs};
 use super::elsewhere;
-use super::tree::blob_path;
+use super::shelf::Shelf;
+use super::tree::{blob_path, has_blob};
 use crate::attempt::Attempt;
 use crate::context::Context;
-use crate::folder;
 
 /// Part of the disk that datastores may take up, in percent, when nobody said how many
 /// bytes.  Higher: environments and artifacts run out of room; lower: data is fetched again
@@ -50,13 +54,11 @@ const TRIES_MAX: u32 = 3;
 /// longer; lower: more requests for little.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 
+/// The pause before that is tried again when somebody fetched something meanwhile, or it failed.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// Versions that are asked about in one request; what the server allows.
 const KNOWN_MAX: usize = 1_000;
-
-/// Mode bits of files, of programs and of folders: nobody writes to them.
-const FILE_MODE: u32 = 0o444;
-const PROGRAM_MODE: u32 = 0o555;
-const FOLDER_MODE: u32 = 0o555;
 
 /// A version that an experiment finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,8 +127,12 @@ type Flights = HashMap<DatastoreVersionId, Arc<tokio::sync::Mutex<()>>>;
 /// The cache.
 pub(crate) struct Versions {
     blobs: PathBuf,
-    trees: PathBuf,
+    shelf: Arc<Shelf>,
+    /// Whether nothing in doubt is left of another boot: nothing is made of the blobs before.
+    is_settled: watch::Sender<bool>,
     bytes_max: u64,
+    /// How many fetches there were: each has a folder of its own.
+    fetches: AtomicU64,
     /// One fetch per version at a time; the others wait for it.
     flights: Mutex<Flights>,
     /// Held for reading while versions are used, for writing while old ones go.
@@ -137,9 +143,18 @@ pub(crate) struct Versions {
 impl Versions {
     /// The cache in a folder, of at most so many bytes.
     pub(crate) fn new(dir: &Path, bytes_max: Option<u64>) -> io::Result<Self> {
-        let (blobs, trees) = (dir.join("blobs"), dir.join("versions"));
-        for path in [&blobs, &trees] {
-            fs::create_dir_all(path)?;
+        let blobs = dir.join("blobs");
+        fs::create_dir_all(&blobs)?;
+        let (shelf, doubtful) = Shelf::open(&dir.join("versions"), is_version)?;
+        let is_settled = watch::Sender::new(doubtful.is_none());
+        for name in doubtful.into_iter().flatten() {
+            if is_version(Path::new(&name)) {
+                tracing::warn!(
+                    version = name,
+                    "this machine went down before a datastore was on its disk: it is fetched again"
+                );
+                put_aside(&shelf, &name)?;
+            }
         }
         let bytes_max = match bytes_max {
             Some(bytes) => bytes,
@@ -150,8 +165,10 @@ impl Versions {
         };
         Ok(Self {
             blobs,
-            trees,
+            shelf: Arc::new(shelf),
+            is_settled,
             bytes_max,
+            fetches: AtomicU64::default(),
             flights: Mutex::default(),
             use_or_clean: tokio::sync::RwLock::new(()),
             bytes: Mutex::default(),
@@ -219,7 +236,8 @@ impl Versions {
         mount: &DatastoreMount,
         version: &MountedVersion,
     ) -> Result<PathBuf, Error> {
-        let whole = self.trees.join(version.id.to_string());
+        let id = version.id.to_string();
+        let whole = self.shelf.things().join(&id);
         if is_there(&whole) {
             return Ok(whole);
         }
@@ -229,24 +247,23 @@ impl Versions {
             return Ok(whole);
         }
         attempt.set_note(format!("fetching datastore {}", mount.datastore));
-        let fresh = self.trees.join(format!("{}.new", version.id));
-        folder::remove_all(&fresh).map_err(Error::write(&fresh))?;
+        // The sender is as old as this.
+        let _ = self.is_settled.subscribe().wait_for(|is| *is).await;
+        remove_unfinished(&self.shelf, &id);
+        let number = self.fetches.fetch_add(1, Ordering::Relaxed);
+        let fresh = self.shelf.things().join(format!("{id}.{number}.new"));
         fs::create_dir(&fresh).map_err(Error::write(&fresh))?;
-        let index = self.read(context, &[version.manifest]).await?;
-        let index = index.first().map(Vec::as_slice).unwrap_or_default();
-        let index = Index::decode(index).map_err(Error::List)?;
+        let index = self.read(context, version.manifest).await?;
+        let index = Index::decode(&index).map_err(Error::List)?;
         let mut check = Check::default();
         for block in &index.blocks {
-            let bytes = self.read(context, &[block.blob]).await?;
-            let bytes = bytes.first().map(Vec::as_slice).unwrap_or_default();
-            let entries = decode(bytes).map_err(Error::List)?;
+            let bytes = self.read(context, block.blob).await?;
+            let entries = decode(&bytes).map_err(Error::List)?;
             for entry in &entries {
                 // What the server says is checked once more where it becomes files.
                 check.next(entry).map_err(Error::List)?;
             }
-            let wanted = entries.iter().filter_map(Entry::blob);
-            let wanted = wanted.map(|blob| blob.to_string()).collect();
-            self.fetch_all(context, wanted).await?;
+            self.fetch_all(context, self.lacking(&entries)?).await?;
             let count = |more| self.add_bytes(more);
             let waits = |why: Option<String>| {
                 let why = why.map_or_else(String::new, |why| format!(": waits for {why}"));
@@ -259,14 +276,38 @@ impl Versions {
             let id = version.id;
             let laid = tokio::task::spawn_blocking(move || lay_out(&blobs, &fresh, id, &entries));
             laid.await
-                .map_err(|error| Error::write(&self.trees)(io::Error::other(error)))??;
+                .map_err(|error| Error::write(&self.blobs)(io::Error::other(error)))??;
         }
-        let (from, to) = (fresh.clone(), whole.clone());
-        tokio::task::spawn_blocking(move || close(&from, &to))
+        let (from, to, shelf) = (fresh, whole.clone(), Arc::clone(&self.shelf));
+        let closed = tokio::task::spawn_blocking(move || {
+            shelf.forget(&id)?;
+            close(&from, &to)
+        });
+        match closed
             .await
-            .map_err(|error| Error::write(&self.trees)(io::Error::other(error)))?
-            .map_err(Error::write(&whole))?;
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+        {
+            // One that was given up at its last step came first.
+            Err(_) if is_there(&whole) => {}
+            closed => closed.map_err(Error::write(&whole))?,
+        }
+        self.shelf.added();
         Ok(whole)
+    }
+
+    /// What is not here of what some entries need.
+    fn lacking(&self, entries: &[Entry]) -> Result<Vec<String>, Error> {
+        let mut lacking = Vec::new();
+        for entry in entries {
+            let Some(name) = entry.blob().map(|blob| blob.to_string()) else {
+                continue;
+            };
+            let is_here = has_blob(&self.blobs, &name, entry.size_bytes());
+            if !is_here.map_err(Error::write(&self.blobs))? {
+                lacking.push(name);
+            }
+        }
+        Ok(lacking)
     }
 
     async fn fetch_all(&self, context: &Context, wanted: Vec<String>) -> Result<(), Error> {
@@ -276,15 +317,23 @@ impl Versions {
             .map_err(Error::Fetch)
     }
 
-    /// Fetches what is small, and reads it.
-    async fn read(&self, context: &Context, blobs: &[BlobId]) -> Result<Vec<Vec<u8>>, Error> {
-        let names: Vec<String> = blobs.iter().map(ToString::to_string).collect();
-        self.fetch_all(context, names.clone()).await?;
-        let read = |name: &String| {
-            let path = blob_path(&self.blobs, name);
-            fs::read(&path).map_err(|_| Error::Missing { path })
-        };
-        names.iter().map(read).collect()
+    /// Fetches a part of the list, and reads it.
+    async fn read(&self, context: &Context, blob: BlobId) -> Result<Vec<u8>, Error> {
+        let path = blob_path(&self.blobs, &blob.to_string());
+        for _ in 0..TRIES_MAX {
+            self.fetch_all(context, vec![blob.to_string()]).await?;
+            match fs::read(&path) {
+                Ok(bytes) if blake3::hash(&bytes).as_bytes() == blob.as_bytes() => {
+                    return Ok(bytes);
+                }
+                Ok(_) => {
+                    tracing::warn!(path = %path.display(), "a list of the cache is damaged, and is fetched again");
+                    fs::remove_file(&path).map_err(Error::write(&path))?;
+                }
+                Err(_) => break,
+            }
+        }
+        Err(Error::Missing { path })
     }
 
     fn add_bytes(&self, more: u64) {
@@ -294,19 +343,50 @@ impl Versions {
         }
     }
 
-    /// Removes what nobody can want any more, now and then, for ever: versions that are gone
-    /// for good, and what is left of a runner that was killed.
-    pub(crate) async fn keep_tidy(&self, context: &Context) {
-        loop {
-            if let Err(error) = self.tidy(context).await {
-                tracing::warn!(%error, "the cache of datastores cannot be tidied; trying again later");
+    /// Looks after the cache, for ever: what is here comes to be on the disk, and what nobody
+    /// can want any more goes, now and then: versions that are gone for good, and what is left
+    /// of a runner that was killed.
+    pub(crate) async fn keep(&self, context: &Context) {
+        tokio::join!(Arc::clone(&self.shelf).keep(), self.keep_tidy(context));
+    }
+
+    async fn keep_tidy(&self, context: &Context) {
+        while !*self.is_settled.borrow() {
+            if let Err(error) = self.settle().await {
+                tracing::error!(%error, "the cache of datastores cannot be used; trying again");
+                tokio::time::sleep(PAUSE).await;
             }
-            tokio::time::sleep(TIDY_EVERY).await;
+        }
+        loop {
+            let pause = match self.tidy(context).await {
+                Ok(true) => TIDY_EVERY,
+                Ok(false) => PAUSE,
+                Err(error) => {
+                    tracing::warn!(%error, "the cache of datastores cannot be tidied; trying again later");
+                    TIDY_EVERY
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
-    async fn tidy(&self, context: &Context) -> io::Result<()> {
-        let kept = fs::read_dir(&self.trees)?.flatten();
+    /// Removes what is in doubt since the machine was restarted; nothing is fetched before.
+    async fn settle(&self) -> io::Result<()> {
+        let (blobs, shelf) = (self.blobs.clone(), Arc::clone(&self.shelf));
+        let settled = tokio::task::spawn_blocking(move || {
+            // What versions that are on the disk have is on the disk.
+            tidy(&blobs, &shelf, &HashSet::new())?;
+            shelf.settled()
+        });
+        settled.await.map_err(io::Error::other)??;
+        self.is_settled.send_replace(true);
+        Ok(())
+    }
+
+    /// False when somebody is at work on the cache: who waited until nobody is would keep
+    /// everybody else waiting, too.
+    async fn tidy(&self, context: &Context) -> io::Result<bool> {
+        let kept = fs::read_dir(self.shelf.things())?.flatten();
         let kept = kept.filter_map(|entry| {
             let name = entry.file_name().to_str()?.to_owned();
             name.parse::<DatastoreVersionId>().is_ok().then_some(name)
@@ -331,14 +411,16 @@ impl Versions {
             }
         }
         // Nobody lays anything out meanwhile.
-        let _alone = self.use_or_clean.write().await;
+        let Ok(_alone) = self.use_or_clean.try_write() else {
+            return Ok(false);
+        };
         let used = used(context);
         gone.retain(|id| !used.contains(id));
-        let (blobs, trees) = (self.blobs.clone(), self.trees.clone());
-        let tidied = tokio::task::spawn_blocking(move || tidy(&blobs, &trees, &gone)).await;
+        let (blobs, shelf) = (self.blobs.clone(), Arc::clone(&self.shelf));
+        let tidied = tokio::task::spawn_blocking(move || tidy(&blobs, &shelf, &gone)).await;
         let left = tidied.map_err(io::Error::other)??;
         *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
-        Ok(())
+        Ok(true)
     }
 
     /// Removes what was not used for longest while there is more than `most`.
@@ -352,8 +434,8 @@ impl Versions {
             return;
         };
         let used = used(context);
-        let (blobs, trees) = (self.blobs.clone(), self.trees.clone());
-        let cleaned = tokio::task::spawn_blocking(move || clean(&blobs, &trees, &used, most)).await;
+        let (blobs, shelf) = (self.blobs.clone(), Arc::clone(&self.shelf));
+        let cleaned = tokio::task::spawn_blocking(move || clean(&blobs, &shelf, &used, most)).await;
         match cleaned {
             Ok(Ok(left)) => {
                 *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) = Some(left);
@@ -375,118 +457,17 @@ fn used(context: &Context) -> HashSet<String> {
         .collect()
 }
 
+/// Whether this is the name of a version.
+fn is_version(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.parse::<DatastoreVersionId>().is_ok())
+}
+
 /// Whether a version is there; from now on it was used last.
 fn is_there(whole: &Path) -> bool {
     File::open(whole)
         .and_then(|folder| folder.set_modified(now()))
         .is_ok()
-}
-
-/// Makes the files of a block.
-fn lay_out(
-    blobs: &Path,
-    fresh: &Path,
-    id: DatastoreVersionId,
-    entries: &[Entry],
-) -> Result<(), Error> {
-    let mut parent: Option<&Path> = None;
-    for entry in entries {
-        let relative = Path::new(&entry.path);
-        let path = fresh.join(relative);
-        if let Some(above) = relative.parent()
-            && !above.as_os_str().is_empty()
-            && parent != Some(above)
-        {
-            let above_path = fresh.join(above);
-            fs::create_dir_all(&above_path).map_err(Error::write(&above_path))?;
-            parent = Some(above);
-        }
-        match &entry.node {
-            Node::Folder => {
-                fs::create_dir_all(&path).map_err(Error::write(&path))?;
-                date(&path, entry.modified_ms).map_err(Error::write(&path))?;
-            }
-            Node::Link { target } => {
-                std::os::unix::fs::symlink(target, &path).map_err(Error::write(&path))?;
-                date(&path, entry.modified_ms).map_err(Error::write(&path))?;
-            }
-            Node::File { blob, .. } => link(blobs, &blob.to_string(), entry, &path)?,
-            Node::Elsewhere { tag, .. } => {
-                let name = elsewhere::name(id, &entry.path, tag);
-                link(blobs, &name, entry, &path)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Gives a content a name in a version.
-fn link(blobs: &Path, name: &str, entry: &Entry, path: &Path) -> Result<(), Error> {
-    let plain = blob_path(blobs, name);
-    let is_program = entry.mode & 0o111 != 0;
-    let from = if is_program {
-        let program = plain.with_extension("x");
-        if !program.exists() {
-            copy(&plain, &program)?;
-        }
-        program
-    } else {
-        plain
-    };
-    let found = fs::symlink_metadata(&from).map_err(|_| Error::Missing { path: from.clone() })?;
-    if found.nlink() == 1 {
-        settle(&from, is_program, entry.modified_ms).map_err(Error::write(&from))?;
-    }
-    match fs::hard_link(&from, path) {
-        // So many versions have it that the file system keeps no more names.
-        Err(error) if error.raw_os_error() == Some(libc::EMLINK) => {
-            copy(&from, path)?;
-            settle(path, is_program, entry.modified_ms).map_err(Error::write(path))
-        }
-        linked => linked.map_err(Error::write(path)),
-    }
-}
-
-/// The content of another file; its bytes are shared where the file system can.
-fn copy(from: &Path, to: &Path) -> Result<(), Error> {
-    let source = File::open(from).map_err(|_| Error::Missing {
-        path: from.to_owned(),
-    })?;
-    let folder = to.parent().unwrap_or(Path::new("."));
-    let fresh = tempfile::NamedTempFile::new_in(folder).map_err(Error::write(to))?;
-    if rustix::fs::ioctl_ficlone(fresh.as_file(), &source).is_err() {
-        grid_chunk::copy_sparse(&source, fresh.as_file()).map_err(Error::write(to))?;
-    }
-    fresh
-        .persist(to)
-        .map(drop)
-        .map_err(|error| Error::write(to)(error.error))
-}
-
-/// Nobody writes to it from here on.  Its time is that of the version it came with.
-fn settle(path: &Path, is_program: bool, modified_ms: i64) -> io::Result<()> {
-    let file = File::open(path)?;
-    let mode = if is_program { PROGRAM_MODE } else { FILE_MODE };
-    file.set_permissions(Permissions::from_mode(mode))?;
-    match u64::try_from(modified_ms) {
-        Ok(ms) => file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
-        Err(_) => Ok(()),
-    }
-}
-
-/// A version is whole: it gets its name, and its folders are closed.
-fn close(fresh: &Path, whole: &Path) -> io::Result<()> {
-    for entry in walkdir::WalkDir::new(fresh)
-        .min_depth(1)
-        .contents_first(true)
-    {
-        let entry = entry.map_err(io::Error::other)?;
-        if entry.file_type().is_dir() {
-            fs::set_permissions(entry.path(), Permissions::from_mode(FOLDER_MODE))?;
-        }
-    }
-    fs::rename(fresh, whole)?;
-    fs::set_permissions(whole, Permissions::from_mode(FOLDER_MODE))
 }
 
 #[expect(
@@ -499,6 +480,11 @@ fn now() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use grid_manifest::Node;
+
+    use super::lay::{FILE_MODE, FOLDER_MODE, PROGRAM_MODE};
     use super::room::files;
     use super::*;
 
@@ -574,18 +560,19 @@ mod tests {
         touched.expect("touched");
 
         let trees = dir.path().join("versions");
+        let (shelf, _) = Shelf::open(&trees, is_version).expect("opened");
         let used = HashSet::from(["new".to_owned()]);
-        let left = clean(&blobs, &trees, &used, 10).expect("cleaned");
+        let left = clean(&blobs, &shelf, &used, 10).expect("cleaned");
         assert!(!old.exists() && new.join("b").exists());
         assert_eq!(left, "one".len() as u64 + "three!".len() as u64);
         // What was never whole goes with what is left of it.
-        let cut = trees.join("cut.new");
+        let cut = trees.join("cut.3.new");
         fs::create_dir(&cut).expect("made");
         store(&blobs, "of nobody");
-        let left = tidy(&blobs, &trees, &HashSet::new()).expect("tidied");
+        let left = tidy(&blobs, &shelf, &HashSet::new()).expect("tidied");
         assert!(new.exists() && !cut.exists());
         assert_eq!(left, "one".len() as u64 + "three!".len() as u64);
-        let left = tidy(&blobs, &trees, &used).expect("tidied");
+        let left = tidy(&blobs, &shelf, &used).expect("tidied");
         assert!(!new.exists());
         assert_eq!((left, files(&blobs).count()), (0, 0));
     }

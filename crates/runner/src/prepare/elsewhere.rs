@@ -17,7 +17,7 @@ use grid_manifest::{Entry, Node};
 use reqwest::Method;
 use tokio::time::Instant;
 
-use super::tree::blob_path;
+use super::tree::{blob_path, has_blob};
 use crate::context::Context;
 
 /// Objects that are fetched at a time.  Higher: more connections to the bucket's server;
@@ -70,7 +70,7 @@ pub(super) async fn fetch(
     for entry in entries {
         if let Node::Elsewhere { size_bytes, tag } = &entry.node {
             let name = name(id, &entry.path, tag);
-            if !blob_path(blobs, &name).exists() {
+            if !has_blob(blobs, &name, *size_bytes).map_err(Error::Write)? {
                 wanted.push(Wanted {
                     path: entry.path.clone(),
                     size_bytes: *size_bytes,

@@ -7,6 +7,7 @@ pub(crate) mod data;
 pub(crate) mod elsewhere;
 pub(crate) mod environment;
 mod restore;
+mod shelf;
 pub(crate) mod substitute;
 pub(crate) mod tree;
 
@@ -52,6 +53,15 @@ impl Prepare {
     /// The system's interpreter.
     pub(crate) fn python(&self) -> Option<&Path> {
         self.environments.python()
+    }
+
+    /// Looks after the caches, for ever.
+    pub(crate) async fn keep(&self, context: &Context) {
+        tokio::join!(
+            self.trees.keep(),
+            self.versions.keep(context),
+            self.environments.keep(),
+        );
     }
 }
 

@@ -55,6 +55,24 @@ pub(crate) fn blob_path(blobs: &Path, hash: &str) -> PathBuf {
     blobs.join(split).join(hash)
 }
 
+/// Whether a blob is in the cache.  One of another length has lost bytes, and goes: what is
+/// made from now on is made of another.
+pub(crate) fn has_blob(blobs: &Path, name: &str, size_bytes: u64) -> io::Result<bool> {
+    let path = blob_path(blobs, name);
+    let Ok(found) = fs::symlink_metadata(&path) else {
+        return Ok(false);
+    };
+    if found.len() == size_bytes {
+        return Ok(true);
+    }
+    tracing::warn!(
+        path = %path.display(), bytes = found.len(), expected = size_bytes,
+        "a file of the cache is damaged, and is fetched again"
+    );
+    fs::remove_file(&path)?;
+    Ok(false)
+}
+
 impl Tree {
     pub(crate) fn new(file: PathBuf, entries: Vec<TreeEntry>, origin: Origin) -> Self {
         Self {

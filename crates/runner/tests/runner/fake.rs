@@ -16,7 +16,7 @@ use grid_api::artifact::{ArtifactView, ArtifactsResponse};
 use grid_api::blob::{self, BlobRecipes, BlobRecipesAnswer, BlobsStored, HEADER_BYTES};
 use grid_api::runner::{
     ArtifactsPut, BlobsFetch, BlobsMissing, Launch, LogLength, LogPut, Orders, Phase, StopOrder,
-    Sync,
+    Sync, VersionsKnown,
 };
 use grid_api::snapshot::{SnapshotTree, TreeEntry};
 use grid_chunk::Recipe;
@@ -24,6 +24,7 @@ use grid_core::blob::BlobId;
 use grid_core::id::{AttemptId, SnapshotId};
 use grid_core::logframe::{self, Source};
 use grid_core::workload::End;
+use grid_manifest::{Builder, Entry, Node};
 use tokio::sync::Notify;
 
 /// Everything that a server has.
@@ -44,6 +45,10 @@ struct Inner {
     artifacts: HashMap<AttemptId, BTreeMap<String, ArtifactView>>,
     blobs: HashMap<String, Vec<u8>>,
     snapshots: HashMap<SnapshotId, Vec<TreeEntry>>,
+    /// What lies in a bucket, by path.
+    objects: HashMap<String, Vec<u8>>,
+    /// Blobs that were asked for, over and over.
+    fetched: Vec<String>,
     phases: HashMap<AttemptId, Vec<String>>,
     ends: HashMap<AttemptId, End>,
     superseded: HashSet<AttemptId>,
@@ -67,6 +72,8 @@ impl Fake {
             .route("/blobs/recipes", post(recipes))
             .route("/blobs/fetch", post(fetch))
             .route("/snapshots/{snapshot}", get(snapshot))
+            .route("/datastores/known", post(known))
+            .route("/datastores/{version}/files/{*path}", get(object))
             .layer(DefaultBodyLimit::disable())
             .with_state(self.clone());
         Router::new().nest("/api/v1/runner", runner)
@@ -141,6 +148,47 @@ impl Fake {
             });
         }
         inner.snapshots.insert(id, entries);
+    }
+
+    /// A version of a datastore with these files; those whose mode is 0 lie in a bucket.
+    /// Gives the blob of its list.
+    pub(crate) fn add_version(&self, files: &[(&str, u32, &[u8])]) -> BlobId {
+        let mut inner = self.lock();
+        let mut builder = Builder::default();
+        let mut blocks = Vec::new();
+        for (path, mode, bytes) in files {
+            let blob = BlobId::from_bytes(*blake3::hash(bytes).as_bytes());
+            let size_bytes = bytes.len() as u64;
+            let node = if *mode == 0 {
+                inner.objects.insert((*path).to_owned(), bytes.to_vec());
+                let tag = "one".to_owned();
+                Node::Elsewhere { size_bytes, tag }
+            } else {
+                inner.blobs.insert(blob.to_string(), bytes.to_vec());
+                Node::File { blob, size_bytes }
+            };
+            let block = builder.push(Entry {
+                path: (*path).to_owned(),
+                mode: *mode,
+                modified_ms: 1_700_000_000_000,
+                node,
+            });
+            blocks.extend(block.expect("in order"));
+        }
+        let built = builder.finish();
+        blocks.extend(built.last);
+        let index = built.index.blob;
+        for stored in blocks.into_iter().chain([built.index]) {
+            inner.blobs.insert(stored.blob.to_string(), stored.bytes);
+        }
+        index
+    }
+
+    /// How often a content was asked for.
+    pub(crate) fn n_fetched(&self, bytes: &[u8]) -> usize {
+        let hash = BlobId::from_bytes(*blake3::hash(bytes).as_bytes()).to_string();
+        let inner = self.lock();
+        inner.fetched.iter().filter(|one| **one == hash).count()
     }
 
     pub(crate) fn end(&self, attempt: AttemptId) -> Option<End> {
@@ -451,6 +499,7 @@ async fn fetch(State(fake): State<Fake>, Json(body): Json<BlobsFetch>) -> Vec<u8
     let mut inner = fake.lock();
     inner.count("fetch");
     let mut answer = Vec::new();
+    inner.fetched.extend(body.blobs.iter().cloned());
     for hash in body.blobs {
         let bytes = &inner.blobs[&hash];
         answer.extend(blob::header(
@@ -460,6 +509,14 @@ async fn fetch(State(fake): State<Fake>, Json(body): Json<BlobsFetch>) -> Vec<u8
         answer.extend(bytes);
     }
     answer
+}
+
+async fn known(Json(body): Json<VersionsKnown>) -> Json<VersionsKnown> {
+    Json(body)
+}
+
+async fn object(State(fake): State<Fake>, Path((_, path)): Path<(String, String)>) -> Vec<u8> {
+    fake.lock().objects[&path].clone()
 }
 
 async fn snapshot(State(fake): State<Fake>, Path(id): Path<SnapshotId>) -> Json<SnapshotTree> {

@@ -4,6 +4,7 @@
 mod fake;
 mod support;
 
+mod caches;
 mod containers;
 mod environments;
 mod faults;

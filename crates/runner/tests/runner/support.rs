@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use grid_api::runner::Launch;
 use grid_core::cluster::Placement;
-use grid_core::id::{AttemptId, SnapshotId, WorkloadId};
-use grid_core::spec::{RunSpec, Source};
+use grid_core::id::{AttemptId, DatastoreVersionId, SnapshotId, WorkloadId};
+use grid_core::spec::{DatastoreMount, MountedVersion, RunSpec, Source};
 use grid_core::time::Timestamp;
 use grid_core::workload::End;
 use grid_runner::keeper;
@@ -223,6 +223,29 @@ impl Rig {
         let id = SnapshotId::from_parts(Timestamp::from_millis(1_700_000_000_000), self.next);
         self.fake.add_snapshot(id, files);
         launch.spec.source = Source::Snapshot { id, git: None };
+        launch
+    }
+
+    /// An order that mounts a version with these files as `data`: see [`Fake::add_version`].
+    pub(crate) fn with_data(&mut self, script: &str, files: &[(&str, u32, &[u8])]) -> Launch {
+        let mut launch = self.shell(script);
+        let bytes = files.iter().map(|(_, _, bytes)| bytes.len() as u64);
+        let mounted = MountedVersion {
+            id: DatastoreVersionId::from_parts(
+                Timestamp::from_millis(1_700_000_000_000),
+                self.next,
+            ),
+            name: "data".to_owned(),
+            version: 1,
+            manifest: self.fake.add_version(files),
+            files: files.len() as u64,
+            size_bytes: bytes.sum(),
+        };
+        launch.spec.datastores = vec![DatastoreMount {
+            datastore: "data".to_owned(),
+            mount_dir: None,
+            mounted: Some(mounted),
+        }];
         launch
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-/// Sets the modification time of an empty folder or of a link, which no version shares.
+/// Sets the modification time of a file, of an empty folder or of a link, also one before 1970.
 pub(super) fn date(path: &Path, modified_ms: i64) -> io::Result<()> {
     let at = rustix::fs::Timespec {
         tv_sec: modified_ms.div_euclid(1_000),

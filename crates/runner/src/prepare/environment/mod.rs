@@ -2,7 +2,8 @@
 //! and shared, read-only, by all later experiments of the same person.
 //!
 //! An environment is built in the folder where it will be used, because the programs
-//! in it know their own path; a file that is written last says that it is complete.
+//! in it know their own path; a file that is written last says that it is complete.  One
+//! that was not on the disk yet when the machine went down is built again ([`Shelf`]).
 
 mod build;
 mod plan;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use self::plan::{Kind, Plan, plan};
 use self::tools::Tools;
+use super::shelf::Shelf;
 use super::tree::{Origin, Tree};
 use super::{Container, Prepared};
 use crate::attempt::Attempt;
@@ -57,19 +59,43 @@ struct Flight {
 /// All environments of this machine.
 pub(crate) struct Environments {
     folder: PathBuf,
+    shelf: Arc<Shelf>,
     packages: PathBuf,
     tools: Tools,
     flights: Mutex<HashMap<String, Flight>>,
 }
 
 impl Environments {
-    pub(crate) fn new(folder: PathBuf, packages: PathBuf, tools: Tools) -> Self {
-        Self {
+    pub(crate) fn new(folder: PathBuf, packages: PathBuf, tools: Tools) -> io::Result<Self> {
+        let (shelf, doubtful) = Shelf::open(&folder, is_complete)?;
+        if let Some(doubtful) = doubtful {
+            if !doubtful.is_empty() {
+                // What the installers kept meanwhile is as doubtful as what they made of it.
+                for kept in fs::read_dir(&packages)? {
+                    folder::remove_all(&kept?.path())?;
+                }
+            }
+            for name in doubtful {
+                tracing::warn!(
+                    environment = name,
+                    "this machine went down before an environment was on its disk: it is built again"
+                );
+                forget_build(&folder.join(name))?;
+            }
+            shelf.settled()?;
+        }
+        Ok(Self {
             folder,
+            shelf: Arc::new(shelf),
             packages,
             tools,
             flights: Mutex::new(HashMap::new()),
-        }
+        })
+    }
+
+    /// Looks after the cache, for ever: what is here comes to be on the disk.
+    pub(crate) async fn keep(&self) {
+        Arc::clone(&self.shelf).keep().await;
     }
 
     pub(crate) fn python(&self) -> Option<&Path> {
@@ -149,7 +175,16 @@ impl Environments {
             environments: self,
             key: plan.key.clone(),
         };
-        let result = self.build(context, attempt, plan, env).await;
+        let forgotten = self.shelf.forget(&plan.key);
+        let result = match forgotten {
+            Ok(()) => self.build(context, attempt, plan, env).await,
+            Err(error) => Err(failed(
+                ReasonCode::Build,
+                format!("the environment cannot be built here: {error}"),
+                None,
+            )),
+        };
+        self.shelf.added();
         if let Some(tell) = tell {
             tell.send_replace(match &result {
                 Ok(()) => Building::Over,
@@ -243,13 +278,18 @@ impl Environments {
             let is_old = now()
                 .duration_since(used)
                 .is_ok_and(|age| age.as_secs() > KEPT_S_MIN);
-            if is_old
-                && let Err(error) = folder::remove_all(&path.join("complete"))
-                    .and_then(|()| folder::remove_all(&path))
-            {
+            if is_old && let Err(error) = self.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "an old environment cannot be removed");
             }
         }
+    }
+
+    fn remove(&self, env: &Path) -> io::Result<()> {
+        if let Some(name) = env.file_name().and_then(|name| name.to_str()) {
+            self.shelf.forget(name)?;
+        }
+        folder::remove_all(&env.join("complete"))?;
+        folder::remove_all(env)
     }
 }
 
@@ -275,6 +315,14 @@ fn is_complete(env: &Path) -> bool {
 )]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// What was built counts for nothing: the next build begins with an empty folder.
+fn forget_build(env: &Path) -> io::Result<()> {
+    for mark in ["complete", "built", "builder"] {
+        folder::remove_all(&env.join(mark))?;
+    }
+    Ok(())
 }
 
 /// Notes that an environment is used.
