@@ -239,7 +239,7 @@ fn row(
         blob: crate::blob::parse(&artifact.blake3)?,
         size_bytes: artifact.size_bytes,
         mode: artifact.mode & 0o777,
-        mtime_ms: artifact.modified_ms,
+        mtime_ms: grid_core::time::file_ms(artifact.modified_ms),
         attempt: attempt.number,
         stored_at: engine.inner.clock.now(),
     })

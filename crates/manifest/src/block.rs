@@ -1,6 +1,7 @@
 //! A part of the list as bytes.  The same entries are always the same bytes.
 
 use grid_core::blob::BlobId;
+use grid_core::time::file_ms;
 
 use super::wire::{Reader, Writer, pack, text, unpack};
 use super::{Entry, Error, Line, What};
@@ -72,13 +73,15 @@ impl LineWriter {
         }
     }
 
+    /// Every list of files is written here, whoever sent it: so this bounds their times.
     pub(super) fn line(&mut self, line: Line<'_>) {
         let out = &mut self.out;
+        let modified_ms = file_ms(line.modified_ms);
         out.path(&self.path, line.path);
         out.number(line.mode.into());
-        out.signed(line.modified_ms.wrapping_sub(self.modified_ms));
+        out.signed(modified_ms.wrapping_sub(self.modified_ms));
         line.path.clone_into(&mut self.path);
-        self.modified_ms = line.modified_ms;
+        self.modified_ms = modified_ms;
         match line.what {
             What::File { blob, size_bytes } => {
                 out.0.push(FILE);
@@ -178,7 +181,8 @@ impl<'a> LineReader<'a> {
         Ok(Some(Line {
             path: text(&self.path)?,
             mode,
-            modified_ms: self.modified_ms,
+            // Lists that were written before times were bounded have any.
+            modified_ms: file_ms(self.modified_ms),
             what,
         }))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use grid_core::time::file_ms;
 use proptest::prelude::*;
 
 use super::*;
@@ -292,14 +293,18 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         ".{1,20}".prop_map(|target| Node::Link { target }),
         (any::<u64>(), ".{0,20}").prop_map(|(size_bytes, tag)| Node::Elsewhere { size_bytes, tag }),
     ];
-    (".{0,30}", any::<u32>(), any::<i64>(), node).prop_map(|(path, mode, modified_ms, node)| {
-        Entry {
+    (
+        ".{0,30}",
+        any::<u32>(),
+        any::<i64>().prop_map(file_ms),
+        node,
+    )
+        .prop_map(|(path, mode, modified_ms, node)| Entry {
             path,
             mode,
             modified_ms,
             node,
-        }
-    })
+        })
 }
 
 proptest! {
@@ -332,4 +337,34 @@ fn of_what_is_removed_there_is_no_more_than_of_entries() {
     let bytes = write_offers(&[edited.clone(), edited]);
     assert!(parse_offers(&bytes, 9, 20).is_ok());
     assert!(parse_offers(&bytes, 9, 19).is_err());
+}
+
+#[test]
+fn times_are_bounded_whoever_wrote_them_and_however_they_were_written() {
+    let entry = |path: &str, modified_ms| Entry {
+        path: path.to_owned(),
+        mode: 0o644,
+        modified_ms,
+        node: Node::Folder,
+    };
+    let times = [i64::MIN, -1, 5, 1_000_000_000_000_000, i64::MAX];
+    let list = |bound: fn(i64) -> i64| -> Vec<Entry> {
+        let names = ["a", "b", "c", "d", "e"];
+        let both = names.into_iter().zip(times);
+        both.map(|(name, ms)| entry(name, bound(ms))).collect()
+    };
+    let (sent, kept) = (list(|ms| ms), list(file_ms));
+    // Who names a part by its entries and who keeps it agree.
+    assert_eq!(digest(&sent), digest(&kept));
+    assert_eq!(decode(&encode(&sent)).expect("a list"), kept);
+    // A list from before: one entry at the end of all time.
+    let mut old = b"gdb1".to_vec();
+    let mut out = wire::Writer(Vec::new());
+    out.path("", "a");
+    out.number(0o644);
+    out.signed(i64::MAX);
+    old.extend(out.0);
+    old.push(1);
+    let read = decode(&wire::pack(&old)).expect("a list");
+    assert_eq!(read, [entry("a", file_ms(i64::MAX))]);
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use grid_core::time::file_ms;
 use grid_engine::objects::{self, Listing, Notes, Object, Wanted};
 use grid_engine::{Caller, Engine};
 use s3s::dto::{
@@ -205,9 +206,10 @@ fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// A time of milliseconds since 1970; what was before is 1970, as S3 has nothing older.
+/// A time of milliseconds since 1970; what was before is 1970, as S3 has nothing older.  What
+/// comes later than any date that can be written is the last of those.
 pub(super) fn time(ms: i64) -> Timestamp {
-    let since = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    let since = Duration::from_millis(u64::try_from(file_ms(ms)).unwrap_or(0));
     let at: SystemTime = UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH);
     Timestamp::from(at)
 }
@@ -361,7 +363,8 @@ impl Conditions<'_> {
             ETagCondition::ETag(wanted) => wanted.weak_cmp(&tag),
         };
         // HTTP knows no parts of a second.
-        let modified = time(object.modified_ms - object.modified_ms.rem_euclid(1_000));
+        let modified_ms = file_ms(object.modified_ms);
+        let modified = time(modified_ms - modified_ms.rem_euclid(1_000));
         let holds = match (self.is, self.until) {
             (Some(wanted), _) => has(wanted),
             (None, Some(until)) => modified <= *until,
@@ -398,6 +401,8 @@ fn sole(name: header::HeaderName, value: &str) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
+    use s3s::dto::TimestampFormat;
+
     use super::*;
 
     #[test]
@@ -409,6 +414,32 @@ mod tests {
             ("a/b/", "", "a/b/\0"),
         ] {
             assert_eq!(behind(marker, "a/", delimiter), expected, "{marker}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_too_early_or_too_late_to_be_told() {
+        let object = |modified_ms| Object {
+            key: String::new(),
+            size_bytes: 0,
+            etag: "e".to_owned(),
+            modified_ms,
+            notes: Notes::new(),
+        };
+        for ms in [i64::MIN, -1, 0, 1_000_000_000_000_000, i64::MAX] {
+            let mut text = Vec::new();
+            for format in [TimestampFormat::DateTime, TimestampFormat::HttpDate] {
+                time(ms).format(format, &mut text).expect("told");
+            }
+            assert!(text.is_ascii(), "{text:?}");
+            let since = time(0);
+            let conditions = Conditions {
+                is: None,
+                is_not: None,
+                since: Some(&since),
+                until: None,
+            };
+            assert_eq!(conditions.check(&object(ms)).is_ok(), ms > 0, "{ms}");
         }
     }
 

@@ -19,6 +19,7 @@ use crate::s3::access::OPERATIONS;
 on_both!(
     every_operation_obeys_the_table,
     a_key_signs_and_does_nothing_else,
+    no_time_of_a_file_stops_a_door,
 );
 
 /// A key that signs.
@@ -328,4 +329,53 @@ async fn a_key_signs_and_does_nothing_else(world: World) {
     let (status, text) = key.ask(&world, &list).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(text.contains("InvalidAccessKeyId"), "{text}");
+}
+
+/// Files have times that no calendar has: they are read and listed all the same.
+async fn no_time_of_a_file_stops_a_door(world: World) {
+    let ada = world.ada.clone();
+    let new = json!({ "name": "odd", "source": "here", "source_kind": "folder" });
+    let made = world.post(&ada, "/datastores", &new).await.ok()["datastore"].take();
+    let id = made["id"].as_str().expect("an id").to_owned();
+    let hash = blake3::hash(b"0123");
+    let mut record = grid_api::blob::header(hash.as_bytes(), 4).to_vec();
+    record.extend_from_slice(b"0123");
+    world.put(&ada, "/blobs", record).await.ok();
+    let times = [i64::MIN, -1, 1_000_000_000_000_000, i64::MAX];
+    let files: Vec<_> = (0..)
+        .zip(times)
+        .map(|(number, ms)| {
+            json!({ "path": format!("{number}"), "kind": "file", "mode": 0o644,
+                "modified_ms": ms, "size_bytes": 4, "content": hash.to_hex().to_string() })
+        })
+        .collect();
+    let part = json!({ "entries": files }).to_string();
+    world
+        .put(&ada, &format!("/datastores/{id}/parts/0"), part)
+        .await
+        .ok();
+    let parts = json!({ "parts": 1 });
+    world
+        .post(&ada, &format!("/datastores/{id}/commit"), &parts)
+        .await
+        .ok();
+    let path = format!("/datastores/{id}/files");
+    let listed = world.get(&ada, &path).await.ok()["files"].take();
+    let listed = listed.as_array().expect("files").iter();
+    let kept: Vec<_> = listed.map(|file| file["modified_ms"].as_i64()).collect();
+    let (first, last) = (-62_135_596_800_000, 253_402_207_200_000);
+    assert_eq!(kept, [Some(first), Some(-1), Some(last), Some(last)]);
+
+    let key = Key::of(&world, &ada, "s3").await;
+    let list = asked(Method::GET, "/ada", "list-type=2", "");
+    let (status, text) = key.ask(&world, &list).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    assert!(text.contains("9999-12-30T22:00:00"), "{text}");
+    for number in 0..times.len() {
+        let path = format!("/ada/datastores/ada/odd/1/{number}");
+        for method in [Method::GET, Method::HEAD] {
+            let (status, text) = key.ask(&world, &asked(method, &path, "", "")).await;
+            assert_eq!(status, StatusCode::OK, "{number}: {text}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use grid_core::blob::BlobId;
 use grid_core::id::WorkloadId;
-use grid_core::time::Timestamp;
+use grid_core::time::{Timestamp, file_ms};
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
@@ -45,7 +45,7 @@ fn of_row(row: &AnyRow) -> Result<Artifact> {
         blob: columns.parse()?,
         size_bytes: columns.number()?,
         mode: columns.number()?,
-        mtime_ms: columns.int()?,
+        mtime_ms: file_ms(columns.int()?),
         attempt: columns.number()?,
         stored_at: columns.time()?,
     })

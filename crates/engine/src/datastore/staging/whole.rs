@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use grid_core::blob::BlobId;
 use grid_core::id::UploadId;
+use grid_core::time::file_ms;
 use grid_manifest::{Entry, Node};
 use grid_store::db::datastore_version::{Content, Version};
 use grid_store::db::{self, Tx, staged};
@@ -341,10 +342,6 @@ fn modified_ms(file: &staged::File) -> i64 {
 /// The note that says when a file was last changed.
 pub(crate) const MODIFIED: &str = "mtime";
 
-/// Latest time that is believed: the end of the year 9999, in seconds since 1970.  Later:
-/// programs that show it do not understand it.
-const LATEST_S: i64 = 253_402_300_799;
-
 /// Seconds, as digits with a fraction, in milliseconds.
 fn seconds_ms(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -352,9 +349,11 @@ fn seconds_ms(text: &str) -> Option<i64> {
     if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
         return None;
     }
-    let whole: i64 = whole.parse().ok().filter(|whole| *whole <= LATEST_S)?;
+    // So many digits that they are no number are a time that is too late as well.
+    let whole: i64 = whole.parse().unwrap_or(i64::MAX);
     let ms: String = fraction.chars().chain("000".chars()).take(3).collect();
-    Some(whole * 1_000 + ms.parse::<i64>().ok()?)
+    let ms = whole.saturating_mul(1_000).saturating_add(ms.parse().ok()?);
+    Some(file_ms(ms))
 }
 
 #[cfg(test)]
@@ -372,8 +371,8 @@ mod tests {
             ("", None),
             (".5", None),
             ("1e9", None),
-            ("99999999999999", None),
-            ("99999999999999999999999", None),
+            ("99999999999999", Some(253_402_207_200_000)),
+            ("99999999999999999999999", Some(253_402_207_200_000)),
         ] {
             assert_eq!(seconds_ms(text), ms, "{text}");
         }
