@@ -159,12 +159,19 @@ fn kind_of(address: IpAddr) -> Kind {
 }
 
 fn kind_of_v4(address: Ipv4Addr) -> Kind {
-    let [a, b, ..] = address.octets();
+    let [a, b, c, _] = address.octets();
+    // Kept for protocols of one network, and for what once led from IPv4 to IPv6.
+    let is_of_protocols = matches!([a, b, c], [192, 0, 0] | [192, 88, 99]);
     let is_shared = a == 100 && (64..128).contains(&b);
     let is_benchmark = a == 198 && (18..20).contains(&b);
     if address.is_link_local() || address.is_multicast() || address.is_broadcast() || a == 0 {
         Kind::Never
-    } else if address.is_loopback() || address.is_private() || is_shared || is_benchmark || a >= 240
+    } else if address.is_loopback()
+        || address.is_private()
+        || is_shared
+        || is_benchmark
+        || is_of_protocols
+        || a >= 240
     {
         Kind::Private
     } else {
@@ -184,9 +191,17 @@ fn kind_of_v6(address: Ipv6Addr) -> Kind {
         let [c, d] = parts[at + 1].to_be_bytes();
         return kind_of(Ipv4Addr::new(a, b, c, d).into());
     }
-    if address.is_unicast_link_local() || address.is_multicast() || address.is_unspecified() {
+    // Where a network of one's own translates to IPv4, to which address only it knows.
+    let is_translated = parts[..3] == [0x64, 0xff9b, 1];
+    // What unique local addresses were called before.
+    let is_site_local = parts[0] & 0xffc0 == 0xfec0;
+    if address.is_unicast_link_local()
+        || address.is_multicast()
+        || address.is_unspecified()
+        || is_translated
+    {
         Kind::Never
-    } else if address.is_loopback() || address.is_unique_local() {
+    } else if address.is_loopback() || address.is_unique_local() || is_site_local {
         Kind::Private
     } else {
         Kind::Open
@@ -244,6 +259,14 @@ mod tests {
             ("::ffff:127.0.0.1", Kind::Private),
             ("64:ff9b::a9fe:a9fe", Kind::Never),
             ("2002:7f00:1::", Kind::Private),
+            ("192.0.0.1", Kind::Private),
+            ("192.0.1.1", Kind::Open),
+            ("192.88.99.1", Kind::Private),
+            ("192.88.98.1", Kind::Open),
+            ("fec0::1", Kind::Private),
+            ("feff::1", Kind::Private),
+            ("64:ff9b:1::a9fe:a9fe", Kind::Never),
+            ("64:ff9b:1:2::1", Kind::Never),
         ] {
             let parsed: IpAddr = address.parse().expect("an address");
             assert_eq!(kind_of(parsed), expected, "{address}");
