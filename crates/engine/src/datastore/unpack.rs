@@ -7,19 +7,18 @@
 mod form;
 mod listed;
 mod sink;
+mod tape;
 
-use std::cell::Cell;
 use std::io::{self, BufReader, Read};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 use grid_store::blobs::Blobs;
-use tar::EntryType;
 
-use self::form::{Form, broken, broken_at};
-use self::sink::{Head, Sink};
+use self::form::{Form, broken};
+use self::sink::Sink;
+use self::tape::tar;
 use super::work::Fault;
 
 pub(super) use self::sink::Unpacked;
@@ -27,10 +26,6 @@ pub(super) use self::sink::Unpacked;
 /// Entries of one archive.  Higher: its list takes more memory while it is taken apart;
 /// lower: data sets of many small files have to be sent as a folder.
 pub(super) const ENTRIES_MAX: usize = 2_000_000;
-
-/// Bytes of names and attributes of one entry of a tar.  Higher: one entry takes that much
-/// memory; lower: files with very many holes are refused.
-const HEAD_BYTES_MAX: u64 = 4 << 20;
 
 /// Bytes of a file on their way into the store.
 const PIECE_BYTES: usize = 1 << 20;
@@ -112,27 +107,6 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Gives out only so many bytes: names that never end must not fill the memory.
-struct Rationed<R> {
-    input: R,
-    left: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Rationed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 && !buffer.is_empty() {
-            return Err(io::Error::other("an entry has a name without an end"));
-        }
-        let most = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let length = self.input.read(&mut buffer[..most])?;
-        self.left.set(left - length as u64);
-        Ok(length)
-    }
-}
-
 /// A tar that was packed by something which packs anything.
 fn packed_tar(mut input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
     let mut head = Vec::new();
@@ -142,55 +116,4 @@ fn packed_tar(mut input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
         return Err(form::packed_other());
     }
     tar(io::Cursor::new(head).chain(input), sink)
-}
-
-fn tar(input: impl Read, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let left = Rc::new(Cell::new(HEAD_BYTES_MAX));
-    let rationed = Rationed {
-        input,
-        left: Rc::clone(&left),
-    };
-    let mut archive = tar::Archive::new(rationed);
-    let mut entries = archive.entries().map_err(broken)?;
-    loop {
-        left.set(HEAD_BYTES_MAX);
-        let Some(entry) = entries.next() else {
-            break;
-        };
-        let mut entry = entry.map_err(broken)?;
-        left.set(u64::MAX);
-        let kind = entry.header().entry_type();
-        let name = entry.path_bytes().into_owned();
-        let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
-        let modified_ms = entry.header().mtime().unwrap_or_default();
-        let modified_ms = i64::try_from(modified_ms)
-            .unwrap_or_default()
-            .saturating_mul(1_000);
-        let target = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
-        let head = Head {
-            name: &name,
-            mode,
-            modified_ms,
-        };
-        match kind {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                sink.file(&head, entry.size(), &mut entry)?;
-            }
-            EntryType::Directory => sink.folder(&head)?,
-            EntryType::Symlink => sink.link(&head, &target.unwrap_or_default())?,
-            EntryType::Link => sink.same_as(&head, &target.unwrap_or_default())?,
-            EntryType::XGlobalHeader => {}
-            _ => sink.refuse(&name, "no file, folder or link"),
-        }
-        // What is left of an entry is read under no ration.
-        io::copy(&mut entry, &mut io::sink()).map_err(|error| broken_at(&name, &error))?;
-    }
-    // An archive ends with a block of zeros.  One without was cut between two entries, and
-    // who unpacks it would never know.
-    if HEAD_BYTES_MAX - left.get() < BLOCK_BYTES {
-        let cut = "it ends without the mark that stands at the end of each";
-        return Err(broken(io::Error::new(io::ErrorKind::UnexpectedEof, cut)));
-    }
-    left.set(u64::MAX);
-    sink.rest(archive.into_inner())
 }

@@ -1,5 +1,7 @@
 //! Archives as they come: whole, damaged, cut, and made to do harm.
 
+mod made;
+
 use std::io::Write as _;
 use std::path::Path;
 
@@ -8,7 +10,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::stream;
 use grid_core::datastore::SourceKind;
-use grid_engine::datastore::{self, BucketWish, NewVersion};
+use grid_engine::datastore::{self, BucketWish, NewVersion, Version};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
@@ -22,6 +24,11 @@ async fn world(folder: &Path) -> World {
 
 /// Sends an archive; says how many files it has, or what was wrong.
 async fn taken(world: &World, archive: Vec<u8>) -> Result<u64, String> {
+    sent(world, archive).await.map(|version| version.row.files)
+}
+
+/// The same; says what became of it.
+async fn sent(world: &World, archive: Vec<u8>) -> Result<Version, String> {
     let (engine, ada) = (&world.engine, &world.ada);
     let new = NewVersion {
         name: "some".to_owned(),
@@ -38,8 +45,7 @@ async fn taken(world: &World, archive: Vec<u8>) -> Result<u64, String> {
         .collect();
     let id = begun.row.id.to_string();
     let made = datastore::receive(engine, ada, &id, stream::iter(pieces)).await;
-    made.map(|version| version.row.files)
-        .map_err(|error| error.to_string())
+    made.map_err(|error| error.to_string())
 }
 
 fn entry(name: &str, kind: tar::EntryType, bytes: &[u8], target: &str) -> Vec<u8> {

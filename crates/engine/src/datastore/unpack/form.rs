@@ -120,6 +120,10 @@ impl Fault {
             | io::ErrorKind::BrokenPipe => Self::Ours(crate::Error::Unavailable(format!(
                 "the archive broke off: {words}"
             ))),
+            io::ErrorKind::Unsupported => Self::Data(format!(
+                "{what} cannot be taken apart: {words}; unpack it, and create the datastore from the \
+                 folder"
+            )),
             _ if words.contains("requires too much memory") => Self::Data(
                 "the archive was packed with a window of more than 128 MiB, which takes as much \
                  memory again: pack it without --long, or with --long=27 at most"

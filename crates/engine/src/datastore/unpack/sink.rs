@@ -196,6 +196,16 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// The path of an entry that is no folder; `None` when it is refused.
+    fn path_below(&mut self, name: &[u8]) -> Result<Option<Box<str>>, Fault> {
+        let refused = (self.refused.len(), self.refused_more);
+        let path = self.path(name)?;
+        if path.is_none() && refused == (self.refused.len(), self.refused_more) {
+            self.refuse(name, "no name for something that is no folder");
+        }
+        Ok(path)
+    }
+
     /// The path of an entry; `None` when it is refused or is the top.
     fn path(&mut self, name: &[u8]) -> Result<Option<Box<str>>, Fault> {
         if self.entries.len() >= ENTRIES_MAX {
@@ -205,6 +215,10 @@ impl<'a> Sink<'a> {
             self.refuse(name, "its name is not UTF-8");
             return Ok(None);
         };
+        if text.contains('\0') {
+            self.refuse(name, "a name with a zero byte in it");
+            return Ok(None);
+        }
         if text.starts_with('/') {
             self.refuse(name, "an absolute path");
             return Ok(None);
@@ -266,7 +280,7 @@ impl<'a> Sink<'a> {
     }
 
     pub(super) fn link(&mut self, head: &Head<'_>, target: &[u8]) -> Result<(), Fault> {
-        let Some(path) = self.path(head.name)? else {
+        let Some(path) = self.path_below(head.name)? else {
             return Ok(());
         };
         let Ok(target) = std::str::from_utf8(target) else {
@@ -283,7 +297,10 @@ impl<'a> Sink<'a> {
         match check.next(&kept.clone().entry(path.clone())) {
             Ok(()) => self.keep(path, kept),
             Err(_) => {
-                self.refuse(head.name, &format!("a link that leads out, to {target}"));
+                self.refuse(
+                    head.name,
+                    &format!("a link that leads out, to {}", shown(target.as_bytes())),
+                );
                 Ok(())
             }
         }
@@ -291,7 +308,8 @@ impl<'a> Sink<'a> {
 
     /// A second name of a file that came before.
     pub(super) fn same_as(&mut self, head: &Head<'_>, target: &[u8]) -> Result<(), Fault> {
-        let (Some(path), Some(target)) = (self.path(head.name)?, self.path(target)?) else {
+        let (Some(path), Some(target)) = (self.path_below(head.name)?, self.path_below(target)?)
+        else {
             return Ok(());
         };
         let first = self.entries.get(&target).filter(|it| !it.is_folder());
@@ -301,7 +319,10 @@ impl<'a> Sink<'a> {
                 self.keep(path, first)
             }
             None => {
-                let why = format!("a link to '{target}', which does not come before it");
+                let why = format!(
+                    "a link to '{}', which does not come before it",
+                    shown(target.as_bytes())
+                );
                 self.refuse(head.name, &why);
                 Ok(())
             }
@@ -315,7 +336,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Refuses what grows without end.
-    fn count(&mut self, bytes: u64) -> Result<(), Fault> {
+    pub(super) fn count(&mut self, bytes: u64) -> Result<(), Fault> {
         self.unpacked = self.unpacked.saturating_add(bytes);
         let most = FREE_BYTES.max(self.allowed());
         if self.unpacked > most.min(UNPACKED_BYTES_MAX) {
@@ -345,7 +366,7 @@ impl<'a> Sink<'a> {
         size: u64,
         bytes: &mut impl Read,
     ) -> Result<(), Fault> {
-        let Some(path) = self.path(head.name)? else {
+        let Some(path) = self.path_below(head.name)? else {
             return Ok(());
         };
         let (blob, size_bytes) = if size <= SMALL_BYTES_MAX as u64 {
