@@ -3,22 +3,27 @@
 //! A file is written under another name and gets its own when it is whole and
 //! right, so that Ctrl-C at any moment leaves whole files and beginnings only.
 //! A beginning is named after the content it belongs to, and is gone on with.
+//!
+//! What is there already is read and checked against its hash.  Where nobody knows the hash,
+//! length and time have to do: such a file is on the disk before it gets its name, and its
+//! beginning is gone on with only until this machine is restarted.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use grid_api::artifact::ArtifactView;
 use grid_api::client::{Client, segments};
+use grid_api::upload::machine;
 use grid_chunk::sparse::{self, Frames, Part};
 use grid_chunk::{Holes, Whole, hash_file};
 use reqwest::StatusCode;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Timespec, Timestamps};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -72,8 +77,28 @@ pub(crate) struct FileDone {
 pub(crate) enum FileStatus {
     /// It was fetched.
     Downloaded,
+    /// It was fetched, and took the place of something else.
+    Replaced,
     /// It was there.
     Unchanged,
+}
+
+impl FileStatus {
+    /// That of a file that is fetched to `target`, before it is there.
+    pub(crate) fn of_fetched(target: &Path) -> Self {
+        match fs::symlink_metadata(target) {
+            Ok(_) => Self::Replaced,
+            Err(_) => Self::Downloaded,
+        }
+    }
+}
+
+/// How many files took the place of something else, where that is worth a word.
+pub(crate) fn replaced(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(", {count} replaced"),
+    }
 }
 
 /// Fetches all files; one that fails keeps no other from it.
@@ -145,10 +170,16 @@ pub(crate) async fn all(
 }
 
 impl Outcome {
+    /// How many files came to be there so.
+    pub(crate) fn count(&self, status: FileStatus) -> u64 {
+        let files = self.files.iter();
+        files.filter(|file| file.status == status).count() as u64
+    }
+
     fn add(&mut self, experiment: &str, path: String, done: Result<Fetched>) {
         match done {
             Ok((artifact, file, status)) => {
-                if status == FileStatus::Downloaded {
+                if status != FileStatus::Unchanged {
                     self.bytes += artifact.size_bytes;
                 }
                 self.files.push(FileDone {
@@ -186,7 +217,7 @@ impl Job {
             self.progress.add(self.artifact.size_bytes);
             return Ok((self.artifact, target, FileStatus::Unchanged));
         }
-        let part = part_path(&target, &self.artifact);
+        let part = part_path(&target, &self.artifact, machine());
         let mut pause = PAUSE;
         for attempt in 1.. {
             match self.fetch(&part).await {
@@ -199,8 +230,9 @@ impl Job {
             }
         }
         place::require_no_folder(&target)?;
+        let status = FileStatus::of_fetched(&target);
         fs::rename(&part, &target).with_context(|| format!("naming {}", target.display()))?;
-        Ok((self.artifact, target, FileStatus::Downloaded))
+        Ok((self.artifact, target, status))
     }
 
     /// Brings `part` to its end, from wherever it is.
@@ -261,7 +293,12 @@ impl Job {
             .hint("fetch it again; if the experiment still writes it, wait until it is over")
             .into());
         }
-        finish(&file, &self.artifact).with_context(writing)
+        finish(&file, &self.artifact).with_context(writing)?;
+        if !is_hashed(&self.artifact) {
+            // After a loss of power nobody could tell that it has its length and not its bytes.
+            file.sync_all().with_context(writing)?;
+        }
+        Ok(())
     }
 }
 
@@ -296,9 +333,18 @@ fn is_transient(error: &anyhow::Error) -> bool {
 pub(crate) fn finish(file: &File, artifact: &ArtifactView) -> io::Result<()> {
     // Whoever fetched it can read and remove it, whatever the script did.
     file.set_permissions(Permissions::from_mode((artifact.mode & 0o777) | 0o600))?;
-    match u64::try_from(artifact.modified_ms) {
-        Ok(ms) => file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(ms)),
-        Err(_) => Ok(()),
+    Ok(rustix::fs::futimens(file, &times(artifact.modified_ms))?)
+}
+
+/// A time of modification as the system takes it, also one before 1970.
+pub(crate) fn times(modified_ms: i64) -> Timestamps {
+    let at = Timespec {
+        tv_sec: modified_ms.div_euclid(1_000),
+        tv_nsec: modified_ms.rem_euclid(1_000) * 1_000_000,
+    };
+    Timestamps {
+        last_access: at,
+        last_modification: at,
     }
 }
 
@@ -308,10 +354,17 @@ fn is_hashed(artifact: &ArtifactView) -> bool {
     !artifact.blake3.is_empty()
 }
 
-/// A beginning of exactly this content for exactly this path.
-fn part_path(target: &Path, artifact: &ArtifactView) -> PathBuf {
+/// A beginning of exactly this content for exactly this path; of what has no hash, and so
+/// cannot be checked, since this machine was started.
+fn part_path(target: &Path, artifact: &ArtifactView, machine: Option<String>) -> PathBuf {
     let path = blake3::hash(artifact.path.as_bytes()).to_hex();
-    let listed = format!("at{}of{}", artifact.modified_ms, artifact.size_bytes);
+    let machine = machine.unwrap_or_default();
+    let listed = format!(
+        "at{}of{}on{}",
+        artifact.modified_ms,
+        artifact.size_bytes,
+        machine.get(..8).unwrap_or_default()
+    );
     let content = match is_hashed(artifact) {
         true => artifact.blake3.get(..16).unwrap_or(&artifact.blake3),
         false => &listed,
@@ -331,11 +384,12 @@ pub(crate) fn is_same(target: &Path, artifact: &ArtifactView) -> bool {
         return false;
     }
     if !is_hashed(artifact) {
-        let at = fs::metadata(target).and_then(|found| found.modified());
-        let at = at
-            .ok()
-            .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-        return at.is_some_and(|at| i64::try_from(at.as_millis()) == Ok(artifact.modified_ms));
+        let at = |found: fs::Metadata| {
+            let ms = found.mtime().checked_mul(1_000)?;
+            ms.checked_add(found.mtime_nsec() / 1_000_000)
+        };
+        let at = fs::metadata(target).ok().and_then(at);
+        return at == Some(artifact.modified_ms);
     }
     let mut whole = Whole::new();
     let read = File::open(target).and_then(|file| hash_so_far(&file, &mut whole, u64::MAX));
@@ -348,4 +402,31 @@ fn hash_so_far(file: &File, whole: &mut Whole, most: u64) -> io::Result<u64> {
         file.set_len(0)?;
     }
     hash_file(file, whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_that_cannot_be_checked_is_of_one_start_of_the_machine() {
+        let part = |blake3: &str, machine: Option<&str>| {
+            let artifact = ArtifactView {
+                path: "a/x".to_owned(),
+                size_bytes: 3,
+                blake3: blake3.to_owned(),
+                mode: 0o644,
+                modified_ms: 1,
+            };
+            part_path(Path::new("to/a/x"), &artifact, machine.map(str::to_owned))
+        };
+        assert_eq!(part("", Some("one-more")), part("", Some("one-more")));
+        assert_ne!(part("", Some("one-more")), part("", Some("another-")));
+        assert_ne!(part("", None), part("", Some("another-")));
+        // What comes of it is compared with its hash.
+        assert_eq!(
+            part("0123", Some("one-more")),
+            part("0123", Some("another-"))
+        );
+    }
 }

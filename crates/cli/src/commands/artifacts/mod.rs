@@ -212,15 +212,12 @@ async fn fetch(
             .json(&serde_json::json!({ "artifacts": outcome.files }))?;
     } else if files > 0 {
         ctx.printer.line(&format!(
-            "{}, {} downloaded to {}; {} unchanged",
+            "{}, {} downloaded to {}; {} unchanged{}",
             counted(outcome.files.len() as u64, "file"),
             format_size(outcome.bytes),
             args.download_dir.display(),
-            outcome
-                .files
-                .iter()
-                .filter(|file| file.status == download::FileStatus::Unchanged)
-                .count(),
+            outcome.count(download::FileStatus::Unchanged),
+            download::replaced(outcome.count(download::FileStatus::Replaced)),
         ))?;
     }
     for (path, error) in &outcome.failed {

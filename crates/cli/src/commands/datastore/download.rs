@@ -12,11 +12,12 @@ use grid_api::artifact::ArtifactView;
 use grid_api::client::{Client, segment};
 use grid_api::datastore::{DatastoreResponse, DatastoreView, FileEntry, FileKind, FilesQuery};
 use grid_core::duration::format_size;
-use rustix::fs::{AtFlags, Timespec, Timestamps};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::change::called;
+use super::before::Before;
+use super::change::{called, found_by};
 use super::files::List;
 use super::{files, small};
 use crate::commands::artifacts::download::{self, Bundle, FileStatus};
@@ -74,6 +75,7 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
         let mut pages = files::Pages::new(&client, format!("{route}/files"), query);
         let to = args.to.clone();
         let to = to.unwrap_or_else(|| PathBuf::from(&datastore.name));
+        let before = tokio::task::block_in_place(|| Before::look(&to, path.as_deref()));
         let fetching = Fetching {
             ctx,
             client: &client,
@@ -81,10 +83,10 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
             place: Arc::new(Place::open(&to)?),
             to: &to,
         };
-        let (mut told, mut entries) = (Told::begin(&datastore)?, Vec::new());
+        let (mut told, mut entries) = (Told::begin(&datastore, before)?, Vec::new());
         let mut last = None;
         while let Some(page) = pages.next().await? {
-            told.links(&page, path.as_deref());
+            told.comes(&page, path.as_deref());
             require_unique(last.as_deref(), &page)?;
             last = page.last().map(|entry| entry.path.clone());
             entries.extend(page);
@@ -94,7 +96,7 @@ pub(super) fn run(args: &DownloadArgs, ctx: &Ctx) -> Result<ExitCode> {
             }
         }
         told.add(ctx, fetching.fetch(entries).await?)?;
-        told.end(ctx, &datastore, &to)
+        told.end(ctx, &args.datastore, &datastore, &to)
     })
 }
 
@@ -128,7 +130,7 @@ impl Fetching<'_> {
         };
         let mut outcome = download::all(self.ctx, self.client, self.to, vec![bundle]).await?;
         for (file, target, status) in small {
-            if status == FileStatus::Downloaded {
+            if status != FileStatus::Unchanged {
                 outcome.bytes += file.size_bytes;
             }
             outcome.files.push(download::FileDone {
@@ -152,28 +154,34 @@ impl Fetching<'_> {
 struct Told {
     files: u64,
     unchanged: u64,
+    replaced: u64,
     failed: u64,
     bytes: u64,
     /// The link that was asked for, and where it points.
     link: Option<(String, String)>,
+    /// What lay there, but for what was fetched so far.
+    before: Before,
     /// For programs alone, who get all of it, as it comes.
     list: List,
 }
 
 impl Told {
-    fn begin(datastore: &DatastoreView) -> Result<Self> {
+    fn begin(datastore: &DatastoreView, before: Before) -> Result<Self> {
         Ok(Self {
             files: 0,
             unchanged: 0,
+            replaced: 0,
             failed: 0,
             bytes: 0,
             link: None,
+            before,
             list: List::behind("datastore", datastore, "files")?,
         })
     }
 
-    /// Who asked for a link by its name wants to know what it is.
-    fn links(&mut self, page: &[FileEntry], path: Option<&str>) {
+    /// These are of the version.  Who asked for a link by its name wants to know what it is.
+    fn comes(&mut self, page: &[FileEntry], path: Option<&str>) {
+        page.iter().for_each(|entry| self.before.is_of(&entry.path));
         if let [entry] = page
             && entry.kind == FileKind::Link
             && path == Some(entry.path.as_str())
@@ -188,8 +196,8 @@ impl Told {
             report.message = format!("{path}: {}", report.message);
             ctx.printer.error(&report);
         }
-        let is_unchanged = |file: &&download::FileDone| file.status == FileStatus::Unchanged;
-        self.unchanged += outcome.files.iter().filter(is_unchanged).count() as u64;
+        self.unchanged += outcome.count(FileStatus::Unchanged);
+        self.replaced += outcome.count(FileStatus::Replaced);
         self.files += outcome.files.len() as u64;
         self.failed += outcome.failed.len() as u64;
         self.bytes += outcome.bytes;
@@ -200,24 +208,36 @@ impl Told {
         Ok(())
     }
 
-    fn end(self, ctx: &Ctx, datastore: &DatastoreView, to: &Path) -> Result<ExitCode> {
+    fn end(self, ctx: &Ctx, word: &str, datastore: &DatastoreView, to: &Path) -> Result<ExitCode> {
         if let Some((path, target)) = &self.link {
+            let version = found_by(word, datastore);
+            let how = leads_to(path, target).map_or_else(String::new, |inside| {
+                format!(": `grid datastore download {version} {inside}` fetches what it leads to")
+            });
             ctx.printer.note(&format!(
-                "{path} is a link to {target} and was made as one, without that: `grid datastore cat {} {path}` prints the file that it leads to",
-                called(datastore)
+                "{path} is a link to {target} and was made as one, without that{how}"
             ));
         }
         if ctx.printer.is_json() {
             self.list.end(ctx)?;
         } else {
             ctx.printer.line(&format!(
-                "{} file(s) of {}, {} downloaded to {}; {} unchanged",
+                "{} file(s) of {}, {} downloaded to {}; {} unchanged{}",
                 self.files,
                 called(datastore),
                 format_size(self.bytes),
                 to.display(),
                 self.unchanged,
+                download::replaced(self.replaced),
             ))?;
+        }
+        match self.before.others() {
+            0 => {}
+            others => ctx.printer.warn(&format!(
+                "{others} file(s) that lay in {} before are not of {}; they are still there",
+                to.display(),
+                called(datastore)
+            )),
         }
         Ok(match self.failed {
             0 => ExitCode::SUCCESS,
@@ -247,6 +267,23 @@ async fn small(
     };
     progress.finish();
     fetched
+}
+
+/// The path in a version that a link leads to by its text, if it stays inside.
+fn leads_to(link: &str, target: &str) -> Option<String> {
+    let (folder, _) = link.rsplit_once('/').unwrap_or_default();
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    if target.starts_with('/') {
+        return None;
+    }
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
 }
 
 fn done(file: download::FileDone) -> Done {
@@ -309,18 +346,33 @@ fn lay(place: &Place, entry: &FileEntry) -> Result<()> {
 
 /// Sets the modification time of what has this name, were it a link.
 fn set_time(path: &Path, modified_ms: i64) -> std::io::Result<()> {
-    let at = Timespec {
-        tv_sec: modified_ms.div_euclid(1_000),
-        tv_nsec: modified_ms.rem_euclid(1_000) * 1_000_000,
-    };
-    let times = Timestamps {
-        last_access: at,
-        last_modification: at,
-    };
+    let times = download::times(modified_ms);
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     match rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags) {
         // A file system that keeps no time of links.
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         done => Ok(done?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_said_where_a_link_leads() {
+        for (link, target, expected) in [
+            ("link", "sub", Some("sub")),
+            ("a/b/link", "../c/./d", Some("a/c/d")),
+            ("a/link", "..", None),
+            ("link", "../x", None),
+            ("link", "/etc", None),
+        ] {
+            assert_eq!(
+                leads_to(link, target).as_deref(),
+                expected,
+                "{link} {target}"
+            );
+        }
     }
 }

@@ -162,7 +162,7 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
                 Cell::text("-")
             },
             Cell::time(&one.created_at),
-            Cell::text(status(one)),
+            Cell::text(status(one, with_creator)),
             Cell::maybe(Some(one.used_by.join(", ")).filter(|users| !users.is_empty())),
         ]);
         if args.deleted {
@@ -175,8 +175,9 @@ fn table(listed: &[DatastoreView], args: &ListArgs) -> Table {
     table
 }
 
-/// The state in words, with how far it is or why it has failed.
-pub(super) fn status(one: &DatastoreView) -> String {
+/// The state in words, with how far it is or why it has failed.  Those of others are called
+/// by the name of their creator, too.
+fn status(one: &DatastoreView, with_creator: bool) -> String {
     let message = one.message.as_deref().unwrap_or_default();
     match (one.state, one.progress_total_bytes) {
         (State::Failed, _) => format!("failed: {message}"),
@@ -198,10 +199,11 @@ pub(super) fn status(one: &DatastoreView) -> String {
         }
         // Folders of this or another machine are named by their whole path.
         (State::Uploading, _) if one.source == BY_S3 => {
-            format!(
-                "uploading by S3, until `grid datastore commit {}`",
-                one.name
-            )
+            let name = match with_creator {
+                true => format!("{}:{}", one.created_by, one.name),
+                false => one.name.clone(),
+            };
+            format!("uploading by S3, until `grid datastore commit {name}`")
         }
         // The server counts what is whole in its list, and files come before their list.
         (State::Uploading, _) if one.files == 0 && one.size_bytes == 0 => {

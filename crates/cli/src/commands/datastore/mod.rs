@@ -1,5 +1,6 @@
 //! `grid datastore`: data that is uploaded once, in versions, and mounted by many.
 
+mod before;
 mod change;
 mod commit;
 mod create;

@@ -53,7 +53,8 @@ pub(super) async fn all(
             progress.add(file.size_bytes);
             done.push((file, target, FileStatus::Unchanged));
         } else {
-            wanted.push((file, target));
+            let status = FileStatus::of_fetched(&target);
+            wanted.push((file, target, status));
         }
     }
     let route = Arc::new(format!("{route}/fetch"));
@@ -69,13 +70,12 @@ pub(super) async fn all(
     });
     let mut work = Box::pin(work.buffer_unordered(BATCHES_AT_ONCE));
     while let Some(batch) = work.next().await {
-        let fetched = batch?.into_iter();
-        done.extend(fetched.map(|(file, target)| (file, target, FileStatus::Downloaded)));
+        done.extend(batch?);
     }
     Ok(done)
 }
 
-type Batch = Vec<(ArtifactView, PathBuf)>;
+type Batch = Vec<Fetched>;
 
 fn batches(wanted: Batch) -> Vec<Batch> {
     let mut batches = Vec::new();
@@ -131,7 +131,7 @@ async fn fetch(
     from: &mut usize,
     progress: &Progress,
 ) -> Result<()> {
-    let paths = batch[*from..].iter().map(|(file, _)| file.path.clone());
+    let paths = batch[*from..].iter().map(|(file, ..)| file.path.clone());
     let body = FilesFetch {
         paths: paths.collect(),
     };
@@ -140,7 +140,7 @@ async fn fetch(
     let mut pieces = answer.bytes_stream();
     let (mut buffer, mut at) = (Vec::new(), 0);
     while *from < batch.len() {
-        let (file, target) = &batch[*from];
+        let (file, target, _) = &batch[*from];
         let length = HEADER_BYTES + usize::try_from(file.size_bytes).unwrap_or(usize::MAX);
         while buffer.len() - at < length {
             buffer.drain(..at);
