@@ -57,6 +57,8 @@ pub(crate) struct Data {
     pub(super) list: Writer,
     /// Whether the server is on this machine, once somebody has asked.
     near: Option<Option<Near>>,
+    /// What has a time that cannot be kept.
+    untimely: Vec<String>,
 }
 
 impl Data {
@@ -81,6 +83,7 @@ impl Data {
             blocks,
             list: place.write(begun),
             near: None,
+            untimely: Vec::new(),
         })
     }
 
@@ -117,18 +120,29 @@ impl Data {
                 None => break,
             }
         }
+        let entries = group.iter().flat_map(|block| &block.entries);
+        let untimely = entries.filter(|entry| entry.found.stamp.is_cut());
+        self.untimely
+            .extend(untimely.map(|entry| entry.found.path.clone()));
         Ok(group)
     }
 
+    /// What had a time that cannot be kept, of what came so far.
+    pub(crate) fn untimely(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.untimely)
+    }
+
     /// Reads the files of blocks whose hashes are not known, and sends them as they are; and
-    /// those that are `missing`.  Says how many bytes were new to the server.
+    /// those that are `missing`.  Adds to `new_bytes` what was new to the server, also when it
+    /// fails in the middle: what was sent is not new when it is offered again.
     pub(crate) async fn bring(
         &mut self,
         client: &Client,
         blocks: &mut [Block],
         missing: &HashSet<BlobId>,
         progress: &Progress,
-    ) -> Result<u64> {
+        new_bytes: &mut u64,
+    ) -> Result<()> {
         let mut missing: HashSet<&BlobId> = missing.iter().collect();
         let mut wanted: Vec<&mut Entry> = Vec::new();
         for entry in blocks.iter_mut().flat_map(|block| &mut block.entries) {
@@ -145,18 +159,19 @@ impl Data {
             }
         }
         match wanted.is_empty() {
-            true => Ok(0),
-            false => self.send(client, wanted, progress).await,
+            true => Ok(()),
+            false => self.send(client, wanted, progress, new_bytes).await,
         }
     }
 
-    /// Reads files once, and sends what the server lacks of them; says how much that was.
+    /// Reads files once, and sends what the server lacks of them; adds how much that was.
     async fn send(
         &mut self,
         client: &Client,
         wanted: Vec<&mut Entry>,
         progress: &Progress,
-    ) -> Result<u64> {
+        new_bytes: &mut u64,
+    ) -> Result<()> {
         let files = wanted.iter().map(|entry| FileToSend {
             path: self.root.join(&entry.found.path),
             known: None,
@@ -166,6 +181,7 @@ impl Data {
         }
         let near = self.near.as_ref().and_then(Option::as_ref);
         let sent = upload_counted(client, near, files.collect(), progress).await?;
+        *new_bytes = new_bytes.saturating_add(sent.bytes);
         let mut failed = None;
         for (entry, sent) in wanted.into_iter().zip(sent.outcomes) {
             let found = &mut entry.found;
@@ -189,7 +205,7 @@ impl Data {
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(sent.bytes),
+            None => Ok(()),
         }
     }
 
@@ -325,9 +341,10 @@ impl Block {
         known.map(|entry| entry.found.size_bytes).sum()
     }
 
-    /// The bytes of its files that were read this time.
+    /// The bytes of its files that were read this time, or changed while they were.
     pub(crate) fn read_bytes(&self) -> u64 {
-        let read = self.entries.iter().filter(|entry| entry.was_read);
+        let is_read = |entry: &&Entry| entry.was_read || is_unknown(entry);
+        let read = self.entries.iter().filter(is_read);
         read.map(|entry| entry.found.size_bytes).sum()
     }
 

@@ -186,6 +186,12 @@ impl Stamp {
         }
     }
 
+    /// Whether the time of modification is later or earlier than what can be kept: it counts
+    /// nanoseconds, which reach from 1677 to 2262.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self.modified_ns, i64::MAX | i64::MIN)
+    }
+
     /// Of a file below an open folder.
     pub(crate) fn below(folder: &fs::File, path: &str) -> io::Result<Self> {
         let found = rustix::fs::statat(folder, path, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;

@@ -331,14 +331,20 @@ async fn send(
     }
     let sent = upload::send(client, &upload.id, data, &progress).await;
     progress.finish();
-    let (sent, changed) = sent?;
-    if !changed.is_empty() {
+    let sent = sent?;
+    if !sent.changed.is_empty() {
         ctx.printer.warn(&format!(
             "files changed while they were read; {called} has them as they were then: {}",
-            data::named(changed)
+            data::named(sent.changed)
         ));
     }
-    Ok(sent)
+    if !sent.untimely.is_empty() {
+        ctx.printer.warn(&format!(
+            "times before 1677 and after 2262 cannot be kept; {called} has the nearest one for: {}",
+            data::named(sent.untimely)
+        ));
+    }
+    Ok(sent.view)
 }
 
 /// What to do after a failure in the middle.

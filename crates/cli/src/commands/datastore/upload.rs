@@ -45,14 +45,22 @@ const POLL: Duration = Duration::from_secs(1);
 /// How often the server may not answer while it is asked, before that is said.
 const SILENT_MAX: u32 = 60;
 
-/// Sends everything that the server does not have, and ends the upload; says which files
-/// changed after they were read.
+/// An upload that has ended.
+pub(super) struct Sent {
+    pub(super) view: DatastoreView,
+    /// Files that changed after they were read.
+    pub(super) changed: Vec<String>,
+    /// What has a time that cannot be kept.
+    pub(super) untimely: Vec<String>,
+}
+
+/// Sends everything that the server does not have, and ends the upload.
 pub(super) async fn send(
     client: &Client,
     id: &str,
     mut data: Data,
     progress: &Progress,
-) -> Result<(DatastoreView, Vec<String>)> {
+) -> Result<Sent> {
     let route = format!("/datastores/{}", segment(id));
     let upload = Upload {
         client,
@@ -72,9 +80,10 @@ pub(super) async fn send(
         }
         parts += group.len();
         progress.add(group.iter().map(Block::known_bytes).sum());
-        let bring = data.bring(client, &mut group, &nothing, progress);
+        let mut sent_bytes = 0;
+        let bring = data.bring(client, &mut group, &nothing, progress, &mut sent_bytes);
         match beside(bring, &mut offers, &mut answers).await {
-            Ok(mut sent_bytes) => {
+            Ok(()) => {
                 for blocks in requests(group) {
                     if let Some(names) = upload.is_kept(&blocks) {
                         data.remember(&blocks);
@@ -84,9 +93,7 @@ pub(super) async fn send(
                     if offers.len() >= OFFERS_MAX {
                         answers.extend(offers.next().await);
                     }
-                    let read = blocks.iter().map(Block::read_bytes).sum::<u64>();
-                    let new_bytes = sent_bytes.min(read);
-                    sent_bytes -= new_bytes;
+                    let new_bytes = take_of(&mut sent_bytes, &blocks);
                     let blocks = Arc::new(blocks);
                     offers.push(upload.offer(Arc::clone(&blocks), new_bytes));
                     // While others write down what is sent.
@@ -96,8 +103,9 @@ pub(super) async fn send(
             Err(error) if Data::is_changed(&error) => {
                 data.look_again(&mut group)?;
                 for mut blocks in requests(group) {
+                    let new_bytes = take_of(&mut sent_bytes, &blocks);
                     let names = upload
-                        .insist(&mut data, &mut blocks, HashSet::new())
+                        .insist(&mut data, &mut blocks, HashSet::new(), new_bytes)
                         .await?;
                     data.remember(&blocks);
                     data.name(names);
@@ -117,20 +125,21 @@ pub(super) async fn send(
 }
 
 /// Ends an upload, and looks meanwhile at what was read.
-async fn finish(
-    client: &Client,
-    route: &str,
-    parts: usize,
-    mut data: Data,
-) -> Result<(DatastoreView, Vec<String>)> {
+async fn finish(client: &Client, route: &str, parts: usize, mut data: Data) -> Result<Sent> {
     let end = end(client, route, parts);
     // While the server files what it has.
     let look = async { tokio::task::block_in_place(|| data.changed()) };
     let (ended, changed) = futures::join!(end, look);
-    let ended = ended?;
+    let view = ended?;
+    let untimely = data.untimely();
     tokio::task::block_in_place(|| data.finish());
-    Ok((ended, changed))
+    Ok(Sent {
+        view,
+        changed,
+        untimely,
+    })
 }
+
 /// Ends an upload, and waits until it is over.
 async fn end(client: &Client, route: &str, parts: usize) -> Result<DatastoreView> {
     let commit = DatastoreCommit {
@@ -177,9 +186,21 @@ fn requests(blocks: Vec<Block>) -> Vec<Vec<Block>> {
     requests
 }
 
+/// What of the bytes that were sent is of these blocks, as nearly as that is known: they are
+/// counted for the first that are large enough.
+fn take_of(sent_bytes: &mut u64, blocks: &[Block]) -> u64 {
+    let read = blocks.iter().map(Block::read_bytes).sum::<u64>();
+    let taken = read.min(*sent_bytes);
+    *sent_bytes -= taken;
+    taken
+}
+
 /// Blocks that were offered, and what was answered.
 struct Offered {
     blocks: Arc<Vec<Block>>,
+    /// Bytes of them that had to be sent before: when they are offered again, these count
+    /// once more, for an offer replaces the one before.
+    new_bytes: u64,
     answer: Result<DatastoreOffersResponse>,
 }
 
@@ -225,21 +246,29 @@ impl Upload<'_> {
                 Ok(body) => client.put_bytes(&put, body).await.map_err(Into::into),
                 Err(error) => Err(error.into()),
             };
-            Offered { blocks, answer }
+            Offered {
+                blocks,
+                new_bytes,
+                answer,
+            }
         }
     }
 
     /// Blocks were offered: what is not kept is offered again.
     async fn taken(&self, data: &mut Data, offered: Offered) -> Result<()> {
-        let Offered { mut blocks, answer } = offered;
+        let Offered {
+            mut blocks,
+            new_bytes,
+            answer,
+        } = offered;
         // Nobody else has them any more.
         let Some(blocks) = Arc::get_mut(&mut blocks) else {
             return answer.map(drop);
         };
         let names = match answer.as_ref().map(|answer| self.read(blocks, answer)) {
             Ok(Answer::Kept(names)) => names,
-            Ok(Answer::Missing(missing)) => self.insist(data, blocks, missing).await?,
-            Err(_) => self.insist(data, blocks, HashSet::new()).await?,
+            Ok(Answer::Missing(missing)) => self.insist(data, blocks, missing, new_bytes).await?,
+            Err(_) => self.insist(data, blocks, HashSet::new(), new_bytes).await?,
         };
         data.name(names);
         Ok(())
@@ -266,21 +295,23 @@ impl Upload<'_> {
         Answer::Missing(missing.filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Offers blocks until the server keeps them: files change, and lines break.
+    /// Offers blocks until the server keeps them: files change, and lines break.  `new_bytes`
+    /// of them were sent before.
     async fn insist(
         &self,
         data: &mut Data,
         blocks: &mut Vec<Block>,
         mut missing: HashSet<BlobId>,
+        mut new_bytes: u64,
     ) -> Result<Names> {
         let mut pause = PAUSE;
         for round in 1.. {
             let brought = data
-                .bring(self.client, blocks, &missing, self.progress)
+                .bring(self.client, blocks, &missing, self.progress, &mut new_bytes)
                 .await;
             // What sends files has tried for long already when a line breaks.
             let (answer, is_passing) = match brought {
-                Ok(new_bytes) => {
+                Ok(()) => {
                     let taken = Arc::new(std::mem::take(blocks));
                     let offered = self.offer(taken, new_bytes).await;
                     *blocks = Arc::into_inner(offered.blocks).unwrap_or_default();
