@@ -28,12 +28,6 @@ const CERTIFICATE_HINT: &str = "set GRID_CA_FILE to the PEM file of the authorit
 /// What to do about a certificate that `openssl req -x509` makes unless it is told otherwise.
 const AUTHORITY_HINT: &str = "the server's certificate says that it is an authority's, and then it can be no server's; make it with `openssl req -x509 -addext basicConstraints=critical,CA:FALSE …`";
 
-/// Where a machine of a cloud asks for keys; the library does when it was given none.
-const CLOUD_ADDRESS: &str = "169.254.169.254";
-
-/// What to do about it.
-const KEYS_HINT: &str = "no keys for the bucket were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with them as `credentials` below [bucket] in server.toml";
-
 /// A failure that this program itself finds.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -149,9 +143,6 @@ impl Report {
                 }
             }
             let said = cause.to_string();
-            if said.contains(CLOUD_ADDRESS) {
-                report.hint = report.hint.or_else(|| Some(KEYS_HINT.to_owned()));
-            }
             // Many libraries end a message with that of its cause.
             let is_new = !report
                 .causes
@@ -240,11 +231,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_were_not_given_are_missed() {
-        let said = "Error performing PUT http://169.254.169.254/latest/api/token";
-        let error = anyhow::Error::msg(said).context("cannot open the blobs");
-        let hint = Report::of(&error).hint;
-        assert!(hint.is_some_and(|hint| hint.contains("AWS_ACCESS_KEY_ID")));
+    fn what_an_address_contains_gives_no_hint() {
+        let said = "the address http://169.254.169.254/certificate is never asked";
+        let hint = |error| Report::of(&error).hint;
+        assert_eq!(
+            hint(anyhow::Error::msg(said).context("cannot fetch it")),
+            None
+        );
+        let detail = ErrorDetail {
+            code: ErrorCode::Invalid,
+            message: said.to_owned(),
+            hint: None,
+        };
+        let refused = client::Error::Refused {
+            status: 400,
+            detail,
+        };
+        assert_eq!(hint(refused.into()), None);
     }
 
     #[test]
