@@ -108,6 +108,9 @@ pub enum NameError {
         /// The text.
         text: String,
     },
+    /// A colon, and nothing behind it.
+    #[error("the version is missing behind the colon: these are 1, 2, 3, …; without a colon, the newest is meant")]
+    NoVersion,
     /// Not the name of an experiment.
     #[error(
         "`{name}` is not an experiment name; these are RUN-expN, like gifted-seahorse-583-exp0"

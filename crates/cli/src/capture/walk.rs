@@ -417,7 +417,7 @@ impl Lister {
                 path.display(),
                 std::io::Error::from(error)
             ))
-            .hint("change its permissions, or move it away")
+            .hint(hint(error))
             .into()
     }
 
@@ -571,5 +571,16 @@ impl Looker {
             return Ok(None);
         }
         Ok(Some(target))
+    }
+}
+
+/// What to do about a part of a folder that cannot be read.
+fn hint(error: Errno) -> &'static str {
+    match error {
+        Errno::ACCESS | Errno::PERM => "change its permissions, or move it away",
+        Errno::NAMETOOLONG => {
+            "its path is longer than the system takes: move it up, give its folders shorter names, or pack them into one file"
+        }
+        _ => "mend that, or move it away",
     }
 }

@@ -96,7 +96,10 @@ impl FromStr for DatastoreRef {
         let parts: Vec<&str> = text.split(':').collect();
         let (user, name, version) = match parts[..] {
             [user, name, version] => (Some(user), name, Some(version)),
-            [name, version] if is_number(version) => (None, name, Some(version)),
+            // Whoever leaves it empty has forgotten the version, not the name.
+            [name, version] if version.is_empty() || is_number(version) => {
+                (None, name, Some(version))
+            }
             [user, name] => (Some(user), name, None),
             _ => (None, text, None),
         };
@@ -130,6 +133,9 @@ fn is_number(text: &str) -> bool {
 }
 
 fn number(text: &str) -> Result<u32, NameError> {
+    if text.is_empty() {
+        return Err(NameError::NoVersion);
+    }
     let number = text.parse().ok().filter(|number| *number > 0);
     number
         .filter(|_| is_number(text))
@@ -185,6 +191,14 @@ mod tests {
             "cats:",
         ] {
             assert!(bad.parse::<DatastoreRef>().is_err(), "{bad}");
+        }
+        for bad in ["cats:", "ada:cats:"] {
+            let said = bad.parse::<DatastoreRef>().map_err(|e| e.to_string());
+            assert!(
+                said.as_ref()
+                    .is_err_and(|said| said.contains("the version is missing")),
+                "{said:?}"
+            );
         }
     }
 
