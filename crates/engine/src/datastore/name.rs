@@ -28,7 +28,7 @@ pub(super) async fn find(tx: &mut Tx, caller: &Caller, text: &str, which: Which)
         Err(_) => by_name(tx, caller, text).await?,
     };
     if which == Which::Ready {
-        require_ready(&found)?;
+        require_ready(tx, caller, &found).await?;
     }
     Ok(found)
 }
@@ -57,17 +57,45 @@ async fn by_name(tx: &mut Tx, caller: &Caller, text: &str) -> Result<Found> {
     };
     match version {
         Some(version) => Ok(Found { datastore, version }),
-        None => Err(Error::NotFound {
-            what: match named.version {
-                Some(number) => format!("datastore '{}' has no version {number}", datastore.name),
-                None => format!(
-                    "datastore '{}' has no version that is ready",
-                    datastore.name
-                ),
-            },
-            hint: Some("`grid datastore --show-incomplete` lists the versions".to_owned()),
-        }),
+        None => Err(no_version(tx, &datastore, &named).await?),
     }
+}
+
+/// Why there is no version that is meant.
+async fn no_version(
+    tx: &mut Tx,
+    datastore: &db::datastore::Datastore,
+    named: &DatastoreRef,
+) -> Result<Error> {
+    let name = &datastore.name;
+    // Lists are of the caller's own unless they say otherwise.
+    let whose = match &named.user {
+        Some(user) => format!(" --global {user}"),
+        None => String::new(),
+    };
+    let is_in_trash = !db::datastore_version::has_any_outside_trash(tx, datastore.id).await?
+        && db::datastore_version::has_any(tx, datastore.id).await?;
+    let (what, lister, lists) = match (named.version, is_in_trash) {
+        (Some(number), _) => (
+            format!("datastore '{name}' has no version {number}"),
+            "--show-incomplete",
+            "the versions",
+        ),
+        (None, true) => (
+            format!("all versions of datastore '{name}' are in the trash"),
+            "--deleted",
+            "them; `grid datastore restore` brings one back",
+        ),
+        (None, false) => (
+            format!("datastore '{name}' has no version that is ready"),
+            "--show-incomplete",
+            "the versions",
+        ),
+    };
+    Ok(Error::NotFound {
+        what,
+        hint: Some(format!("`grid datastore {lister}{whose}` lists {lists}")),
+    })
 }
 
 /// The datastore that is named, whatever its versions are.
@@ -105,13 +133,18 @@ pub(crate) async fn store(
 }
 
 /// Refuses what cannot be read, and says why.
-fn require_ready(found: &Found) -> Result<()> {
+async fn require_ready(tx: &mut Tx, caller: &Caller, found: &Found) -> Result<()> {
     let called = found.called();
     if found.version.deleted.is_some() {
+        let whose = match found.datastore.creator == caller.id() {
+            true => None,
+            false => db::user::by_id(tx, found.datastore.creator).await?,
+        };
+        let whose = whose.map_or_else(String::new, |user| format!("{}:", user.username));
         return Err(Error::Conflict {
             message: format!("{called} is in the trash"),
             hint: Some(format!(
-                "`grid datastore restore {}:{}` brings it back",
+                "`grid datastore restore {whose}{}:{}` brings it back",
                 found.datastore.name, found.version.number
             )),
         });

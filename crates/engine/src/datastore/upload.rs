@@ -98,6 +98,7 @@ pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Res
     let known = db::datastore::by_name(&mut tx, caller.id(), named.as_str()).await?;
     let team = match &known {
         Some(store) => {
+            require_in_team(caller, store)?;
             caller
                 .check(&mut tx, store, Action::ExtendDatastore)
                 .await?;
@@ -128,7 +129,7 @@ pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Res
     let store = db::datastore::insert_or_get(&mut tx, &store).await?;
     let number = db::datastore::next_number(&mut tx, store.id).await?;
     let number = number.ok_or_else(|| Error::conflict("the datastore went away; try again"))?;
-    let id = DatastoreVersionId::from_parts(now, engine.inner.clock.entropy());
+    let id = version_id(now, number, engine.inner.clock.entropy());
     let version = db::datastore_version::Version {
         credential,
         ..empty(id, &store, number, new, now)
@@ -158,6 +159,14 @@ pub async fn begin(engine: &Engine, caller: &Caller, mut new: NewVersion) -> Res
     let mut tx = engine.inner.db.read().await?;
     let row = db::datastore_version::by_id(&mut tx, found.version.id).await?;
     one(&mut tx, caller, row.unwrap_or(found.version)).await
+}
+
+/// The id of version `number`.  Lists go by time and then by id: of versions of a datastore
+/// that are made in the same millisecond the one with the higher number is the newer one.
+fn version_id(at: Timestamp, number: u32, entropy: u128) -> DatastoreVersionId {
+    const RANDOM_BITS: u32 = 48;
+    let random = entropy & ((1 << RANDOM_BITS) - 1);
+    DatastoreVersionId::from_parts(at, u128::from(number) << RANDOM_BITS | random)
 }
 
 /// A version of which nothing has come yet.
@@ -194,6 +203,21 @@ fn empty(
         finished_at: None,
         deleted: None,
     }
+}
+
+/// Names are given once per person: one that is taken in a team that they left stays taken,
+/// though they see nothing of it any more.
+fn require_in_team(caller: &Caller, store: &db::datastore::Datastore) -> Result<()> {
+    if caller.sees(store, Action::SeeDatastore) {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        message: format!(
+            "you have a datastore '{}' in a team that you are not in any more",
+            store.name
+        ),
+        hint: Some("choose another --name".to_owned()),
+    })
 }
 
 fn require_same_team(
@@ -496,4 +520,19 @@ async fn require_whole(tx: &mut db::Tx, found: &Found, parts: u32) -> Result<()>
         ),
         hint: Some("send the parts that are missing, then end it again".to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_one_millisecond_go_by_their_numbers() {
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        let ids: Vec<String> = [(1, u128::MAX), (2, 0), (3, u128::MAX), (u32::MAX, 0)]
+            .map(|(number, entropy)| version_id(at, number, entropy).to_string())
+            .into();
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert!(ids[3] < version_id(at.plus_millis(1), 1, 0).to_string());
+    }
 }

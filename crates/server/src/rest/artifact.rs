@@ -72,13 +72,18 @@ pub(super) async fn artifact_download(
 
 /// A path below the work directory, or a word about why it is none.
 pub(crate) fn inside(path: &str) -> Result<&str> {
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    if climbs(path) {
         return Err(
             Failure::invalid(format!("'{path}' is not a path below the work directory"))
                 .hint("name the artifact as the list of artifacts does"),
         );
     }
     Ok(path)
+}
+
+/// Whether something is no path downwards, part by part.
+pub(super) fn climbs(path: &str) -> bool {
+    path.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// The bytes of an artifact, or those that were asked for.

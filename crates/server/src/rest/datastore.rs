@@ -304,7 +304,13 @@ pub(super) async fn datastore_file_download(
     _: Query<Nothing>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let path = artifact::inside(&path)?;
+    if artifact::climbs(&path) {
+        return Err(
+            Failure::invalid(format!("'{path}' is not the path of a file in a version"))
+                .hint("name the file as the list of the files of the version does"),
+        );
+    }
+    let path = path.as_str();
     let opened = datastore::open(&engine, &caller, &name, path).await?;
     match opened.reader {
         Reader::Stored(reader) => artifact::send(&headers, path, reader.id(), reader).await,

@@ -187,6 +187,13 @@ pub async fn has_any(tx: &mut Tx, datastore: DatastoreId) -> Result<bool> {
     Ok(found.is_some())
 }
 
+/// Whether a datastore has any version that is not in the trash.
+pub async fn has_any_outside_trash(tx: &mut Tx, datastore: DatastoreId) -> Result<bool> {
+    let condition = "v.datastore = $1 and v.deleted_at is null limit 1";
+    let found = one(tx, condition, values![datastore]).await?;
+    Ok(found.is_some())
+}
+
 /// Versions, the newest first.
 pub async fn list(
     tx: &mut Tx,
