@@ -140,13 +140,18 @@ pub(crate) fn require_restorable(deleted_at: Timestamp, now: Timestamp, what: &s
     )))
 }
 
-/// Removes for good what was deleted more than `life_ms` ago.
+/// Removes for good what was deleted more than `life_ms` ago, with the bytes that nothing
+/// names any more.
 pub async fn empty(engine: &Engine, life_ms: i64) -> Result<Emptied> {
-    empty_older(engine, life_ms, SNAPSHOT_LIFE_MS).await
+    let mut emptied = empty_older(engine, life_ms, SNAPSHOT_LIFE_MS).await?;
+    if emptied != Emptied::default() {
+        emptied.blobs = collect(engine, false).await?.removed;
+    }
+    Ok(emptied)
 }
 
 /// Removes for good all that was deleted, and captured trees that no run uses: nobody may be
-/// about to use one.
+/// about to use one.  The bytes go with the next [`collect`], which says how many they were.
 pub async fn empty_now(engine: &Engine) -> Result<Emptied> {
     // What was deleted this very millisecond, too.
     empty_older(engine, -1, -1).await
@@ -201,9 +206,6 @@ async fn empty_older(engine: &Engine, life_ms: i64, snapshot_life_ms: i64) -> Re
     db::team_blob::remove_before(&mut tx, now.plus_millis(-SENT_LIFE_MS), SENT_STEP).await?;
     db::draft::remove_before(&mut tx, now.plus_millis(-draft::KEPT_MS)).await?;
     tx.commit().await?;
-    if emptied != Emptied::default() {
-        emptied.blobs = collect(engine, false).await?.removed;
-    }
     Ok(emptied)
 }
 

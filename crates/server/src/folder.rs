@@ -9,6 +9,7 @@
 //! | `logs/`, `blobs/` | what experiments wrote and left behind |
 //! | `runner/` | the runner of this machine |
 //! | `tmp/` | work under way; emptied at each start |
+//! | `reserve` | room for the day when the disk is full |
 //! | `operator.json` | the first user, with their key |
 //! | `server.json` | where the server is now, for tools |
 

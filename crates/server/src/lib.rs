@@ -40,6 +40,7 @@ mod live;
 mod logging;
 mod proxies;
 mod recent;
+mod reserve;
 mod rest;
 mod s3;
 mod serve;

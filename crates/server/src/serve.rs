@@ -24,7 +24,7 @@ use crate::handover::Handover;
 use crate::lease::{self, Lease};
 use crate::listen::Ender;
 use crate::rest::App;
-use crate::{logging, upkeep};
+use crate::{logging, reserve, upkeep};
 
 /// How long requests under way may take when the server ends.  Higher: a stop takes
 /// longer; lower: an upload that was nearly done is sent again.
@@ -85,6 +85,7 @@ impl Server {
         let lock = folder.lock_to_serve().await?;
         let doors = Doors::open(&settings).await?;
         folder.empty_tmp()?;
+        reserve::lay_aside(&folder);
         let secret = folder.secret()?;
         let key_path = credential_key_path(&settings, &folder);
         let secrets = Secrets {

@@ -23,6 +23,7 @@ use crate::auth::folder_token;
 use crate::config::{self, Options, Settings};
 use crate::credential_key;
 use crate::folder::{Folder, Locked};
+use crate::reserve;
 use crate::rest::{CollectedView, Examined};
 
 /// Looks whether the data is consistent: every event log comes to the state that is
@@ -137,7 +138,7 @@ pub async fn collect(
     let folder = Folder::existing(&settings.data)?;
     let dry_run = how.dry_run;
     let collected = match folder.lock()? {
-        Locked::Ours(_lock) => collect_here(&settings, &folder, how).await?,
+        Locked::Ours(_lock) => collect_here(&settings, &folder, how, out).await?,
         Locked::Theirs(_) if how.now || how.trash => bail!(
             "a server works in the folder, and somebody may upload something at this moment: stop it to collect with --now or --trash"
         ),
@@ -157,7 +158,15 @@ async fn collect_here(
     settings: &Settings,
     folder: &Folder,
     how: Collecting,
+    out: &mut (dyn Write + Send),
 ) -> Result<CollectedView> {
+    // Before anything is written down.
+    if !how.dry_run && reserve::give_up(folder) {
+        writeln!(
+            out,
+            "the disk is nearly full: gave up what was laid aside for that; a server that starts lays it aside again"
+        )?;
+    }
     let db = connect(settings, folder, false).await?;
     let secrets = secrets(settings, folder, folder.secret()?)?;
     let (hub, bucket) = (Hub::new(), settings.bucket.as_ref());
@@ -168,15 +177,25 @@ async fn collect_here(
     };
     let engine = open_engine_with(folder, db.clone(), hub, nowhere, secrets, bucket, grace).await?;
     let collected = async {
+        let mut emptied = None;
         // Who only asks loses nothing.
         if how.trash && !how.dry_run {
-            grid_engine::trash::empty_now(&engine).await?;
+            emptied = Some(grid_engine::trash::empty_now(&engine).await?);
         }
-        grid_engine::trash::collect(&engine, how.dry_run).await
+        let collected = grid_engine::trash::collect(&engine, how.dry_run).await?;
+        Ok::<_, grid_engine::Error>((emptied, collected))
     };
     let collected = collected.await;
     db.close().await;
-    Ok(collected.context("cannot collect")?.into())
+    let (emptied, collected) = collected.context("cannot collect")?;
+    if let Some(emptied) = emptied {
+        writeln!(
+            out,
+            "emptied the trash: {} runs and experiments, {} versions of datastores",
+            emptied.things, emptied.datastores
+        )?;
+    }
+    Ok(collected.into())
 }
 
 /// Has the server do it that works in the folder.

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use grid_server::{Collecting, Options};
 
 use crate::context::Ctx;
-use crate::error::EXIT_FAILED;
+use crate::error::{EXIT_FAILED, Problem};
 
 const EXAMPLES: &str = "\
 The first start makes the data folder and the first user, whose key is then in
@@ -118,7 +118,7 @@ enum ServerCommand {
         now: bool,
 
         /// Empty the trash before, which nobody can bring back then; while no server runs
-        #[arg(long, conflicts_with = "dry_run")]
+        #[arg(long)]
         trash: bool,
     },
     /// Look after the files that are kept
@@ -182,6 +182,12 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
             now,
             trash,
         }) => {
+            if dry_run && trash {
+                // Only once its things are gone is it known which bytes nothing else names.
+                return Err(Problem::usage("what emptying the trash would free cannot be said before")
+                    .hint("`grid server collect --dry-run` says what would go without it; `grid history --deleted` and `grid datastore --deleted` list the trash")
+                    .into());
+            }
             let collecting = Collecting {
                 dry_run,
                 now,
