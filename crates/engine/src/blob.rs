@@ -10,7 +10,7 @@
 
 mod near;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -335,13 +335,35 @@ fn require_few(ids: &[BlobId]) -> Result<()> {
     Ok(())
 }
 
-/// Makes large blobs of chunks that were sent, as far as these are here.
+/// Makes large blobs of chunks that a user sent, as far as these are here, for the team in
+/// which they make things now.
 ///
 /// For a team, each chunk has to have been sent by it.  Who does not have the bytes cannot
 /// get a blob like this: either its chunks make it, or the recipe is the one that is known.
 pub async fn announce(
     engine: &Engine,
-    caller: Option<&Caller>,
+    caller: &Caller,
+    recipes: &[BlobRecipe],
+) -> Result<BlobRecipesAnswer> {
+    let team = caller.current().map(|(team, _)| team.id);
+    announce_from(engine, Sender::User(caller.user.id), team, recipes).await
+}
+
+/// Makes large blobs of chunks that a runner sent.
+pub async fn announce_by_node(
+    engine: &Engine,
+    node: &NodeId,
+    recipes: &[BlobRecipe],
+) -> Result<BlobRecipesAnswer> {
+    announce_from(engine, Sender::Node(node.clone()), None, recipes).await
+}
+
+/// The same when they have a place: what a recipe names is hashed, and that may be far more
+/// than what is sent.  It ends soon when nobody waits for it any more.
+async fn announce_from(
+    engine: &Engine,
+    sender: Sender,
+    team: Option<TeamId>,
     recipes: &[BlobRecipe],
 ) -> Result<BlobRecipesAnswer> {
     if recipes.len() > RECIPES_MAX {
@@ -349,14 +371,18 @@ pub async fn announce(
             "send at most {RECIPES_MAX} recipes at a time"
         )));
     }
-    let team = caller.and_then(Caller::current).map(|(team, _)| team.id);
-    let mut answer = BlobRecipesAnswer::default();
-    let mut sent = Vec::with_capacity(recipes.len());
+    let mut parsed = Vec::with_capacity(recipes.len());
     for recipe in recipes {
         let (blob, recipe) = recipe.parse().map_err(Error::invalid)?;
         if recipe.content_bytes() > BLOB_BYTES_MAX {
             return Err(Error::invalid(format!("blob {blob} is too large")));
         }
+        parsed.push((blob, recipe));
+    }
+    let _place = place(engine, sender).await?;
+    let mut answer = BlobRecipesAnswer::default();
+    let mut sent = Vec::with_capacity(recipes.len());
+    for (blob, recipe) in parsed {
         let unsent = match team {
             Some(team) => not_sent(engine, team, &recipe).await?,
             None => Vec::new(),
@@ -403,7 +429,8 @@ async fn not_sent(engine: &Engine, team: TeamId, recipe: &Recipe) -> Result<Vec<
     if !unsent.is_empty() {
         return Ok(unsent);
     }
-    for page in pages {
+    let mut seen = HashSet::with_capacity(pages.len());
+    for page in pages.iter().filter(|page| seen.insert(page.id)) {
         let Some(bytes) = engine.inner.blobs.read(page.id).await? else {
             unsent.push(page.id);
             continue;

@@ -195,9 +195,9 @@ impl From<blobs::BlobError> for Error {
                 Self::Unavailable(error.to_string())
             }
             // What was sent is not what was announced.
-            blobs::BlobError::WrongHash { .. } | blobs::BlobError::WrongLength { .. } => {
-                Self::invalid(error.to_string())
-            }
+            blobs::BlobError::WrongHash { .. }
+            | blobs::BlobError::WrongLength { .. }
+            | blobs::BlobError::BadRecipe { .. } => Self::invalid(error.to_string()),
             blobs::BlobError::TooLong { .. } | blobs::BlobError::TooMany { .. } => Self::TooLarge {
                 message: error.to_string(),
                 hint: None,

@@ -114,8 +114,9 @@ pub(super) async fn blob_missing(
 /// Make large blobs of chunks that were sent
 ///
 /// A blob of more than 256 KiB is cut into chunks of at most that by whoever sends it; the
-/// chunks are sent like blobs. A blob counts once all its chunks are here and were found to
-/// have its hash together. Until then the answer names chunks that have to be sent; asking
+/// chunks are sent like blobs, and a blob of no more than that as it is. One that comes several
+/// times in a row has at least 32 KiB. A blob counts once all its chunks are here and were found
+/// to have its hash together. Until then the answer names chunks that have to be sent; asking
 /// again is harmless.
 #[utoipa::path(post, path = "/blobs/recipes", tag = "code", request_body = BlobRecipes,
     responses((status = 200, body = BlobRecipesAnswer)))]
@@ -126,7 +127,7 @@ pub(super) async fn blob_recipes(
     JsonBody(announced): JsonBody<BlobRecipes, RECIPES_BYTES_MAX>,
 ) -> Result<Json<BlobRecipesAnswer>> {
     caller.require_run_scope("upload files")?;
-    let answer = blob::announce(&engine, Some(&caller), &announced.recipes).await?;
+    let answer = blob::announce(&engine, &caller, &announced.recipes).await?;
     Ok(Json(answer))
 }
 

@@ -156,10 +156,10 @@ async fn missing(
 
 async fn recipes(
     State(engine): State<Engine>,
-    _: RunnerNode,
+    RunnerNode(node): RunnerNode,
     JsonBody(announced): JsonBody<BlobRecipes, RECIPES_BYTES_MAX>,
 ) -> Result<Json<BlobRecipesAnswer>> {
-    let answer = blob::announce(&engine, None, &announced.recipes).await?;
+    let answer = blob::announce_by_node(&engine, &node, &announced.recipes).await?;
     Ok(Json(answer))
 }
 

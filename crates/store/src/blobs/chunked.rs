@@ -3,20 +3,64 @@
 //! A recipe counts only as long as all its chunks are here; it is stored after they are,
 //! and only once they were read and found to be the blob.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use grid_chunk::{Entry, PageEntry, Recipe, Whole, is_zeros};
+use bytes::Bytes;
+use grid_chunk::{CHUNK_BYTES_MIN, Entry, PageEntry, Recipe, Whole, is_zeros};
 use grid_core::blob::BlobId;
 
 use super::pack::Kind;
 use super::packs::Record;
-use super::{BlobError, Health, Inner, recipe};
+use super::{BlobError, Health, Inner, SMALL_BYTES_MAX, recipe};
 
 /// Blobs of one request that are read and hashed at the same time.
 /// Higher: one request may take more of the machine.  Lower: storing takes longer.
 const PROVERS_MAX: usize = 4;
+
+/// Chunks of one blob that are said to be lacking, and those of one page more.
+/// Higher: more memory for who announces a large one of which nothing is here.  Lower: they
+/// ask more often.
+const LACKING_MAX: usize = 1 << 16;
+
+/// Whether anybody still waits for an answer: until the first of two is dropped.
+#[derive(Clone)]
+pub(super) struct Awaited(Arc<AtomicBool>);
+
+/// Whoever waits has this.
+pub(super) struct Waits(Awaited);
+
+impl Waits {
+    pub(super) fn begin() -> Self {
+        Self(Awaited(Arc::new(AtomicBool::new(true))))
+    }
+
+    /// For whoever works on the answer.
+    pub(super) fn awaited(&self) -> Awaited {
+        self.0.clone()
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Awaited {
+    /// An error when nobody waits any more.
+    fn check(&self) -> Result<(), BlobError> {
+        if self.0.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        // Nobody is there who could hear it.
+        let doing = "make a large blob of its chunks for somebody who does not wait for it";
+        let why = io::Error::from(io::ErrorKind::Interrupted);
+        Err(BlobError::io(doing, why))
+    }
+}
 
 /// What became of a large blob that was announced by its chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,14 +116,19 @@ impl Inner {
         }
     }
 
-    /// What of a recipe is not here.  What is here is needed from now on.
+    /// What of a recipe is not here; of very much only a part.  What is here is needed from
+    /// now on, if nothing is lacking.
     pub(super) fn lacks(&self, recipe: &Recipe) -> Result<Vec<BlobId>, BlobError> {
         let mut lacking = Vec::new();
         match recipe {
             Recipe::Chunks(entries) => self.lacks_of(entries, &mut lacking),
             Recipe::Pages(pages) => {
                 self.grace.touch(pages.iter().map(|page| &page.id));
-                for page in pages {
+                let mut seen = HashSet::with_capacity(pages.len());
+                for page in pages.iter().filter(|page| seen.insert(page.id)) {
+                    if lacking.len() > LACKING_MAX {
+                        break;
+                    }
                     if self.packs.find(page.id).is_none() {
                         lacking.push(page.id);
                         continue;
@@ -140,8 +189,15 @@ impl Inner {
         })
     }
 
-    /// Stores what can be stored of these large blobs.
-    pub(super) fn announce(&self, blobs: &[(BlobId, Recipe)]) -> Result<Vec<Announced>, BlobError> {
+    /// Stores what can be stored of these large blobs, unless nobody waits for it.
+    pub(super) fn announce(
+        &self,
+        blobs: &[(BlobId, Recipe)],
+        awaited: &Awaited,
+    ) -> Result<Vec<Announced>, BlobError> {
+        for (id, recipe) in blobs {
+            require_large(*id, recipe)?;
+        }
         self.grace.touch(blobs.iter().map(|(id, _)| id));
         let results: Vec<Mutex<Option<Result<Announced, BlobError>>>> =
             blobs.iter().map(|_| Mutex::new(None)).collect();
@@ -152,7 +208,7 @@ impl Inner {
                 let (Some((id, recipe)), Some(result)) = (blobs.get(at), results.get(at)) else {
                     return;
                 };
-                let found = self.prove(*id, recipe);
+                let found = self.prove(*id, recipe, awaited);
                 *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
             }
         };
@@ -179,7 +235,13 @@ impl Inner {
     }
 
     /// Whether these chunks are all here and are the blob.
-    fn prove(&self, id: BlobId, recipe: &Recipe) -> Result<Announced, BlobError> {
+    fn prove(
+        &self,
+        id: BlobId,
+        recipe: &Recipe,
+        awaited: &Awaited,
+    ) -> Result<Announced, BlobError> {
+        awaited.check()?;
         let lacking = self.lacks(recipe)?;
         if !lacking.is_empty() {
             return Ok(Announced::Lacks(lacking));
@@ -191,10 +253,13 @@ impl Inner {
             return Ok(Announced::Stored);
         }
         let mut whole = Whole::new();
-        let result = self.each_entry(recipe, |entry| self.hash_entry(entry, &mut whole));
+        let result = self.each_entry(recipe, |entry| {
+            require_long_if_repeated(id, entry)?;
+            self.hash_entry(entry, &mut whole, awaited)
+        });
         match result {
             Ok(()) if whole.finish() == id => Ok(Announced::Stored),
-            Ok(()) => self.blame(recipe),
+            Ok(()) => self.blame(recipe, awaited),
             Err(Trouble::Lacks(id)) => Ok(Announced::Lacks(vec![id])),
             Err(Trouble::Differs) => Ok(Announced::Differs),
             Err(Trouble::Other(BlobError::Corrupt { id })) => Ok(Announced::Lacks(vec![id])),
@@ -203,11 +268,14 @@ impl Inner {
     }
 
     /// The chunks are not the blob: is one of them damaged, or was it another blob's?
-    fn blame(&self, recipe: &Recipe) -> Result<Announced, BlobError> {
-        let mut damaged = Vec::new();
+    fn blame(&self, recipe: &Recipe, awaited: &Awaited) -> Result<Announced, BlobError> {
+        let mut damaged = BTreeSet::new();
         let looked = self.each_entry(recipe, |entry| {
+            awaited.check()?;
             match self.packs.read(entry.id, entry.len as usize, true) {
-                Err(BlobError::Corrupt { id }) => damaged.push(id),
+                Err(BlobError::Corrupt { id }) => {
+                    damaged.insert(id);
+                }
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
@@ -216,7 +284,7 @@ impl Inner {
         match looked {
             Err(Trouble::Other(error)) => Err(error),
             _ if damaged.is_empty() => Ok(Announced::Differs),
-            _ => Ok(Announced::Lacks(damaged)),
+            _ => Ok(Announced::Lacks(damaged.into_iter().collect())),
         }
     }
 
@@ -234,7 +302,13 @@ impl Inner {
         }
     }
 
-    fn hash_entry(&self, entry: &Entry, whole: &mut Whole) -> Result<(), Trouble> {
+    fn hash_entry(
+        &self,
+        entry: &Entry,
+        whole: &mut Whole,
+        awaited: &Awaited,
+    ) -> Result<(), Trouble> {
+        awaited.check()?;
         // Not compared with its name: the hash of the whole says the same, but of zeros,
         // which are counted and not read.
         let is_counted = is_zeros(entry.id);
@@ -245,11 +319,13 @@ impl Inner {
                 None => Trouble::Lacks(entry.id),
             });
         };
-        if is_counted {
+        // Somebody else may cut zeros otherwise.
+        if is_counted || (entry.times > 1 && is_all_zeros(&bytes)) {
             whole.zeros(entry.bytes());
             return Ok(());
         }
         for _ in 0..entry.times {
+            awaited.check()?;
             whole.update(&bytes);
         }
         Ok(())
@@ -292,6 +368,35 @@ impl Inner {
         self.packs.put(&records, (self.settings.clock)())?;
         sync().map_err(storing)
     }
+}
+
+/// A small blob has its bytes, so that it can be a chunk of others.
+fn require_large(id: BlobId, recipe: &Recipe) -> Result<(), BlobError> {
+    let len = recipe.content_bytes();
+    if len > SMALL_BYTES_MAX as u64 {
+        return Ok(());
+    }
+    let why =
+        format!("it has {len} bytes, and what has no more than {SMALL_BYTES_MAX} is sent as it is");
+    Err(BlobError::BadRecipe { id, why })
+}
+
+/// A repeat costs whoever announces it nothing, and here it is hashed: of short ones there
+/// could be very many.  Who cuts content makes none but at its end, where it comes once.
+fn require_long_if_repeated(id: BlobId, entry: &Entry) -> Result<(), BlobError> {
+    let Entry { len, times, .. } = *entry;
+    if times <= 1 || len as usize >= CHUNK_BYTES_MIN {
+        return Ok(());
+    }
+    let why = format!(
+        "a chunk of {len} bytes comes {times} times in a row, and one that is repeated has at \
+         least {CHUNK_BYTES_MIN}: cut it into longer ones"
+    );
+    Err(BlobError::BadRecipe { id, why })
+}
+
+fn is_all_zeros(bytes: &Bytes) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// Why chunks are not a blob.

@@ -64,6 +64,7 @@ pub use writer::{BlobWriter, Finished};
 
 use crate::logs::blocking;
 use backend::Backend;
+use chunked::Waits;
 use disk::Disk;
 use grace::Grace;
 use large::LargeFiles;
@@ -157,6 +158,9 @@ pub enum BlobError {
     /// More blobs come in one stream than are taken.
     #[error("more than {max} files come at once: send the rest in another request")]
     TooMany { max: usize },
+    /// What a large blob is said to be made of is not taken.
+    #[error("blob {id} is not made of these chunks: {why}")]
+    BadRecipe { id: BlobId, why: String },
     /// The stored bytes are not what they were.
     #[error("blob {id} is damaged on disk: upload it again, and check the disk")]
     Corrupt { id: BlobId },
@@ -337,13 +341,16 @@ impl Blobs {
     }
 
     /// Stores large blobs by what they are made of, as far as that is here.  Each is
-    /// read and compared with its name before it counts.
+    /// read and compared with its name before it counts; that ends soon when nobody waits
+    /// for it any more.
     pub async fn announce(
         &self,
         blobs: Vec<(BlobId, Recipe)>,
     ) -> Result<Vec<Announced>, BlobError> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.announce(&blobs)).await
+        let waits = Waits::begin();
+        let awaited = waits.awaited();
+        blocking(move || inner.announce(&blobs, &awaited)).await
     }
 
     /// What a blob is made of; `None` when it is not here, or small.

@@ -78,6 +78,12 @@ impl<'a> Record<'a> {
         let kind = Kind::Bytes;
         Self { id, kind, bytes }
     }
+
+    /// Whether it need not be stored because of what is at its place.  Bytes take the place
+    /// of a recipe: what is made of them looks for bytes.
+    pub(super) fn is_at(&self, place: Option<Place>) -> bool {
+        place.is_some_and(|place| self.kind == Kind::Recipe || !place.at.is_recipe())
+    }
 }
 
 /// A record that was found.
@@ -178,7 +184,7 @@ impl Packs {
         let mut writer = self.writer();
         let mut seen = HashSet::with_capacity(records.len());
         for record in records {
-            if seen.insert(record.id) && self.find(record.id).is_none() {
+            if seen.insert(record.id) && !record.is_at(self.find(record.id)) {
                 let header = Header {
                     id: record.id,
                     kind: record.kind,

@@ -121,7 +121,7 @@ impl BucketPacks {
             let known = groups.coming.get(&key).cloned();
             let group = match known {
                 Some(group) => group,
-                None if self.find(record.id).is_some() => continue,
+                None if record.is_at(self.find(record.id)) => continue,
                 None => {
                     let (group, is_new) = groups.take(record.kind);
                     let header = Header {

@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt};
 use grid_chunk::{Builder, Chunker, PAGE_ENTRIES_MAX, Page};
 
 use super::*;
-use crate::blobs::{Announced, BlobError, Health, Recipe};
+use crate::blobs::{Announced, BlobError, Health, Recipe, SMALL_BYTES_MAX};
 
 /// What a client makes of a file: the chunks, the pages, the recipe.
 pub(super) fn cut(bytes: &[u8]) -> (Vec<(BlobId, Bytes)>, BlobId, Recipe) {
@@ -293,4 +293,108 @@ async fn a_damaged_chunk_does_not_become_part_of_anything() {
     blobs.put_small_batch(chunks).await.unwrap();
     assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
     assert_eq!(read(&blobs, id).await.as_ref(), Some(&bytes));
+}
+
+/// A blob that is a repeat of one chunk.
+fn repeat(chunk: &Bytes, times: u32) -> Recipe {
+    Recipe::Chunks(vec![grid_chunk::Entry {
+        id: hash(chunk),
+        len: chunk.len() as u32,
+        times,
+    }])
+}
+
+#[tokio::test]
+async fn a_small_blob_is_not_made_of_chunks() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let half = content(1, SMALL_BYTES_MAX / 2);
+    let put = vec![(hash(&half), half.clone())];
+    blobs.put_small_batch(put).await.unwrap();
+    let small: Bytes = [&half[..], &half].concat().into();
+    let told = blobs.announce(vec![(hash(&small), repeat(&half, 2))]).await;
+    assert!(matches!(told, Err(BlobError::BadRecipe { .. })), "{told:?}");
+    assert_eq!(
+        blobs.missing(vec![hash(&small)]).await.unwrap(),
+        [hash(&small)]
+    );
+    let id = hash(&[&half[..], &half, &half].concat());
+    assert_eq!(
+        announce(&blobs, id, &repeat(&half, 3)).await,
+        Announced::Stored
+    );
+}
+
+/// As it was possible once: a small blob that is a recipe, and a chunk of another.
+#[tokio::test]
+async fn bytes_take_the_place_of_a_recipe() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open_without_grace(dir.path());
+    let half = content(1, SMALL_BYTES_MAX / 2);
+    let put = vec![(hash(&half), half.clone())];
+    blobs.put_small_batch(put).await.unwrap();
+    let small: Bytes = [&half[..], &half].concat().into();
+    let recipes = [(hash(&small), repeat(&half, 2))];
+    blobs.inner.put_recipes(recipes.iter()).unwrap();
+    assert_eq!(read(&blobs, hash(&small)).await.as_ref(), Some(&small));
+
+    let end = content(2, 1000);
+    let (whole, mut builder) = ([&small[..], &end].concat(), Builder::new());
+    builder.push(hash(&small), small.len() as u32, 1);
+    builder.push(hash(&end), end.len() as u32, 1);
+    let (id, (recipe, _)) = (hash(&whole), builder.finish());
+    blobs
+        .put_small_batch(vec![(hash(&end), end)])
+        .await
+        .unwrap();
+    let lacking = Announced::Lacks(vec![hash(&small)]);
+    assert_eq!(announce(&blobs, id, &recipe).await, lacking);
+    let sent = vec![(hash(&small), small.clone())];
+    blobs.put_small_batch(sent).await.unwrap();
+    assert_eq!(announce(&blobs, id, &recipe).await, Announced::Stored);
+    collect(&blobs, &[id], false).await;
+    for blobs in [blobs, open_without_grace(dir.path())] {
+        assert_eq!(read(&blobs, id).await.as_deref(), Some(&whole[..]));
+        assert_eq!(read(&blobs, hash(&small)).await.as_ref(), Some(&small));
+        assert_eq!(list(&blobs).await.len(), 3, "the half and the recipe went");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_wait_any_more_has_nothing_hashed() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let chunk = content(1, SMALL_BYTES_MAX);
+    let put = vec![(hash(&chunk), chunk.clone())];
+    blobs.put_small_batch(put).await.unwrap();
+    // Two tebibytes take half an hour at least.
+    let endless = vec![(hash(b"it is not this"), repeat(&chunk, 1 << 23))];
+    let asked = blobs.announce(endless);
+    let told = tokio::time::timeout(Duration::from_millis(50), asked).await;
+    assert!(told.is_err(), "{told:?}");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while std::sync::Arc::strong_count(&blobs.inner) > 1 {
+        assert!(tokio::time::Instant::now() < deadline, "it goes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn repeats_of_short_chunks_are_refused_and_zeros_are_counted_however_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = open(dir.path());
+    let (short, zeros) = (content(1, 1000), Bytes::from(vec![0; 1 << 17]));
+    let put = [&short, &zeros].map(|bytes| (hash(bytes), bytes.clone()));
+    blobs.put_small_batch(put.to_vec()).await.unwrap();
+    let id = hash(&short.repeat(1000));
+    let told = blobs.announce(vec![(id, repeat(&short, 1000))]).await;
+    assert!(matches!(told, Err(BlobError::BadRecipe { .. })), "{told:?}");
+    // A tebibyte in halves of what we make of zeros.
+    let mut whole = grid_chunk::Whole::new();
+    whole.zeros(1 << 40);
+    let halves = repeat(&zeros, 1 << 23);
+    assert_eq!(
+        announce(&blobs, whole.finish(), &halves).await,
+        Announced::Stored
+    );
 }
