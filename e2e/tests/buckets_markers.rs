@@ -1,6 +1,7 @@
-//! Objects that stand for folders, as the consoles of clouds make them: a key that ends with a
-//! `/`, and no bytes.  The S3 server of the other tests keeps folders instead, so here is one
-//! of a few lines.
+//! Buckets that the S3 server of the other tests cannot be: with objects that stand for
+//! folders, as the consoles of clouds make them (a key that ends with a `/`, and no bytes), or
+//! with bytes behind such a key; and with a list that is open while the objects are not.  So
+//! here is one of a few lines.
 
 use std::sync::mpsc;
 
@@ -18,10 +19,24 @@ const OBJECTS: [(&str, &str); 5] = [
     ("m/zero", ""),
 ];
 
+/// Those of the bucket `half`, whose list is open to all, and its objects to who signs.
+const HALF: [(&str, &str); 1] = [("m/a.txt", "meow")];
+
+/// Those of the bucket `slash`.
+const SLASH: [(&str, &str); 2] = [("m/a.txt", "meow"), ("m/odd/", "hiss")];
+
 async fn answer(request: Request) -> Response {
     let path = request.uri().path().trim_start_matches('/');
-    let key = path.strip_prefix("data").unwrap_or_default();
-    let key = key.trim_start_matches('/');
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let objects: &[(&str, &str)] = match bucket {
+        "half" => &HALF,
+        "slash" => &SLASH,
+        _ => &OBJECTS,
+    };
+    let is_signed = request.headers().contains_key("authorization");
+    if bucket == "half" && !key.is_empty() && !is_signed {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     if key.is_empty() {
         let one = |(key, bytes): &(&str, &str)| {
             format!(
@@ -30,13 +45,13 @@ async fn answer(request: Request) -> Response {
                 bytes.len()
             )
         };
-        let listed: String = OBJECTS.iter().map(one).collect();
+        let listed: String = objects.iter().map(one).collect();
         let text = format!(
-            "<?xml version=\"1.0\"?><ListBucketResult><Name>data</Name><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>"
+            "<?xml version=\"1.0\"?><ListBucketResult><Name>any</Name><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>"
         );
         return ([("content-type", "application/xml")], text).into_response();
     }
-    match OBJECTS.iter().find(|(known, _)| *known == key) {
+    match objects.iter().find(|(known, _)| *known == key) {
         Some((key, bytes)) => {
             let head = [
                 ("etag", format!("\"{key}\"")),
@@ -105,4 +120,52 @@ fn objects_that_stand_for_folders_are_no_files() {
         )
         .ok();
     assert_eq!(server.finished("r")[0]["status"], "succeeded");
+}
+
+#[test]
+fn a_bucket_is_asked_for_an_object_and_not_only_for_its_list() {
+    let server = Server::start_with(&[], &[("GRID_SERVER_FETCH_PRIVATE", "true")]);
+    let url = serve();
+    let grid = |words: &[&str]| server.grid("ada", words);
+    let create = |bucket: &str, more: &[&str]| {
+        let source = format!("s3://{bucket}/m/");
+        let mut line = vec!["datastore", "create", &source, "--endpoint", &url];
+        line.extend(more);
+        grid(&line)
+    };
+    let said = create("half", &["--name", "half"]).fails(1);
+    assert!(said.contains("does not let us read it"), "{said}");
+    std::fs::write(server.work().join("secret"), "secret").expect("written");
+    let mut line = vec!["credential", "create", "--name", "lab"];
+    line.extend(["--access-key-id", "some", "--secret-file", "secret"]);
+    line.extend(["--endpoint", &url]);
+    grid(&line).ok();
+    // A credential that opens it is found, though everybody may list.
+    create("half", &["--name", "half"]).ok();
+    create("half", &["--name", "there", "--no-copy"]).ok();
+    for name in ["half", "there"] {
+        assert_eq!(grid(&["datastore", "cat", name, "a.txt"]).ok(), "meow");
+    }
+    // What no file can be called is told by its name, before there is a version.
+    for more in [
+        ["--name", "slash"].as_slice(),
+        &["--name", "slash", "--no-copy"],
+    ] {
+        let said = create("slash", more).fails(1);
+        assert!(
+            said.contains("'m/odd/' in s3://slash/m/ ends with '/'"),
+            "{said}"
+        );
+    }
+    // Google's buckets are at no other server.
+    let google = ["datastore", "create", "gs://half/m/", "--credential", "lab"];
+    let said = grid(&google).fails(1);
+    assert!(
+        said.contains("credential 'lab' is for http://127.0.0.1"),
+        "{said}"
+    );
+    let mut google = vec!["datastore", "create", "gs://half/m/", "--endpoint", &url];
+    google.extend(["--name", "elsewhere"]);
+    let said = grid(&google).fails(1);
+    assert!(said.contains("a bucket of Google's"), "{said}");
 }

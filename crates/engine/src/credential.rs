@@ -353,9 +353,9 @@ pub async fn open(engine: &Engine, caller: &Caller, which: &str) -> Result<Opene
     })
 }
 
-/// Opens the credential that a thing was made with, in the name of whoever made that: as long
-/// as it is there, and they may use it.
-pub(crate) async fn open_of(engine: &Engine, id: CredentialId, user: UserId) -> Result<S3> {
+/// The credential that a thing was made with, as it is now, for whoever made that: as long as
+/// it is there, and they may use it.
+pub(crate) async fn of_maker(engine: &Engine, id: CredentialId, user: UserId) -> Result<Row> {
     let mut tx = engine.inner.db.read().await?;
     let row = db::credential::by_id(&mut tx, id).await?;
     let Some(row) = row else {
@@ -375,7 +375,12 @@ pub(crate) async fn open_of(engine: &Engine, id: CredentialId, user: UserId) -> 
             row.name
         )));
     }
-    unseal(engine, &row)
+    Ok(row)
+}
+
+/// Opens what [`of_maker`] gave.
+pub(crate) fn open_row(engine: &Engine, row: &Row) -> Result<S3> {
+    unseal(engine, row)
 }
 
 /// What the key of this server does not open.

@@ -10,6 +10,7 @@
 
 mod look;
 mod place;
+mod slash;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::http;
 use crate::error::{Error, Result};
 
 pub(super) use self::place::Place;
+use self::slash::{Looking, Slashed};
 
 /// How often a request is tried that fails for no lasting reason, and for how long.
 /// Higher: a server that is gone is told of later than anybody waits for it (a minute); lower:
@@ -58,12 +60,14 @@ pub(super) struct Bucket {
     place: Place,
     /// Objects that were listed and looked at, also those that are left out.
     seen: AtomicU64,
+    slashed: Slashed,
 }
 
 /// Makes connections that lead only to where the server may look.
 #[derive(Debug)]
 struct Guarded {
     is_private_allowed: bool,
+    slashed: Slashed,
 }
 
 impl HttpConnector for Guarded {
@@ -73,7 +77,10 @@ impl HttpConnector for Guarded {
             store: "S3",
             source: source.into(),
         })?;
-        Ok(HttpClient::new(client))
+        Ok(HttpClient::new(Looking {
+            client: HttpClient::new(client),
+            slashed: self.slashed.clone(),
+        }))
     }
 }
 
@@ -89,6 +96,7 @@ impl Bucket {
         if let Some(endpoint) = place.endpoint() {
             http::checked(endpoint, is_private_allowed)?;
         }
+        let slashed = Slashed::default();
         let retry = RetryConfig {
             max_retries: TRIES_MAX,
             retry_timeout: TRYING_MAX,
@@ -99,7 +107,10 @@ impl Bucket {
             .with_region(REGION)
             .with_retry(retry)
             .with_allow_http(true)
-            .with_http_connector(Guarded { is_private_allowed });
+            .with_http_connector(Guarded {
+                is_private_allowed,
+                slashed: slashed.clone(),
+            });
         if let Some(endpoint) = place.endpoint() {
             builder = builder.with_endpoint(endpoint);
         }
@@ -131,7 +142,12 @@ impl Bucket {
         };
         let store = builder.build().map_err(Error::internal)?;
         let seen = AtomicU64::new(0);
-        Ok(Self { store, place, seen })
+        Ok(Self {
+            store,
+            place,
+            seen,
+            slashed,
+        })
     }
 
     /// What is read.
@@ -175,7 +191,10 @@ impl Bucket {
         let listed = self.store.list(prefix);
         listed
             .map(move |object| match object {
-                Ok(object) => self.entry(&object),
+                Ok(object) => {
+                    self.slashed.require_none(&self.place)?;
+                    self.entry(&object)
+                }
                 Err(error) => Err(self.fault("", error)),
             })
             .try_filter_map(async |entry| Ok(entry))

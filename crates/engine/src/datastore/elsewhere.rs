@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use grid_core::credential::Shown;
 use grid_core::id::{CredentialId, DatastoreVersionId, NodeId};
+use grid_core::time::Timestamp;
 use grid_manifest::{Entry, Node};
 use grid_store::blobs::BlobReader;
 use grid_store::db;
@@ -23,8 +24,8 @@ use crate::access::Caller;
 use crate::credential;
 use crate::error::{Error, Result};
 
-/// How long an open bucket is used without another look at its credential.  Higher: one
-/// that was deleted or changed works for longer; lower: each read costs a new connection.
+/// How long an open bucket is kept.  Higher: connections that nobody needs stay open; lower:
+/// reads that come now and then cost a new connection each.
 const KEPT: Duration = Duration::from_secs(60);
 
 /// Buckets that are kept open.
@@ -33,9 +34,18 @@ const KEPT_MAX: usize = 64;
 /// Credentials that are tried where none was named.
 const TRIED_MAX: usize = 8;
 
-/// Buckets that were used lately, and since when.
+/// Buckets that were used lately.
 #[derive(Default)]
-pub(crate) struct Lately(Mutex<HashMap<DatastoreVersionId, (Instant, Shared)>>);
+pub(crate) struct Lately(Mutex<HashMap<DatastoreVersionId, Kept>>);
+
+/// A bucket that is open.
+#[derive(Clone)]
+struct Kept {
+    since: Instant,
+    /// What its credential was when it was opened: another one opens another.
+    credential: Option<(CredentialId, Timestamp)>,
+    bucket: Shared,
+}
 
 /// The bytes of a file, wherever they are.
 pub enum Reader {
@@ -74,7 +84,7 @@ impl Remote {
     /// What its server calls the content that was listed, without quotes.
     pub fn tag(&self) -> &str {
         match &self.entry.node {
-            Node::Elsewhere { tag, .. } => tag.trim_matches('"'),
+            Node::Elsewhere { tag, .. } => bare_tag(tag),
             _ => "",
         }
     }
@@ -91,23 +101,37 @@ impl Remote {
     }
 }
 
+/// What another server calls a content, without the quotes and marks that headers have.
+pub(crate) fn bare_tag(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
+}
+
 /// The bucket of a version.
+///
+/// Whether its credential is there, and may be used, is asked each time: who deletes one ends
+/// what uses it.
 pub(super) async fn bucket(
     engine: &Engine,
     version: &db::datastore_version::Version,
 ) -> Result<Shared> {
+    let row = match version.credential {
+        Some(id) => Some(credential::of_maker(engine, id, version.owner).await?),
+        None => None,
+    };
+    let credential = row.as_ref().map(|row| (row.id, row.updated_at));
     let lately = &engine.inner.datastores.buckets.0;
     let known = {
         let lately = lately.lock().unwrap_or_else(PoisonError::into_inner);
         lately.get(&version.id).cloned()
     };
-    if let Some((since, bucket)) = known
-        && since.elapsed() < KEPT
+    if let Some(kept) = known
+        && kept.since.elapsed() < KEPT
+        && kept.credential == credential
     {
-        return Ok(bucket);
+        return Ok(kept.bucket);
     }
-    let keys = match version.credential {
-        Some(id) => Some(credential::open_of(engine, id, version.owner).await?),
+    let keys = match &row {
+        Some(row) => Some(credential::open_row(engine, row)?),
         None => None,
     };
     let place = Place::parse(&version.source, version.endpoint.as_deref())?;
@@ -118,7 +142,12 @@ pub(super) async fn bucket(
     if lately.len() >= KEPT_MAX {
         lately.clear();
     }
-    lately.insert(version.id, (Instant::now(), Arc::clone(&bucket)));
+    let kept = Kept {
+        since: Instant::now(),
+        credential,
+        bucket: Arc::clone(&bucket),
+    };
+    lately.insert(version.id, kept);
     Ok(bucket)
 }
 
@@ -191,6 +220,7 @@ pub(super) async fn choose(engine: &Engine, caller: &Caller, new: &NewVersion) -
         None => wish.endpoint.clone(),
     };
     let place = Place::parse(&new.source, endpoint.as_deref())?;
+    require_meant(&new.source, &place, named.as_ref())?;
     let keys = named.as_ref().map(|opened| &opened.content);
     let refused = match probe(engine, &place, keys).await {
         Ok(place) => return Ok(chosen(&place, named.map(|opened| opened.id))),
@@ -209,6 +239,46 @@ pub(super) async fn choose(engine: &Engine, caller: &Caller, new: &NewVersion) -
         }
     }
     Err(refused)
+}
+
+/// Refuses what says two things: `gs://` is Google's, whatever a credential is for.
+fn require_meant(source: &str, place: &Place, named: Option<&credential::Opened>) -> Result<()> {
+    let google = Place::parse(source, None)?;
+    let Some(own) = google.endpoint() else {
+        return Ok(());
+    };
+    let is_for = |endpoint: Option<&str>| endpoint.map(bare) == Some(own);
+    let hint = format!(
+        "write s3://{} for a bucket of another server",
+        google.path()
+    );
+    if let Some(opened) = named {
+        let shown = opened.content.shown();
+        let for_whom = match &shown {
+            Shown::Key { endpoint, .. } => endpoint.as_deref(),
+            Shown::Role { .. } => None,
+        };
+        if !is_for(for_whom) {
+            return Err(Error::invalid_hint(
+                format!(
+                    "'{source}' is a bucket of Google's, and credential '{}' is for {}",
+                    opened.name,
+                    for_whom.unwrap_or("Amazon S3")
+                ),
+                format!("{hint}, or make a credential with --endpoint {own}"),
+            ));
+        }
+    }
+    if !is_for(place.endpoint()) {
+        return Err(Error::invalid_hint(
+            format!(
+                "'{source}' is a bucket of Google's, and not at {}",
+                place.endpoint().unwrap_or("Amazon S3")
+            ),
+            hint,
+        ));
+    }
+    Ok(())
 }
 
 fn bare(address: &str) -> &str {
@@ -241,7 +311,8 @@ fn endpoint_of(name: &str, shown: &Shown, asked: Option<&str>) -> Result<Option<
     }
 }
 
-/// Asks for the first object; says whether a folder is meant or an object.
+/// Asks for the first object, and whether it may be read: a list may be open where nothing
+/// else is.  Says whether a folder is meant or an object.
 async fn probe(
     engine: &Engine,
     place: &Place,
@@ -249,7 +320,8 @@ async fn probe(
 ) -> Result<Place> {
     let is_private_allowed = engine.inner.fetches_private.load(Ordering::Relaxed);
     let folder = Bucket::open(place.as_folder(), keys, is_private_allowed)?;
-    if folder.list().try_next().await?.is_some() {
+    if let Some(first) = folder.list().try_next().await? {
+        folder.require_readable(&first).await?;
         return Ok(place.as_folder());
     }
     let nothing = || {
