@@ -42,12 +42,13 @@ use crate::reference;
 pub use change::{delete, restore, update};
 pub use diff::{Change, Changes, diff};
 pub(crate) use drift::drifted;
+pub(crate) use elsewhere::bare_tag;
 pub use elsewhere::{Reader, Remote, open_for_node};
 pub use files::{Item, Items, Opened, Wanted, fetch, files, open};
 pub use import::{receive, takes_parts};
 pub(crate) use list::{List, referenced};
 pub use mount::known;
-pub(crate) use mount::{resolve, still_there};
+pub(crate) use mount::{names, refused, require_usable, resolve};
 pub(crate) use name::store;
 pub use offer::{Offered, Taken, put_parts};
 pub use upload::{

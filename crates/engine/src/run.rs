@@ -15,7 +15,7 @@ use grid_store::db;
 
 use crate::access::Caller;
 use crate::error::{Error, Result};
-use crate::{Engine, artifact, reference};
+use crate::{Engine, artifact, datastore, reference};
 
 pub(crate) use change::creator;
 pub use change::{clone, delete, restore, retry, stop};
@@ -40,12 +40,24 @@ pub struct Run {
     pub deleted_by: Option<String>,
     /// Name of the run it was cloned from, if the caller may see that.
     pub cloned_from: Option<String>,
+    /// What the versions that it mounts are called now, in the order of its spec; not of
+    /// runs in a list.
+    pub datastores: Vec<String>,
 }
 
 impl Run {
     /// What was asked for.
     pub fn spec(&self) -> Result<RunSpec> {
         serde_json::from_str(&self.row.spec).map_err(Error::internal)
+    }
+
+    /// The same with the names of now, to be shown.
+    pub fn spec_now(&self) -> Result<RunSpec> {
+        let mut spec = self.spec()?;
+        for (mount, name) in spec.datastores.iter_mut().zip(&self.datastores) {
+            mount.datastore.clone_from(name);
+        }
+        Ok(spec)
     }
 }
 
@@ -186,6 +198,7 @@ async fn derive(
                 .deleted
                 .and_then(|deleted| names.get(&deleted.by).cloned()),
             cloned_from: origin.map(|origin| origin.name.clone()),
+            datastores: vec![],
             row: one.run,
         });
     }
@@ -204,7 +217,8 @@ pub(crate) async fn one(tx: &mut db::Tx, caller: &Caller, run: db::run::Run) -> 
     let mut tallies = db::run::tallies(tx, &[run.id]).await?;
     let tally = tallies.remove(&run.id).unwrap_or_default();
     let runs = derive(tx, caller, vec![db::run::Listed { run, tally }]).await?;
-    runs.into_iter()
-        .next()
-        .ok_or_else(|| Error::internal(anyhow::anyhow!("a list of one is empty")))
+    let run = runs.into_iter().next();
+    let mut run = run.ok_or_else(|| Error::internal(anyhow::anyhow!("a list of one is empty")))?;
+    run.datastores = datastore::names(tx, caller, &run.spec()?).await?;
+    Ok(run)
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use grid_api::runner::{Launch, StopOrder};
 use grid_core::id::{AttemptId, NodeId};
-use grid_core::workload::{Actor, Command, End, Observed, Reconcile, State, reconcile};
+use grid_core::workload::{
+    Actor, Command, End, Observed, Reason, ReasonCode, Reconcile, State, reconcile,
+};
 use grid_executor::{LOST_AFTER_MS, NodeState, Stopped};
 
-use crate::Engine;
-use crate::book::Entry;
+use crate::book::{Entry, RunInfo};
 use crate::error::Result;
 use crate::node::CONNECTED_MS;
+use crate::{Engine, datastore};
 
 /// How often the loop looks without being told to.  Higher: a lost order is
 /// repeated later; lower: an idle server works.
@@ -227,11 +229,25 @@ async fn launch_of(engine: &Engine, entry: &Entry) -> Result<Option<Launch>> {
     }))
 }
 
-/// Orders launches.  One that cannot be described does not keep the others waiting.
+/// Orders launches.  One that cannot be described does not keep the others waiting, nor one
+/// of somebody who may not use any more what it mounts: that one has failed.
 async fn launch(engine: &Engine, entries: Vec<Arc<Entry>>) -> Result<()> {
     let mut launches = Vec::with_capacity(entries.len());
+    let mut refused = Vec::new();
+    let mut judged: Vec<(Arc<RunInfo>, Option<String>)> = Vec::new();
     let mut failed = None;
     for entry in entries {
+        match judge(engine, &entry, &mut judged).await {
+            Ok(None) => {}
+            Ok(Some(end)) => {
+                refused.push((entry.workload.id, end, Actor::Engine));
+                continue;
+            }
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        }
         match launch_of(engine, &entry).await {
             Ok(launch) => launches.extend(launch),
             Err(error) => failed = Some(error),
@@ -241,7 +257,45 @@ async fn launch(engine: &Engine, entries: Vec<Arc<Entry>>) -> Result<()> {
         let launched = engine.inner.executor.launch(launches).await;
         launched.map_err(crate::Error::internal)?;
     }
+    if !refused.is_empty() {
+        for answer in engine.inner.recorder.record_all(refused, None).await? {
+            // A refusal means that it was stopped meanwhile.
+            let _refused = answer?;
+        }
+    }
     failed.map_or(Ok(()), Err)
+}
+
+/// The end of an attempt that must not begin, if it must not.  Runs are judged once a turn.
+async fn judge(
+    engine: &Engine,
+    entry: &Entry,
+    judged: &mut Vec<(Arc<RunInfo>, Option<String>)>,
+) -> Result<Option<Command>> {
+    let (State::Starting { attempt }, run) = (&entry.workload.state, &entry.run) else {
+        return Ok(None);
+    };
+    let known = judged.iter().find(|(known, _)| Arc::ptr_eq(known, run));
+    let why = match known {
+        _ if run.spec.datastores.is_empty() => return Ok(None),
+        Some((_, why)) => why.clone(),
+        None => {
+            let mut tx = engine.inner.db.read().await?;
+            let why = datastore::refused(&mut tx, run.owner, &run.spec).await?;
+            judged.push((Arc::clone(run), why.clone()));
+            why
+        }
+    };
+    Ok(why.map(|message| Command::Ended {
+        attempt: attempt.number,
+        end: End::Failed {
+            reason: Reason {
+                code: ReasonCode::Start,
+                message,
+                exit_code: None,
+            },
+        },
+    }))
 }
 
 async fn forget(engine: &Engine, over: Vec<(AttemptId, NodeId)>) -> Result<()> {

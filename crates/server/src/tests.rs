@@ -2,6 +2,7 @@
 //! is played by the tests, over HTTP like a real one.
 
 mod access;
+mod again;
 mod artifacts;
 mod audited;
 mod audited_changes;

@@ -12,7 +12,7 @@ use super::key::Key;
 use super::{Error, Notes, Object, Result, staged, team};
 use crate::access::{Caller, Owned};
 use crate::datastore::staging::MODIFIED;
-use crate::datastore::{List, link};
+use crate::datastore::{List, bare_tag, link};
 use crate::{Engine, reference};
 
 /// The MD5 of nothing: what objects without bytes are known by.
@@ -152,7 +152,7 @@ pub(super) fn of_entry(key: String, entry: &Entry, version: DatastoreVersionId) 
         Node::File { blob, size_bytes } => (*size_bytes, blob.to_string(), Where::Stored(*blob)),
         Node::Elsewhere { size_bytes, tag } => {
             let place = Where::Elsewhere(version, entry.path.clone());
-            (*size_bytes, tag.clone(), place)
+            (*size_bytes, bare_tag(tag).to_owned(), place)
         }
         Node::Folder => (0, EMPTY.to_owned(), Where::Nowhere),
         Node::Link { .. } => return None,
@@ -214,4 +214,31 @@ pub(super) fn of_staged(key: String, file: db::staged::File) -> Found {
 /// An experiment that is none: what is looked for among its files is not found.
 fn no_workload() -> WorkloadId {
     WorkloadId::from_parts(Timestamp::from_millis(0), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_server_calls_a_content_has_no_quotes_of_its_own() {
+        for (tag, expected) in [
+            ("\"0123-2\"", "0123-2"),
+            ("W/\"0123\"", "0123"),
+            ("@1700000000000", "@1700000000000"),
+        ] {
+            let entry = Entry {
+                path: "a".to_owned(),
+                mode: 0o644,
+                modified_ms: 0,
+                node: Node::Elsewhere {
+                    size_bytes: 1,
+                    tag: tag.to_owned(),
+                },
+            };
+            let version = DatastoreVersionId::from_parts(Timestamp::from_millis(0), 0);
+            let found = of_entry("k".to_owned(), &entry, version).expect("an object");
+            assert_eq!(found.object.etag, expected);
+        }
+    }
 }

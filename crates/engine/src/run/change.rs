@@ -224,7 +224,7 @@ async fn retry_run(
     let audit = did(engine, caller, run, Action::RetryRun).await?;
     let spec = described(engine, caller, run.id).await?.spec()?;
     let mut tx = engine.inner.db.read().await?;
-    datastore::still_there(&mut tx, &spec).await?;
+    datastore::require_usable(&mut tx, caller, run, &spec).await?;
     drop(tx);
     let command = Command::Retry;
     let changed = each(

@@ -325,6 +325,7 @@ fn dry(
         team: team.name.clone(),
         deleted_by: None,
         cloned_from: None,
+        datastores: vec![],
     };
     let experiments = expansion
         .experiments
@@ -569,6 +570,7 @@ fn publish(
         team: draft.team.name,
         deleted_by: None,
         cloned_from: None,
+        datastores: vec![],
         row,
     };
     Created {

@@ -137,7 +137,7 @@ pub(super) fn found(found: Found, caller: &grid_engine::Caller) -> Result<RunVie
 }
 
 pub(super) fn run_whole(whole: Run) -> Result<RunView> {
-    let spec = whole.spec()?;
+    let spec = whole.spec_now()?;
     Ok(RunView {
         spec: Some(spec),
         ..run(whole)

@@ -40,7 +40,7 @@ async fn begun(world: &World, maker: &Person, name: &str, kind: &str) -> Value {
 }
 
 /// One that can be read.
-async fn ready(world: &World, maker: &Person, name: &str) -> Value {
+pub(super) async fn ready(world: &World, maker: &Person, name: &str) -> Value {
     let made = begun(world, maker, name, "folder").await;
     let path = format!("/datastores/{}/commit", id(&made));
     let parts = json!({ "parts": 1 });

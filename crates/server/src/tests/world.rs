@@ -405,11 +405,15 @@ impl Runner {
 
     /// Says that it has ended well.
     pub(super) async fn end(&mut self, world: &World, attempt: &str) {
+        let end = json!({ "end": "succeeded" });
+        self.end_as(world, attempt, end).await;
+    }
+
+    /// Says how it has ended.
+    pub(super) async fn end_as(&mut self, world: &World, attempt: &str, end: Value) {
         self.have.retain(|(known, _)| known != attempt);
-        self.have.push((
-            attempt.to_owned(),
-            json!({ "phase": "ended", "end": { "end": "succeeded" } }),
-        ));
+        self.have
+            .push((attempt.to_owned(), json!({ "phase": "ended", "end": end })));
         self.sync(world).await;
         self.have.retain(|(known, _)| known != attempt);
     }
