@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use grid_core::blob::BlobId;
 use grid_core::datastore::{SourceKind, State};
-use grid_core::id::{DatastoreVersionId, UserId};
+use grid_core::id::DatastoreVersionId;
 use grid_core::time::Timestamp;
 use grid_manifest::Entry;
 use grid_store::db;
 use grid_store::db::datastore_version::Content;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::filing::Filing;
 use super::whole::WholeLately;
@@ -25,7 +25,7 @@ use super::{NewVersion, copy, elsewhere, http, import, list, staging};
 use crate::Engine;
 use crate::blob::SentLately;
 use crate::error::{Error, Result};
-use crate::receiving::{FETCHED_MAX, Places, Sender};
+use crate::receiving::{FETCHED_MAX, Place, Places, Sender};
 
 /// How long an upload that nobody goes on with is kept.  Higher: halves of data sets take
 /// up room; lower: who comes back after the weekend begins again.
@@ -175,23 +175,16 @@ pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
     tokio::spawn(async move {
         let _done = done;
         let jobs = &engine.inner.datastores;
-        let fetched_for = fetched_for(&engine, id).await;
-        // Nobody closes them.
-        let _fetching = match fetched_for {
-            Some(user) => jobs.fetching.wait(Sender::User(user)).await.ok(),
-            None => None,
-        };
-        let _filing = match fetched_for {
-            Some(_) => None,
-            None => jobs.filing.acquire().await.ok(),
-        };
         loop {
+            // Each time anew: what others wait for comes first.
+            let turn = Turn::take(&engine, id).await;
             // As a task, so that a panic does not leave it in the list.
             let worker = engine.clone();
             let work = tokio::spawn(async move { process(&worker, id).await });
             if let Err(error) = work.await {
                 tracing::error!(version = %id, %error, "filing a datastore version failed");
             }
+            drop(turn);
             let mut open = jobs.lock();
             match open.get_mut(&id) {
                 Some(job) if job.is_wanted_again => job.is_wanted_again = false,
@@ -204,12 +197,38 @@ pub(super) fn start(engine: &Engine, id: DatastoreVersionId) {
     });
 }
 
-/// For whom it is fetched, if it is; what cannot be read is found out by who works on it.
-async fn fetched_for(engine: &Engine, id: DatastoreVersionId) -> Option<UserId> {
+/// That a version may be worked on, until it is dropped.
+struct Turn<'a> {
+    _filing: Option<SemaphorePermit<'a>>,
+    _fetching: Option<Place>,
+}
+
+impl<'a> Turn<'a> {
+    /// Waits for one.  Nobody closes what they come from.
+    async fn take(engine: &'a Engine, id: DatastoreVersionId) -> Self {
+        let jobs = &engine.inner.datastores;
+        let mut turn = Self {
+            _filing: None,
+            _fetching: None,
+        };
+        // What cannot be read is found out by who works on it; and what is over needs no turn.
+        match open(engine, id).await {
+            Some(version) if version.source_kind.is_fetched() => {
+                let user = Sender::User(version.owner);
+                turn._fetching = jobs.fetching.wait(user).await.ok();
+            }
+            Some(_) => turn._filing = jobs.filing.acquire().await.ok(),
+            None => {}
+        }
+        turn
+    }
+}
+
+/// A version that is to be worked on.
+async fn open(engine: &Engine, id: DatastoreVersionId) -> Option<db::datastore_version::Version> {
     let mut tx = engine.inner.db.read().await.ok()?;
     let version = db::datastore_version::by_id(&mut tx, id).await.ok()??;
-    let is_fetched = version.source_kind.is_fetched();
-    is_fetched.then_some(version.owner)
+    (version.state == State::Processing).then_some(version)
 }
 
 /// That somebody works on a version which no job does; over when it is dropped.
@@ -296,7 +315,10 @@ async fn look(engine: &Engine) -> Result<()> {
     let stale = db::datastore_version::list_open(&mut tx, State::Uploading, old, STEP).await?;
     drop(tx);
     for version in left {
-        start(engine, version.id);
+        // Whoever works on one, or waits for a turn, sees it as it is.
+        if !engine.inner.datastores.lock().contains_key(&version.id) {
+            start(engine, version.id);
+        }
     }
     give_up_streams(engine, now.plus_millis(-STREAM_LIFE_MS)).await?;
     for version in stale {
