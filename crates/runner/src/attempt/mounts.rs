@@ -61,6 +61,20 @@ pub(super) fn with_names(mounts: &[Mounted]) -> Vec<Mounted> {
     all
 }
 
+/// Why a datastore cannot be mounted where it is wanted on this machine: over what it keeps
+/// below `own` for experiments, their work folders and environments.
+pub(super) fn obstacle(mounts: &[Mounted], own: &Path) -> Option<String> {
+    let is_in_the_way = |to: &&PathBuf| own.starts_with(to) || to.starts_with(own);
+    let mut places = mounts.iter().map(|mount| &mount.to);
+    let place = places.find(is_in_the_way)?;
+    Some(format!(
+        "no datastore can be mounted at {} on this machine, which has the folders of experiments \
+         at {}: choose another place with --datastore_mount_dir",
+        place.display(),
+        own.display()
+    ))
+}
+
 /// Makes the links.
 pub(super) fn link(attempt: &Attempt, prepared: &Prepared) -> io::Result<()> {
     let links = links(attempt);
@@ -90,6 +104,24 @@ mod tests {
         let mounts: Vec<Mounted> = wanted.iter().map(mounted).collect();
         let all = with_names(&mounts);
         all.iter().map(|one| one.to.display().to_string()).collect()
+    }
+
+    #[test]
+    fn what_would_cover_the_work_folder_is_told_by_its_name() {
+        let at = |to: &str| {
+            let mounted = Mounted {
+                from: PathBuf::from("/cache"),
+                to: PathBuf::from(to),
+            };
+            obstacle(&[mounted], Path::new("/home/ada/.grid/runner"))
+        };
+        for place in ["/home", "/home/ada", "/home/ada/.grid/runner/attempts/1"] {
+            let told = at(place).expect("told");
+            assert!(told.contains(&format!("mounted at {place} on")), "{told}");
+        }
+        for place in ["/datastores/cats", "/home/ada/data", "/home/ad"] {
+            assert_eq!(at(place), None);
+        }
     }
 
     #[test]

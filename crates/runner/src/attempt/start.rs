@@ -75,6 +75,11 @@ pub(crate) async fn start(
     make_folders(context, attempt).map_err(folders)?;
     if is_linked(context, prepared) {
         mounts::link(attempt, prepared).map_err(folders)?;
+    } else if let Some(why) = own_folder(context)
+        .ok()
+        .and_then(|own| mounts::obstacle(&prepared.mounts, &own))
+    {
+        return Err(cannot(why));
     }
     let actions = &attempt.launch.spec.actions;
     if !actions.on_experiment_end.is_empty() || prepared.container.is_some() {
@@ -153,6 +158,12 @@ fn environment(
         );
     }
     all
+}
+
+/// The folder of this runner, as it really is.
+fn own_folder(context: &Context) -> io::Result<PathBuf> {
+    let attempts = context.folder.attempts();
+    fs::canonicalize(attempts.parent().unwrap_or(&attempts))
 }
 
 /// Whether datastores are not where they are asked for, but linked beside the work folder.
