@@ -1,6 +1,7 @@
 //! Archives as they come: whole, damaged, cut, and made to do harm.
 
 mod made;
+mod zipped;
 
 use std::io::Write as _;
 use std::path::Path;

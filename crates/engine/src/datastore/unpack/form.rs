@@ -101,6 +101,13 @@ pub(super) fn broken(error: io::Error) -> Fault {
 
 /// The same of one of its entries.
 pub(super) fn broken_at(name: &[u8], error: &io::Error) -> Fault {
+    use zip::result::ZipError as E;
+    // Of some entries of a zip it is seen only when they are read that they are not damaged, but
+    // packed in another way.
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(inner @ (E::CompressionMethodNotSupported(_) | E::UnsupportedArchive(_))) = inner {
+        return broken_zip(Some(name), inner.clone());
+    }
     Fault::from_reading(&format!("the archive, at '{}',", shown(name)), error)
 }
 
@@ -160,7 +167,6 @@ pub(super) fn broken_zip(name: Option<&[u8]>, error: zip::result::ZipError) -> F
         }
         (E::CompressionMethodNotSupported(method), _) => {
             let way = match method {
-                9 => "Deflate64".to_owned(),
                 12 => "bzip2".to_owned(),
                 14 => "LZMA".to_owned(),
                 95 => "xz".to_owned(),
@@ -168,8 +174,9 @@ pub(super) fn broken_zip(name: Option<&[u8]>, error: zip::result::ZipError) -> F
                 other => format!("way {other}"),
             };
             Fault::Data(format!(
-                "{at} is packed by {way}, which is not taken apart: pack it with Deflate, as `zip` \
-                 does by itself"
+                "{at} is packed by {way}, which is not taken apart: stored, Deflate, Deflate64 and \
+                 zstd are; pack it with Deflate, as `zip` does by itself, or unpack it, and create \
+                 the datastore from the folder"
             ))
         }
         (E::UnsupportedArchive(why), _) => Fault::Data(format!(

@@ -6,6 +6,8 @@
 //! what stands before the list, that piece, and an end that fits it.  A list of any length
 //! takes the memory of one piece.
 
+mod time;
+
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
@@ -77,7 +79,7 @@ fn one<R: Read + Seek>(
     let head = Head {
         name: &name,
         mode: mode.unwrap_or(0o644) & 0o777,
-        modified_ms: entry.last_modified().map_or(0, time),
+        modified_ms: time::modified_ms(&entry),
     };
     if entry.is_dir() {
         sink.folder(&head)
@@ -93,20 +95,6 @@ fn one<R: Read + Seek>(
         let size = entry.size();
         sink.file(&head, size, &mut entry)
     }
-}
-
-/// Times in a zip have no zone; they are taken for UTC.
-fn time(time: zip::DateTime) -> i64 {
-    let text = format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        time.year(),
-        time.month(),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second().min(59)
-    );
-    grid_core::time::Timestamp::parse(&text).map_or(0, grid_core::time::Timestamp::as_millis)
 }
 
 /// Where the list of a zip is.

@@ -199,10 +199,13 @@ mod tests {
 
     #[test]
     fn anything_may_stand_in_a_value() {
-        let records =
-            Records::parse(b"16 path=a\nb=c d\n12 size=4096\n25 SCHILY.xattr.user=\n\n\n")
-                .expect("read");
+        let text = b"24 SCHILY.xattr.user=\n\n\n16 path=a\nb=c d\n13 size=4096\n";
+        let records = Records::parse(text).expect("read");
         assert_eq!(records.path.as_deref(), Some(&b"a\nb=c d"[..]));
-        assert_eq!(records.size, None);
+        assert_eq!(records.size, Some(4_096));
+        for cut in 1..text.len() {
+            let is_whole = [24, 40].contains(&cut);
+            assert_eq!(Records::parse(&text[..cut]).is_ok(), is_whole, "{cut}");
+        }
     }
 }
