@@ -1,5 +1,6 @@
 //! What must survive: kills at any moment, and scripts that behave badly.
 
+use grid_e2e::common::Dice;
 use grid_e2e::{Server, processes_of, signal, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -334,6 +335,51 @@ fn a_disk_that_is_nearly_full_is_told_of() {
     });
     server.grid("ada", &["stop", "run", "fill"]).ok();
     server.finished("fill");
+    drop(server);
+}
+
+#[test]
+fn a_disk_that_is_really_full_is_made_free_again() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut server = Server::start(&[]);
+    server.stop();
+    server.kill_runner();
+    let small = Small::mount(&server.data(), "48m");
+    server.up();
+    let mut dice = Dice(42);
+    let bytes = |dice: &mut Dice, len: usize| -> Vec<u8> {
+        let words = (0..len / 8).flat_map(|_| dice.below(u64::MAX).to_le_bytes());
+        words.collect()
+    };
+    std::fs::write(server.work().join("some"), bytes(&mut dice, 12 << 20)).expect("written");
+    server.grid("ada", &["datastore", "create", "some"]).ok();
+    server.grid("ada", &["datastore", "delete", "some:1"]).ok();
+    std::fs::write(server.work().join("much"), bytes(&mut dice, 60 << 20)).expect("written");
+    server
+        .grid("ada", &["datastore", "create", "much"])
+        .fails(1);
+    // To the last byte.
+    let mut filler = std::fs::File::create(server.data().join("tmp/filler")).expect("made");
+    while std::io::Write::write(&mut filler, &[1; 4_096]).is_ok_and(|written| written > 0) {}
+    server.kill();
+    server.kill_runner();
+    assert_eq!(small.free(), 0);
+    let data = server.data();
+    let data = data.to_str().expect("UTF-8");
+    let collect = ["server", "collect", "--trash", "--now", "--data", data];
+    let said = server.grid("ada", &collect).ok();
+    assert!(said.contains("the disk is nearly full"), "{said}");
+    assert!(small.free() > 10 << 20, "{said}: {}", small.free());
+    std::fs::remove_file(server.data().join("tmp/filler")).expect("removed");
+    server.up();
+    server.doctor();
+    let reserve = std::fs::metadata(server.data().join("reserve"));
+    assert!(
+        reserve.is_ok_and(|found| found.len() > 0),
+        "laid aside again"
+    );
     drop(server);
 }
 
