@@ -215,6 +215,8 @@ async fn store_artifacts(engine: &Engine, rows: &[db::artifact::Artifact]) -> Re
             "the bytes {missing} of an artifact are not stored yet"
         )));
     }
+    // Once it is told that they are kept, the runner may delete its own.
+    engine.inner.blobs.sync().await?;
     let mut tx = engine.inner.db.write().await?;
     db::artifact::put_many(&mut tx, rows).await?;
     tx.commit().await?;

@@ -76,6 +76,8 @@ async fn take(
         return Ok(Outcome::Taken(known.id));
     }
     let id = store(engine, manifest).await?;
+    // Whoever loses power finds either no snapshot, or one that is whole.
+    engine.inner.blobs.sync().await?;
     let now = engine.inner.clock.now();
     let snapshot = db::snapshot::Snapshot {
         id: SnapshotId::from_parts(now, engine.inner.clock.entropy()),

@@ -7,6 +7,7 @@ mod fetching;
 mod lists;
 mod lost;
 mod privacy;
+mod recipes;
 mod refusals;
 mod running;
 mod staging;

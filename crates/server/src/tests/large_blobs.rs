@@ -154,6 +154,38 @@ async fn recipes_that_are_none_are_refused() {
     }
 }
 
+/// What one user announces cannot keep another's file from being whole.
+#[tokio::test]
+async fn a_recipe_of_a_small_file_blocks_nobody() {
+    let world = World::new().await;
+    let (ada, bob) = (world.ada.clone(), world.user("bob").await);
+    let zeros = |len: usize| Bytes::from(vec![0; len]);
+    let named = |bytes: &Bytes| (grid_chunk::id_of(bytes), bytes.clone());
+    let (half, small) = (zeros(128 << 10), zeros(256 << 10));
+    let repeat = |chunk: &Bytes, times: u32| {
+        let mut builder = Builder::new();
+        builder.push(grid_chunk::id_of(chunk), chunk.len() as u32, times);
+        let id = grid_chunk::id_of(&chunk.repeat(times as usize));
+        Cut {
+            id,
+            chunks: vec![named(chunk)],
+            recipe: BlobRecipe::new(id, &builder.finish().0),
+        }
+    };
+    let trap = repeat(&half, 2);
+    assert_eq!(trap.id, grid_chunk::id_of(&small));
+    send(&world, &bob, &trap, &[named(&half).0.to_string()]).await;
+    let body = json!({ "recipes": [trap.recipe] });
+    let refused = world.post(&bob, "/blobs/recipes", &body).await;
+    let said = refused.refused(400);
+    assert!(said.contains("sent as it is"), "{said}");
+    let file = repeat(&small, 3);
+    let missing = missing_of(&announce(&world, &ada, &file).await);
+    assert_eq!(send(&world, &ada, &file, &missing).await, 1);
+    let answer = announce(&world, &ada, &file).await;
+    assert_eq!(answer, json!({ "stored": [file.id.to_string()] }));
+}
+
 #[tokio::test]
 async fn a_runner_may_send_a_file_of_which_it_knows_the_length_only() {
     let world = World::new().await;
