@@ -572,8 +572,11 @@ mod tests {
         let left = tidy(&blobs, &shelf, &HashSet::new()).expect("tidied");
         assert!(new.exists() && !cut.exists());
         assert_eq!(left, "one".len() as u64 + "three!".len() as u64);
+        // Whatever goes has lost its name before anything of it is removed.
+        let aside = put_aside(&shelf, "new").expect("put aside");
+        assert!(!new.exists() && aside.join("b").exists());
         let left = tidy(&blobs, &shelf, &used).expect("tidied");
-        assert!(!new.exists());
+        assert!(!aside.exists());
         assert_eq!((left, files(&blobs).count()), (0, 0));
     }
 }

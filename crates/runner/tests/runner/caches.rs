@@ -45,7 +45,8 @@ async fn until_noted(rig: &Rig, part: &str) -> PathBuf {
     let (things, notes) = (cache(rig, part), cache(rig, &format!("{part}.noted")));
     rig.until("it is on the disk", |_| {
         let names = fs::read_dir(&things).expect("there").flatten();
-        let mut names = names.filter(|name| !name.path().ends_with(".new"));
+        let mut names =
+            names.filter(|name| name.path().extension().is_none_or(|kind| kind != "new"));
         names.all(|name| notes.join(name.file_name()).exists())
     })
     .await;
@@ -178,4 +179,20 @@ async fn code_that_was_not_on_the_disk_is_fetched_again() {
     }
     rig.start_runner();
     assert_eq!(again(&mut rig, attempt).await, "lib\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_that_was_not_on_the_disk_is_built_again() {
+    let mut rig = Rig::new(json!({})).await;
+    let mut launch = rig.with_code(&["sh", "-c", "cat built"], &[("x", 0o644, b"")]);
+    launch.spec.actions.on_build = vec!["echo yes >built".to_owned()];
+    let attempt = rig.launch(launch);
+    assert_eq!(rig.end_in_words(attempt).await, "Succeeded");
+    assert_eq!(rig.text(attempt), "yes\n");
+    until_noted(&rig, "envs").await;
+    let built = files(&cache(&rig, "envs"));
+    let built = built.iter().find(|path| path.ends_with("tree/built"));
+    empty(built.expect("it was built"));
+    lose_power(&mut rig, &["envs"]).await;
+    assert_eq!(again(&mut rig, attempt).await, "yes\n");
 }

@@ -80,7 +80,7 @@ impl Environments {
                     environment = name,
                     "this machine went down before an environment was on its disk: it is built again"
                 );
-                forget_build(&folder.join(name))?;
+                folder::remove_all(&folder.join(name))?;
             }
             shelf.settled()?;
         }
@@ -315,14 +315,6 @@ fn is_complete(env: &Path) -> bool {
 )]
 fn now() -> SystemTime {
     SystemTime::now()
-}
-
-/// What was built counts for nothing: the next build begins with an empty folder.
-fn forget_build(env: &Path) -> io::Result<()> {
-    for mark in ["complete", "built", "builder"] {
-        folder::remove_all(&env.join(mark))?;
-    }
-    Ok(())
 }
 
 /// Notes that an environment is used.
