@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use grid_core::access::Action;
 use grid_core::cluster::Need;
 use grid_core::id::{RunId, WorkloadId};
 use grid_core::name::{RunName, generate_run_name};
@@ -241,7 +242,9 @@ async fn known(
             "this idempotency key was used for another request; use a new one",
         ));
     }
-    let Some(row) = db::run::by_id(&mut tx, done.run).await? else {
+    let row = db::run::by_id(&mut tx, done.run).await?;
+    // Who left its team since is told what anybody is who asks for a new one.
+    let Some(row) = row.filter(|row| caller.sees(row, Action::SeeRun)) else {
         return Ok(None);
     };
     let limit = u32::try_from(SHOWN_MAX).unwrap_or(u32::MAX);

@@ -15,6 +15,7 @@ on_both!(
     who_left_a_team_gets_no_more_of_its_data,
     who_retries_for_another_needs_the_right_and_so_do_they,
     a_run_shows_what_its_data_is_called_now,
+    what_was_made_before_with_a_key_is_told_to_members_only,
 );
 
 /// Longest that something is waited for.
@@ -175,4 +176,33 @@ async fn a_run_shows_what_its_data_is_called_now(world: World) {
         text.contains("grid datastore restore ada:tigers:1"),
         "{text}"
     );
+    let emptied = grid_engine::trash::empty_now(&world.app.engine).await;
+    emptied.expect("emptied");
+    assert_eq!(mounts(&bob, "before").await, "ada:cats:1 (deleted)");
+    let retry = world.post(&bob, "/runs/before/retry", &json!({})).await;
+    let text = retry.refused(404);
+    assert!(text.contains("no datastore 'ada:cats:1'"), "{text}");
+}
+
+async fn what_was_made_before_with_a_key_is_told_to_members_only(world: World) {
+    let (bob, _) = lab(&world).await;
+    let mut run = new_run("once", &[]);
+    run["team"] = json!("lab");
+    let body = run.to_string();
+    let ask = async || {
+        let request = bob
+            .request(axum::http::Method::POST, "/runs")
+            .header("content-type", "application/json")
+            .header("idempotency-key", "k1");
+        let request = request.body(axum::body::Body::from(body.clone()));
+        world.answer(request.expect("a request")).await
+    };
+    let made = ask().await.ok();
+    assert_eq!(made["run"]["id"], ask().await.ok()["run"]["id"]);
+    world
+        .delete(&world.ada, "/teams/lab/members/bob")
+        .await
+        .ok();
+    let text = ask().await.refused(404);
+    assert!(text.contains("no team 'lab' of yours"), "{text}");
 }
