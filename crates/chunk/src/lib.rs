@@ -11,7 +11,8 @@
 //!   hashed ([`Whole`]) or sent ([`sparse`]) byte by byte.
 //!
 //! A store must not believe that others cut where it would: it checks what a chunk and
-//! the whole are by their hashes, and accepts any cut up to [`CHUNK_BYTES_MAX`].
+//! the whole are by their hashes, and accepts any cut up to [`CHUNK_BYTES_MAX`], but only
+//! repeats of what has at least [`CHUNK_BYTES_MIN`].
 
 mod chunker;
 mod gear;

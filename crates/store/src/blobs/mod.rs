@@ -13,9 +13,9 @@
 //!   that whoever is about to refer to it can do so.
 //!
 //! Recipes, and all that they are made of, are forced to the disk before they count, so
-//! that large blobs also survive a loss of power.  Small ones are forced only on request
-//! ([`Settings`]): a blob that a loss of power took is found by its hash, and said to be
-//! missing.
+//! that large blobs also survive a loss of power.  Small ones are so when whoever is about to
+//! refer to them asks for it, once for all of them ([`Blobs::sync`]); a blob that a loss of
+//! power took before is found by its hash, and said to be missing.
 //!
 //! What is stored is in files of a folder, or in a bucket ([`bucket`]).  The server process
 //! is the only writer of either.

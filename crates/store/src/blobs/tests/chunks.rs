@@ -1,5 +1,7 @@
 //! Large blobs share what they have in common.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, TryStreamExt};
 use grid_chunk::{Builder, Chunker, PAGE_ENTRIES_MAX, Page};
 
@@ -373,7 +375,7 @@ async fn who_does_not_wait_any_more_has_nothing_hashed() {
     let told = tokio::time::timeout(Duration::from_millis(50), asked).await;
     assert!(told.is_err(), "{told:?}");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while std::sync::Arc::strong_count(&blobs.inner) > 1 {
+    while Arc::strong_count(&blobs.inner) > 1 {
         assert!(tokio::time::Instant::now() < deadline, "it goes on");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
