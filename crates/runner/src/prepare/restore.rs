@@ -105,8 +105,11 @@ fn put(attempt: &Attempt, blobs: &Path, views: Vec<ArtifactView>) -> io::Result<
             fs::copy(&from, &to).map(drop)?;
         }
         fs::set_permissions(&to, fs::Permissions::from_mode((view.mode & 0o777) | 0o600))?;
-        let modified =
-            SystemTime::UNIX_EPOCH + Duration::from_millis(view.modified_ms.max(0).unsigned_abs());
+        let since = Duration::from_millis(view.modified_ms.unsigned_abs());
+        let modified = match view.modified_ms < 0 {
+            true => SystemTime::UNIX_EPOCH - since,
+            false => SystemTime::UNIX_EPOCH + since,
+        };
         File::options()
             .write(true)
             .open(&to)?

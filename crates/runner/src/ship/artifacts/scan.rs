@@ -34,7 +34,7 @@ impl Signature {
     }
 
     pub(crate) fn modified_ms(&self) -> i64 {
-        i64::try_from(self.modified_ns / 1_000_000).unwrap_or(0)
+        i64::try_from(self.modified_ns.div_euclid(1_000_000)).unwrap_or(0)
     }
 }
 
