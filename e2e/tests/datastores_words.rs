@@ -6,9 +6,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use grid_e2e::common::{large, vision};
-use grid_e2e::{Ran, Server};
+use grid_e2e::{Ran, Server, now};
 
 fn team() -> Server {
     let server = Server::start(&[]);
@@ -81,6 +82,29 @@ fn what_is_new_is_counted_also_under_another_name() {
     assert_eq!(new, Some(bytes.len() as u64 + 5), "{made}");
     let made = grid(&server, "ada", line).json();
     assert_eq!(made["datastore"]["new_bytes"], 0, "{made}");
+}
+
+#[test]
+fn what_is_new_is_counted_also_when_a_file_changes_meanwhile() {
+    let server = Server::start(&[]);
+    let busy = large().repeat(8);
+    let folder = data(&server, "cats", &[("large", &large()), ("z", &busy)]);
+    let mut child = server
+        .command("ada", &["-o", "json", "datastore", "create", "cats"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("grid starts");
+    // For a while, in which it is read and read again.
+    let until = now() + Duration::from_millis(900);
+    let mut seconds = 1_000_000_000;
+    while now() < until && child.try_wait().expect("a child").is_none() {
+        seconds += 1;
+        touch(&folder.join("z"), seconds);
+    }
+    let made = Ran::of(&child.wait_with_output().expect("ended")).json();
+    let new = made["datastore"]["new_bytes"].as_u64().expect("a number");
+    assert!(new >= large().len() as u64, "{made}");
 }
 
 #[test]

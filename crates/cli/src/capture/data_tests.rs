@@ -321,3 +321,21 @@ async fn what_changes_while_it_is_read_is_said() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_path_that_is_too_long_is_no_matter_of_permissions() -> Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
+    let tree = tempfile::tempdir()?;
+    let name = "n".repeat(200);
+    let mut folder = openat(CWD, tree.path(), OFlags::DIRECTORY, Mode::empty())?;
+    // The system takes paths of up to 4,096 bytes.
+    for _ in 0..22 {
+        mkdirat(&folder, &name, Mode::RWXU)?;
+        folder = openat(&folder, &name, OFlags::DIRECTORY, Mode::empty())?;
+    }
+    let error = walked(tree.path()).map(drop).expect_err("it is too long");
+    let hint = crate::error::Report::of(&error).hint.unwrap_or_default();
+    assert!(hint.contains("shorter names"), "{hint}: {error:#}");
+    Ok(())
+}

@@ -180,7 +180,7 @@ fn what_is_there_and_right_is_not_fetched_again() {
         .flatten()
         .map(|a| &a["status"])
         .collect();
-    assert_eq!(status, ["unchanged", "downloaded"]);
+    assert_eq!(status, ["unchanged", "replaced"]);
     assert_eq!(files(&fake.work().join("d"))[1].1, "beta");
 }
 

@@ -59,6 +59,13 @@ const REFUSED: &[(&str, &str, &str, u16, &str)] = &[
     ("GET", "/experiments/here-exp9", "", 404, "here-exp9"),
     (
         "GET",
+        "/datastores/cats:1/files/..%2fa",
+        "",
+        400,
+        "'../a' is not the path of a file in a version",
+    ),
+    (
+        "GET",
         "/experiments/here-exp0/logs?tail=1&cursor=1:0",
         "",
         400,
