@@ -114,10 +114,10 @@ pub(super) async fn blob_missing(
 /// Make large blobs of chunks that were sent
 ///
 /// A blob of more than 256 KiB is cut into chunks of at most that by whoever sends it; the
-/// chunks are sent like blobs, and a blob of no more than that as it is. One that comes several
-/// times in a row has at least 32 KiB. A blob counts once all its chunks are here and were found
-/// to have its hash together. Until then the answer names chunks that have to be sent; asking
-/// again is harmless.
+/// chunks are sent like blobs, and a blob of no more than that as it is. A chunk that comes
+/// several times in a row has at least 32 KiB. A blob counts once all its chunks are here and
+/// were found to have its hash together. Until then the answer names chunks that have to be
+/// sent; asking again is harmless.
 #[utoipa::path(post, path = "/blobs/recipes", tag = "code", request_body = BlobRecipes,
     responses((status = 200, body = BlobRecipesAnswer)))]
 pub(super) async fn blob_recipes(
