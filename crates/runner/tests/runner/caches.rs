@@ -196,3 +196,55 @@ async fn an_environment_that_was_not_on_the_disk_is_built_again() {
     lose_power(&mut rig, &["envs"]).await;
     assert_eq!(again(&mut rig, attempt).await, "yes\n");
 }
+
+/// The files of one of several versions, most of which all of them have.
+fn many(version: usize) -> Vec<(String, String)> {
+    let content = |number: usize| match number % 4 {
+        0 => format!("{number} of version {version}\n"),
+        _ => format!("{number} of all\n"),
+    };
+    let names = (0..200).map(|number| (format!("{}/{number:03}", number / 50), content(number)));
+    names.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mounted_data_is_whole_while_versions_come_and_go_and_the_runner_is_killed() {
+    const VERSIONS: usize = 6;
+    const ROUNDS: usize = 12;
+    // There is never room for what nobody uses.
+    let mut rig = Rig::new(json!({"data_cache_bytes": 1, "cpus": 3})).await;
+    let mut launches = Vec::new();
+    for version in 0..VERSIONS {
+        let files = many(version);
+        let files: Vec<(&str, u32, &[u8])> = files
+            .iter()
+            .map(|(path, text)| (path.as_str(), 0o644, text.as_bytes()))
+            .collect();
+        launches.push(rig.with_data("cat $GRID_DATASTORES/data/*/*", &files));
+    }
+    let mut all = Vec::new();
+    for round in 0..ROUNDS {
+        for step in 0..5 {
+            let version = (round * 7 + step * step) % VERSIONS;
+            let fresh = rig.order(&["true"]);
+            let launch = grid_api::runner::Launch {
+                attempt: fresh.attempt,
+                workload: fresh.workload,
+                experiment: fresh.experiment,
+                ..launches[version].clone()
+            };
+            all.push((version, rig.launch(launch)));
+        }
+        // Sooner or later in what it does.
+        let wanted = all.len() - 5 + round % 5;
+        rig.until("some have ended", |fake| fake.n_ended() >= wanted)
+            .await;
+        rig.kill_runner();
+        rig.start_runner();
+    }
+    for (version, attempt) in all {
+        assert_eq!(rig.end_in_words(attempt).await, "Succeeded");
+        let expected: String = many(version).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(without_notes(&rig.text(attempt)), expected);
+    }
+}
