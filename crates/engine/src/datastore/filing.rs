@@ -46,7 +46,7 @@ impl Filing {
         let (builder, blocks) = cut
             .await
             .map_err(|error| Fault::Ours(Error::internal(error)))?
-            .map_err(|error| Fault::Data(error.to_string()))?;
+            .map_err(|error| refused(&error))?;
         self.builder = builder;
         for block in blocks {
             self.store(block).await?;
@@ -69,7 +69,7 @@ impl Filing {
             },
         };
         let joined = self.builder.join(&named, Check::parse(&block.tail));
-        match joined.map_err(|error| Fault::Data(error.to_string()))? {
+        match joined.map_err(|error| refused(&error))? {
             Some(before) => {
                 for block in before {
                     self.store(block).await?;
@@ -104,4 +104,11 @@ impl Filing {
             new_bytes,
         })
     }
+}
+
+/// What is said of a list that is none.  There are paths in it, and in those anything, which must
+/// do nothing to a terminal or a log.
+fn refused(error: &grid_manifest::Error) -> Fault {
+    let words = error.to_string();
+    Fault::Data(words.replace(char::is_control, "\u{fffd}"))
 }

@@ -28,14 +28,13 @@ const PAGE_HEAD_BYTES: usize = 512;
 
 impl Form {
     pub(super) fn of(head: &[u8]) -> Self {
-        let is_empty_tar = head.len() >= 512 && head[..512].iter().all(|byte| *byte == 0);
         if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
             Self::Zip
         } else if head.starts_with(&[0x1f, 0x8b]) {
             Self::Gzip
         } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
             Self::Zstd
-        } else if head.get(257..262) == Some(b"ustar") || is_empty_tar {
+        } else if head.get(257..262) == Some(b"ustar") || begins_tar(head) {
             Self::Tar
         } else {
             Self::Unknown

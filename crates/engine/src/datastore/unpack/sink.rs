@@ -199,7 +199,8 @@ impl<'a> Sink<'a> {
     /// The path of an entry that is no folder; `None` when it is refused.
     fn path_below(&mut self, name: &[u8]) -> Result<Option<Box<str>>, Fault> {
         let refused = (self.refused.len(), self.refused_more);
-        let path = self.path(name)?;
+        let is_folder = name.ends_with(b"/.");
+        let path = self.path(name)?.filter(|_| !is_folder);
         if path.is_none() && refused == (self.refused.len(), self.refused_more) {
             self.refuse(name, "no name for something that is no folder");
         }

@@ -244,6 +244,24 @@ async fn names_in_a_tar_are_what_tar_takes_them_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_in_words_does_nothing_to_a_terminal() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = world(dir.path()).await;
+    let below = [file("\u{1b}[2J", b"1"), file("\u{1b}[2J/x", b"1"), end()].concat();
+    let out = [entry("x", tar::EntryType::Symlink, b"", "/\u{1b}"), end()].concat();
+    let before = [entry("x", tar::EntryType::Link, b"", "\u{1b}"), end()].concat();
+    for (archive, expected) in [
+        (below, "which is no folder"),
+        (out, r"leads out, to /\u{1b}"),
+        (before, r"a link to '\u{1b}', which does not come before it"),
+    ] {
+        let said = taken(&world, archive).await.expect_err(expected);
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(!said.contains(char::is_control), "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_no_name_is_refused_unless_it_is_the_top() {
     let dir = tempfile::tempdir().expect("a folder");
     let world = world(dir.path()).await;
@@ -251,7 +269,7 @@ async fn what_has_no_name_is_refused_unless_it_is_the_top() {
     let old = entry("d/", tar::EntryType::Regular, b"", "");
     let whole = [top.clone(), old, file("./x", b"1"), end()].concat();
     assert_eq!(taken(&world, whole).await, Ok(1));
-    for name in [".", "", "./."] {
+    for name in [".", "", "./.", "d/."] {
         for kind in [tar::EntryType::Regular, tar::EntryType::Symlink] {
             let archive = [top.clone(), entry(name, kind, b"", "x"), end()].concat();
             let said = taken(&world, archive).await.expect_err("refused");
