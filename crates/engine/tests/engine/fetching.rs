@@ -1,5 +1,8 @@
 //! Sources that are fetched: whoever has slow ones keeps nobody else waiting.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use grid_core::datastore::{SourceKind, State};
@@ -17,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// More slow sources than are fetched at a time for anybody.
 const SLOW: usize = 12;
 
+/// What is fetched of one user at a time, and how often each is tried until it is left for later.
+const AT_ONCE: usize = 4;
+const TRIES: usize = 3;
+
 /// A tar of one file.
 fn archive() -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
@@ -29,11 +36,24 @@ fn archive() -> Vec<u8> {
     tar.into_inner().expect("ended")
 }
 
-/// Answers with the archive; from `/slow` on a byte now and then.
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+/// How often a web server said that it is busy; with that, when it was first asked for else.
+#[derive(Debug, Default)]
+struct Busy {
+    said: AtomicUsize,
+    said_before: OnceLock<usize>,
+}
+
+/// Answers with the archive; from `/slow` on a byte now and then, and from `/busy` on not now.
+async fn answer(mut stream: TcpStream, busy: Arc<Busy>) -> std::io::Result<()> {
     let mut head = vec![0; 4_096];
     let length = stream.read(&mut head).await?;
     let is_slow = head[..length].starts_with(b"GET /slow");
+    if head[..length].starts_with(b"GET /busy") {
+        busy.said.fetch_add(1, Ordering::SeqCst);
+        let said = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        return stream.write_all(said).await;
+    }
+    let _ = busy.said_before.set(busy.said.load(Ordering::SeqCst));
     let body = archive();
     let said = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -50,15 +70,17 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     stream.write_all(&body).await
 }
 
-async fn web() -> String {
+async fn web() -> (String, Arc<Busy>) {
+    let busy = Arc::new(Busy::default());
+    let shared = Arc::clone(&busy);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream));
+            tokio::spawn(answer(stream, Arc::clone(&shared)));
         }
     });
-    format!("http://{address}")
+    (format!("http://{address}"), busy)
 }
 
 async fn begin(world: &World, caller: &Caller, source: String, name: &str) -> String {
@@ -74,35 +96,64 @@ async fn begin(world: &World, caller: &Caller, source: String, name: &str) -> St
     begun.expect("begun").row.id.to_string()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn slow_sources_of_one_user_keep_nobody_else_waiting() {
+async fn world(dir: &Path) -> World {
     // As the program does at its start.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let dir = tempfile::tempdir().expect("a folder");
-    std::fs::create_dir_all(dir.path().join("tmp")).expect("a folder");
-    let world = World::new(dir.path()).await;
+    std::fs::create_dir_all(dir.join("tmp")).expect("a folder");
+    let world = World::new(dir).await;
     world.engine.fetch_private(true);
+    world
+}
+
+/// Waits for a version to be available.
+async fn comes(world: &World, caller: &Caller, id: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let got = datastore::get(&world.engine, caller, id).await;
+        let row = got.expect("theirs").row;
+        if row.state == State::Available {
+            return;
+        }
+        assert_eq!(row.state, State::Processing, "{:?}", row.message);
+        assert!(Instant::now() < deadline, "it waits for something else");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_sources_of_one_user_keep_nobody_else_waiting() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = world(dir.path()).await;
     let (bob, _) = world.user("bob").await;
-    let url = web().await;
+    let (url, _) = web().await;
     let mut slow = Vec::new();
     for number in 0..SLOW {
         let source = format!("{url}/slow/{number}.tar");
         slow.push(begin(&world, &world.ada, source, &format!("slow-{number}")).await);
     }
     let quick = begin(&world, &bob, format!("{url}/quick.tar"), "quick").await;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let got = datastore::get(&world.engine, &bob, &quick).await;
-        let row = got.expect("his").row;
-        if row.state == State::Available {
-            break;
-        }
-        assert_eq!(row.state, State::Processing, "{:?}", row.message);
-        assert!(Instant::now() < deadline, "it waits for somebody else's");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    comes(&world, &bob, &quick).await;
     for id in slow {
         let got = datastore::get(&world.engine, &world.ada, &id).await;
         assert_eq!(got.expect("hers").row.state, State::Processing);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_that_are_left_for_later_let_others_go_first() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let world = world(dir.path()).await;
+    let (url, busy) = web().await;
+    for number in 0..AT_ONCE {
+        let source = format!("{url}/busy/{number}.tar");
+        begin(&world, &world.ada, source, &format!("busy-{number}")).await;
+    }
+    let quick = begin(&world, &world.ada, format!("{url}/quick.tar"), "quick").await;
+    // It looks at once for what was left over, and finds those that are worked on.
+    let looking = world.engine.clone();
+    let looking = tokio::spawn(async move { looking.keep_datastores().await });
+    comes(&world, &world.ada, &quick).await;
+    looking.abort();
+    let said = *busy.said_before.get().expect("it was asked for");
+    assert!(said <= AT_ONCE * TRIES, "{said}");
 }
