@@ -214,7 +214,10 @@ impl<R: Read> Tape<R> {
         }
         Ok(match kind {
             // As it was before there was a kind for folders.
-            _ if is_file && name.ends_with(b"/") => Kind::Folder,
+            _ if is_file && name.ends_with(b"/") => match size {
+                0 => Kind::Folder,
+                _ => Kind::Other("a folder that has bytes"),
+            },
             _ if is_file => Kind::File,
             b'S' => Kind::Sparse(self.pieces(block, size)?),
             b'5' | b'D' => Kind::Folder,

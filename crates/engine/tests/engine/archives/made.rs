@@ -126,9 +126,9 @@ async fn a_damaged_map_of_holes_is_refused_and_names_the_file() {
     let first = [&ONE[..], &[NAME, SIZE]].concat();
     let mapped = |map| [NAME, SIZE, ("GNU.sparse.map", map)];
     for whole in [
-        with_holes("1\n512\n512\n", &first),
         with_holes("2\n512\n512\n4096\n0\n", &first),
-        with_holes("", &mapped("512,512")),
+        with_holes("3\n0\n0\n512\n512\n4096\n0\n", &first),
+        with_holes("", &mapped("512,512,4096,0")),
     ] {
         let version = sent(&world, whole).await.expect("whole");
         let (_, bytes) = one(&world, &version, "p/s").await;
@@ -137,6 +137,7 @@ async fn a_damaged_map_of_holes_is_refused_and_names_the_file() {
     let text = |lines: &[(&str, &str)]| with_holes("", lines);
     for (archive, expected) in [
         (with_holes("2\n512\n512\n", &first), "something else in it"),
+        (with_holes("1\n512\n512\n", &first), "ends elsewhere"),
         (with_holes("1\n512\n513\n", &first), "more or fewer bytes"),
         (with_holes("1\n512\n-1\n", &first), "something else in it"),
         (with_holes("1\n4000\n512\n", &first), "behind its end"),
@@ -173,12 +174,13 @@ async fn holes_count_as_what_they_unpack_to() {
     let lines = [
         ("GNU.sparse.name", "p/s"),
         ("GNU.sparse.size", "999999999999"),
-        ("GNU.sparse.map", "512,512"),
+        ("GNU.sparse.map", "512,512,999999999999,0"),
     ];
     let said = taken(&world, with_holes("", &lines)).await;
     let said = said.expect_err("a bomb");
     assert!(said.contains("unpacks to more than 300 times"), "{said}");
-    let archive = with_holes("", &[lines[0], ("GNU.sparse.size", "1024"), lines[2]]);
+    let size = ("GNU.sparse.size", "1024");
+    let archive = with_holes("", &[lines[0], size, ("GNU.sparse.map", "512,512")]);
     let said = taken(&world, cut(archive, 1_200)).await.expect_err("cut");
     assert!(said.contains("'p/s', is damaged or was cut"), "{said}");
     assert_consistent(&world.engine).await;
@@ -269,6 +271,9 @@ async fn what_has_no_name_is_refused_unless_it_is_the_top() {
     let old = entry("d/", tar::EntryType::Regular, b"", "");
     let whole = [top.clone(), old, file("./x", b"1"), end()].concat();
     assert_eq!(taken(&world, whole).await, Ok(1));
+    let full = [file("d/", b"1"), end()].concat();
+    let said = taken(&world, full).await.expect_err("refused");
+    assert!(said.contains("'d/' (a folder that has bytes)"), "{said}");
     for name in [".", "", "./.", "d/."] {
         for kind in [tar::EntryType::Regular, tar::EntryType::Symlink] {
             let archive = [top.clone(), entry(name, kind, b"", "x"), end()].concat();

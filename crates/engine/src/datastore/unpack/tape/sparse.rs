@@ -126,28 +126,32 @@ impl Map {
     /// Takes one that fits a file of `size` bytes, of which `packed` are there.
     ///
     /// Programs disagree on whether a piece begins with a block, and never differ because all
-    /// pieces but the last are of whole blocks; so those that are not are refused.
+    /// pieces but the last are of whole blocks; so those that are not are refused.  Nor do they
+    /// agree on how long a file is that ends with a hole which is not told of by an empty piece.
     pub(super) fn new(pieces: Vec<(u64, u64)>, size: u64, packed: u64) -> io::Result<Self> {
         let (mut end, mut sum) = (0, 0_u64);
         let mut kept = Vec::with_capacity(pieces.len());
         for (at, length) in pieces {
             let next = at.checked_add(length).filter(|next| *next <= size);
             let next = next.ok_or_else(|| damaged("a piece of it lies behind its end"))?;
-            if length == 0 {
-                continue;
-            }
             if at < end {
                 return Err(damaged("two pieces of it lie in the same place"));
+            }
+            end = next;
+            if length == 0 {
+                continue;
             }
             if !sum.is_multiple_of(BLOCK_BYTES as u64) {
                 return Err(damaged("a piece of it ends within a block"));
             }
             kept.push((at, length));
-            end = next;
             sum += length;
         }
         if sum != packed {
             return Err(damaged("its pieces are more or fewer bytes than there are"));
+        }
+        if end != size {
+            return Err(damaged("its last piece ends elsewhere than it does"));
         }
         Ok(Self { pieces: kept, size })
     }
@@ -218,11 +222,10 @@ mod tests {
         let x = [b'x'; 513];
         let zeros = |count| vec![0; count];
         for (pieces, size, bytes, expected) in [
-            (&[][..], 3, &x[..0], zeros(3)),
-            (&[(3, 0)], 3, &x[..0], zeros(3)),
+            (&[(3, 0)][..], 3, &x[..0], zeros(3)),
             (&[], 0, &x[..0], zeros(0)),
             (
-                &[(2, 3)],
+                &[(2, 3), (9, 0)],
                 9,
                 &x[..3],
                 [zeros(2), x[..3].to_vec(), zeros(4)].concat(),
@@ -242,7 +245,11 @@ mod tests {
     fn a_map_that_does_not_fit_is_refused() {
         let bytes = [b'x'; 1_024];
         for (pieces, size, expected) in [
-            (&[(0, 512)][..], 4_096, "more or fewer bytes"),
+            (&[][..], 4_096, "more or fewer bytes"),
+            (&[(0, 1_024)], 4_096, "ends elsewhere"),
+            (&[(0, 1_024), (4_095, 0)], 4_096, "ends elsewhere"),
+            (&[(0, 1_024), (1_000, 0)], 4_096, "same place"),
+            (&[(0, 512)], 4_096, "more or fewer bytes"),
             (&[(0, 512), (512, 513)], 4_096, "more or fewer bytes"),
             (&[(0, 1), (512, 1_023)], 4_096, "within a block"),
             (&[(0, 512), (511, 512)], 4_096, "same place"),
