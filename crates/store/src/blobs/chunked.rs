@@ -25,11 +25,11 @@ const PROVERS_MAX: usize = 4;
 /// ask more often.
 const LACKING_MAX: usize = 1 << 16;
 
-/// Whether anybody still waits for an answer: until the first of two is dropped.
+/// Whether anybody still waits for an answer: for as long as there is its [`Waits`].
 #[derive(Clone)]
 pub(super) struct Awaited(Arc<AtomicBool>);
 
-/// Whoever waits has this.
+/// Whoever waits for an answer has this, and drops it when they go away.
 pub(super) struct Waits(Awaited);
 
 impl Waits {
