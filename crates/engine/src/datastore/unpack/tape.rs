@@ -203,8 +203,9 @@ impl<R: Read> Tape<R> {
             None => block.size().ok_or_else(size)?,
         };
         let kind = block.kind();
-        // A second name of a file has no bytes, whatever it says.
-        self.begin(if kind == b'1' { 0 } else { size });
+        // A second name of a file, and a link, have no bytes, whatever they say.
+        let is_link = matches!(kind, b'1' | b'2');
+        self.begin(if is_link { 0 } else { size });
         let is_file = matches!(kind, b'0' | b'\0' | b'7');
         if let Some(told) = records.sparse {
             return match is_file {
@@ -214,13 +215,14 @@ impl<R: Read> Tape<R> {
         }
         Ok(match kind {
             // As it was before there was a kind for folders.
-            _ if is_file && name.ends_with(b"/") => match size {
+            _ if kind == b'5' || is_file && name.ends_with(b"/") => match size {
                 0 => Kind::Folder,
                 _ => Kind::Other("a folder that has bytes"),
             },
             _ if is_file => Kind::File,
             b'S' => Kind::Sparse(self.pieces(block, size)?),
-            b'5' | b'D' => Kind::Folder,
+            // With a list of what was in it.
+            b'D' => Kind::Folder,
             b'2' => Kind::Link,
             b'1' => Kind::SameAs,
             b'V' => Kind::Label,

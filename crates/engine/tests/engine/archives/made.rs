@@ -271,9 +271,12 @@ async fn what_has_no_name_is_refused_unless_it_is_the_top() {
     let old = entry("d/", tar::EntryType::Regular, b"", "");
     let whole = [top.clone(), old, file("./x", b"1"), end()].concat();
     assert_eq!(taken(&world, whole).await, Ok(1));
-    let full = [file("d/", b"1"), end()].concat();
-    let said = taken(&world, full).await.expect_err("refused");
-    assert!(said.contains("'d/' (a folder that has bytes)"), "{said}");
+    let folder = entry("d/", tar::EntryType::Directory, b"1", "");
+    for full in [file("d/", b"1"), folder] {
+        let said = taken(&world, [full, end()].concat()).await;
+        let said = said.expect_err("refused");
+        assert!(said.contains("'d/' (a folder that has bytes)"), "{said}");
+    }
     for name in [".", "", "./.", "d/."] {
         for kind in [tar::EntryType::Regular, tar::EntryType::Symlink] {
             let archive = [top.clone(), entry(name, kind, b"", "x"), end()].concat();
