@@ -126,7 +126,10 @@ fn a_link_is_read_as_the_file_that_it_leads_to() {
     assert_eq!(read, "text");
     // Who fetches a link alone is told that it is one.
     let ran = grid(&server, "ada", "datastore download data ./link --to back");
-    assert!(ran.stderr.contains("download data:1 sub/deep/file"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("download data:1 sub/deep/file"),
+        "{ran:?}"
+    );
 }
 
 #[test]

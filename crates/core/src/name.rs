@@ -109,7 +109,9 @@ pub enum NameError {
         text: String,
     },
     /// A colon, and nothing behind it.
-    #[error("the version is missing behind the colon: these are 1, 2, 3, …; without a colon, the newest is meant")]
+    #[error(
+        "the version is missing behind the colon: these are 1, 2, 3, …; without a colon, the newest is meant"
+    )]
     NoVersion,
     /// Not the name of an experiment.
     #[error(

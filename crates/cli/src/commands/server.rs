@@ -182,12 +182,7 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
             now,
             trash,
         }) => {
-            if dry_run && trash {
-                // Only once its things are gone is it known which bytes nothing else names.
-                return Err(Problem::usage("what emptying the trash would free cannot be said before")
-                    .hint("`grid server collect --dry-run` says what would go without it; `grid history --deleted` and `grid datastore --deleted` list the trash")
-                    .into());
-            }
+            require_told(dry_run, trash)?;
             let collecting = Collecting {
                 dry_run,
                 now,
@@ -215,6 +210,17 @@ pub(crate) fn run(args: ServerArgs, ctx: &Ctx) -> Result<ExitCode> {
     } else {
         ExitCode::from(EXIT_FAILED)
     })
+}
+
+/// Refuses to say before what emptying the trash would free: only once its things are gone is
+/// it known which bytes nothing else names.
+fn require_told(dry_run: bool, trash: bool) -> Result<()> {
+    if !(dry_run && trash) {
+        return Ok(());
+    }
+    Err(Problem::usage("what emptying the trash would free cannot be said before")
+        .hint("`grid server collect --dry-run` says what would go without it; `grid history --deleted` and `grid datastore --deleted` list the trash")
+        .into())
 }
 
 /// What was found and done, also when it ended badly.

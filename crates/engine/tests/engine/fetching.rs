@@ -10,12 +10,8 @@ use grid_engine::Caller;
 use grid_engine::datastore::{self, BucketWish, NewVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 
-use crate::world::World;
-
-/// How long a test waits for what should come.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::world::{World, until};
 
 /// More slow sources than are fetched at a time for anybody.
 const SLOW: usize = 12;
@@ -61,9 +57,10 @@ async fn answer(mut stream: TcpStream, busy: Arc<Busy>) -> std::io::Result<()> {
     );
     stream.write_all(said.as_bytes()).await?;
     if is_slow {
+        let mut pace = tokio::time::interval(Duration::from_millis(500));
         for byte in body {
             stream.write_all(&[byte]).await?;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            pace.tick().await;
         }
         return Ok(());
     }
@@ -107,17 +104,18 @@ async fn world(dir: &Path) -> World {
 
 /// Waits for a version to be available.
 async fn comes(world: &World, caller: &Caller, id: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until("it is available", async || {
         let got = datastore::get(&world.engine, caller, id).await;
         let row = got.expect("theirs").row;
-        if row.state == State::Available {
-            return;
-        }
-        assert_eq!(row.state, State::Processing, "{:?}", row.message);
-        assert!(Instant::now() < deadline, "it waits for something else");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+        let is_there = row.state == State::Available;
+        assert!(
+            is_there || row.state == State::Processing,
+            "{:?}",
+            row.message
+        );
+        is_there
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -268,7 +268,7 @@ impl World {
 
 /// Waits for a condition, and says which one was waited for in vain.
 pub(crate) async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !is_so().await {
         assert!(tokio::time::Instant::now() < deadline, "waited for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

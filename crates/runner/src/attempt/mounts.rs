@@ -113,13 +113,13 @@ mod tests {
                 from: PathBuf::from("/cache"),
                 to: PathBuf::from(to),
             };
-            obstacle(&[mounted], Path::new("/home/ada/.grid/runner"))
+            obstacle(&[mounted], Path::new("/srv/ada/.grid/runner"))
         };
-        for place in ["/home", "/home/ada", "/home/ada/.grid/runner/attempts/1"] {
+        for place in ["/srv", "/srv/ada", "/srv/ada/.grid/runner/attempts/1"] {
             let told = at(place).expect("told");
             assert!(told.contains(&format!("mounted at {place} on")), "{told}");
         }
-        for place in ["/datastores/cats", "/home/ada/data", "/home/ad"] {
+        for place in ["/datastores/cats", "/srv/ada/data", "/srv/ad"] {
             assert_eq!(at(place), None);
         }
     }
