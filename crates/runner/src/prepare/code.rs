@@ -51,7 +51,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 pub(crate) enum Error {
     #[error("the code could not be fetched from the server")]
     Fetch(#[source] client::Error),
-    #[error("the code could not be written to the cache of this machine")]
+    #[error("a file could not be written to the cache of this machine")]
     Write(#[source] io::Error),
     #[error("the server sent something else than was asked for")]
     Wrong,
@@ -199,6 +199,8 @@ impl Trees {
         // The sender is as old as this.
         let _ = self.is_settled.subscribe().wait_for(|is| *is).await;
         let url = &format!("/runner/snapshots/{id}");
+        self.shelf.ensure().map_err(Error::Write)?;
+        fs::create_dir_all(&self.blobs).map_err(Error::Write)?;
         let snapshot: SnapshotTree = context
             .server
             .persist("fetching a snapshot", |client| async move {

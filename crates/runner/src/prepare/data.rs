@@ -249,6 +249,10 @@ impl Versions {
         attempt.set_note(format!("fetching datastore {}", mount.datastore));
         // The sender is as old as this.
         let _ = self.is_settled.subscribe().wait_for(|is| *is).await;
+        self.shelf
+            .ensure()
+            .map_err(Error::write(self.shelf.things()))?;
+        fs::create_dir_all(&self.blobs).map_err(Error::write(&self.blobs))?;
         remove_unfinished(&self.shelf, &id);
         let number = self.fetches.fetch_add(1, Ordering::Relaxed);
         let fresh = self.shelf.things().join(format!("{id}.{number}.new"));

@@ -103,6 +103,17 @@ impl Shelf {
         folder::write_whole(&self.notes.join(BOOT_FILE), boot_id().as_bytes())
     }
 
+    /// Makes its folders again when somebody has removed them, which may be done while nothing
+    /// runs.
+    pub(crate) fn ensure(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.things)?;
+        if self.notes.join(BOOT_FILE).exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.notes)?;
+        self.settled()
+    }
+
     pub(crate) fn things(&self) -> &Path {
         &self.things
     }

@@ -111,9 +111,15 @@ impl Tree {
         folder::remove_all(&noted).map_err(failed(&noted))?;
         // A link keeps the list even when the cache drops it.  It comes first: what is
         // laid out must not be taken for what the script made.
-        fs::hard_link(&self.file, &noted)
-            .or_else(|_| fs::copy(&self.file, &noted).map(drop))
-            .map_err(failed(&noted))?;
+        let linked =
+            fs::hard_link(&self.file, &noted).or_else(|_| fs::copy(&self.file, &noted).map(drop));
+        match linked {
+            Err(_) if !self.file.exists() => {
+                let path = self.file.clone();
+                return Err(Error::Missing { path });
+            }
+            linked => linked.map_err(failed(&noted))?,
+        }
         self.copy_to(work)
     }
 

@@ -197,6 +197,35 @@ async fn an_environment_that_was_not_on_the_disk_is_built_again() {
     assert_eq!(again(&mut rig, attempt).await, "yes\n");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_somebody_removed_while_nothing_ran_is_made_again() {
+    let mut rig = Rig::new(json!({})).await;
+    let launch = rig.with_data(READ, &ALL);
+    let data = rig.launch(launch);
+    let files_of = [("lib.sh", 0o644, b"echo lib\n".as_slice())];
+    let launch = rig.with_code(&["sh", "lib.sh"], &files_of);
+    let code = rig.launch(launch);
+    let mut launch = rig.with_code(&["sh", "-c", "cat built"], &[("x", 0o644, b"")]);
+    launch.spec.actions.on_build = vec!["echo yes >built".to_owned()];
+    let built = rig.launch(launch);
+    for attempt in [data, code, built] {
+        assert_eq!(rig.end_in_words(attempt).await, "Succeeded");
+    }
+    for part in ["data/versions", "trees", "envs"] {
+        until_noted(&rig, part).await;
+    }
+    for part in ["data", ""] {
+        fs::remove_dir_all(cache(&rig, part)).expect("removed");
+        let said = again(&mut rig, data).await;
+        assert_eq!(without_notes(&said), "plain\ntool\nfrom afar\n");
+        assert_eq!(again(&mut rig, code).await, "lib\n");
+        assert_eq!(again(&mut rig, built).await, "yes\n");
+        for part in ["data/versions", "trees", "envs"] {
+            until_noted(&rig, part).await;
+        }
+    }
+}
+
 /// The files of one of several versions, most of which all of them have.
 fn many(version: usize) -> Vec<(String, String)> {
     let content = |number: usize| match number % 4 {

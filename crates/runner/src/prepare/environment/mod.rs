@@ -175,7 +175,8 @@ impl Environments {
             environments: self,
             key: plan.key.clone(),
         };
-        let forgotten = self.shelf.forget(&plan.key);
+        let forgotten = self.shelf.ensure();
+        let forgotten = forgotten.and_then(|()| self.shelf.forget(&plan.key));
         let result = match forgotten {
             Ok(()) => self.build(context, attempt, plan, env).await,
             Err(error) => Err(failed(
