@@ -15,6 +15,12 @@ pub fn vision(server: &Server) {
     server.grid("bob", &["team", "join", "vision"]).ok();
 }
 
+/// Runs a line as a person: its words are what stands between spaces.
+pub fn grid(server: &Server, who: &str, line: &str) -> Ran {
+    let words: Vec<&str> = line.split(' ').collect();
+    server.grid(who, &words)
+}
+
 /// Checks that two folders have the same files.
 pub fn same_tree(one: &Path, other: &Path) {
     let ran = Command::new("diff").arg("-r").arg(one).arg(other).output();

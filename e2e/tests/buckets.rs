@@ -5,19 +5,14 @@
 
 use std::process::{Command, Stdio};
 
-use grid_e2e::common::{large, same_tree, vision};
+use grid_e2e::common::{grid, large, same_tree, vision};
 use grid_e2e::s3::{Bucket, KEY, SECRET};
-use grid_e2e::{Ran, Server, wait_for};
+use grid_e2e::{Server, wait_for};
 
 fn team() -> Server {
     let server = Server::start_with(&[], &[("GRID_SERVER_FETCH_PRIVATE", "true")]);
     vision(&server);
     server
-}
-
-fn grid(server: &Server, who: &str, line: &str) -> Ran {
-    let words: Vec<&str> = line.split(' ').collect();
-    server.grid(who, &words)
 }
 
 /// Ada tells the server her key.

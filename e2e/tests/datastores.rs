@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use grid_e2e::common::{same_tree, vision};
+use grid_e2e::common::{grid, same_tree, vision};
 use grid_e2e::{Ran, Server, wait_for};
 use serde_json::Value;
 
@@ -27,12 +27,6 @@ fn team() -> Server {
     vision(&server);
     server.script("read.sh", READ);
     server
-}
-
-/// Runs a line as a person.
-fn grid(server: &Server, who: &str, line: &str) -> Ran {
-    let words: Vec<&str> = line.split(' ').collect();
-    server.grid(who, &words)
 }
 
 /// Files in a folder of the work tree.

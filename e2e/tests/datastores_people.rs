@@ -5,20 +5,14 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use grid_e2e::common::vision;
-use grid_e2e::{Ran, Server, wait_for};
+use grid_e2e::common::{grid, vision};
+use grid_e2e::{Server, wait_for};
 use serde_json::Value;
 
 fn team() -> Server {
     let server = Server::start(&[]);
     vision(&server);
     server
-}
-
-/// Runs a line as a person.
-fn grid(server: &Server, who: &str, line: &str) -> Ran {
-    let words: Vec<&str> = line.split(' ').collect();
-    server.grid(who, &words)
 }
 
 /// Sets the modification time of a file, a folder or a link, in seconds.

@@ -8,19 +8,13 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use grid_e2e::common::{large, vision};
+use grid_e2e::common::{grid, large, vision};
 use grid_e2e::{Ran, Server, now};
 
 fn team() -> Server {
     let server = Server::start(&[]);
     vision(&server);
     server
-}
-
-/// Runs a line as a person.
-fn grid(server: &Server, who: &str, line: &str) -> Ran {
-    let words: Vec<&str> = line.split(' ').collect();
-    server.grid(who, &words)
 }
 
 /// A folder with files.

@@ -45,14 +45,14 @@ pub(crate) use drift::drifted;
 pub(crate) use elsewhere::bare_tag;
 pub use elsewhere::{Reader, Remote, open_for_node};
 pub use files::{Item, Items, Opened, Wanted, fetch, files, open};
-pub use import::{receive, takes_parts};
+pub use import::receive;
 pub(crate) use list::{List, referenced};
 pub use mount::known;
 pub(crate) use mount::{names, refused, require_usable, resolve};
 pub(crate) use name::store;
 pub use offer::{Offered, Taken, put_parts};
 pub use upload::{
-    BucketWish, NewVersion, Outcome, PART_ENTRIES_MAX, begin, commit, parts, put_part,
+    BucketWish, NewVersion, Outcome, PART_ENTRIES_MAX, begin, commit, parts, put_part, takes_parts,
 };
 pub(crate) use work::Jobs;
 

@@ -155,11 +155,6 @@ pub(super) async fn note(
     }
 }
 
-/// Whether the caller may send parts of a version now: before a large one is read.
-pub async fn takes_parts(engine: &Engine, caller: &Caller, text: &str) -> Result<()> {
-    require_uploading(&upload(engine, caller, text).await?)
-}
-
 /// Takes the archive of a version that was begun as a stream.  Cut in the middle, the
 /// version has failed: what was in the pipe is gone.
 pub async fn receive(

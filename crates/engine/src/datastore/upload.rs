@@ -275,6 +275,11 @@ pub(super) fn require_uploading(found: &Found) -> Result<()> {
     }
 }
 
+/// Whether the caller may send parts of a version now: before a large one is read.
+pub async fn takes_parts(engine: &Engine, caller: &Caller, text: &str) -> Result<()> {
+    require_uploading(&upload(engine, caller, text).await?)
+}
+
 /// Takes a part of the list, if all of its bytes are stored.  Sending a part again replaces
 /// it.  `sent_bytes` of it had to be sent before it was offered.
 pub async fn put_part(
